@@ -1,0 +1,1 @@
+"""Infinitely wide autoencoders for recommendation, fitted in closed form."""
