@@ -1,4 +1,4 @@
-"""`Interactions`: who clicked what, as a binary CSR matrix with the caller's own ids."""
+"""`Interactions`: who clicked what, as a CSR matrix with the caller's own ids."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """A binary user x item matrix and the original ids of its rows and columns.
+    """A user x item matrix of clicks and the original ids of its rows and columns.
 
     Attributes:
-      matrix: CSR of shape (n_users, n_items), float32, every stored value 1, column indices
-        sorted within a row, no duplicates.
+      matrix: CSR of shape (n_users, n_items), float32, every stored value 1 (or, where a log's
+        repeats were asked to count, how often the pair occurs), column indices sorted within a
+        row, no duplicates.
       user_ids: (n_users,) ids of the rows, unique.
       item_ids: (n_items,) ids of the columns, unique.
 
@@ -79,12 +80,14 @@ class Interactions:
         *,
         user_ids: np.ndarray | None = None,
         item_ids: np.ndarray | None = None,
+        count_repeats: bool = False,
     ) -> Interactions:
         """From two equally long sequences of original ids, one entry a click.
 
         Rows and columns are the distinct ids in sorted order, or `user_ids` and `item_ids`
         where those are given; an id that is not among them raises ValueError. A pair that
-        occurs twice is one click, and a UserWarning says how many were merged.
+        occurs twice is one click, and a UserWarning says how many were merged, unless
+        `count_repeats` keeps the number of occurrences as the pair's value.
         """
         users, items = _id_array(users, "users"), _id_array(items, "items")
         if users.shape != items.shape:
@@ -96,7 +99,8 @@ class Interactions:
         shape = (user_ids.size, item_ids.size)
         csr = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=shape)
         csr.sum_duplicates()
-        if repeated := rows.size - csr.nnz:
+        repeated = rows.size - csr.nnz
+        if repeated and not count_repeats:
             warnings.warn(
                 f"{repeated:,} of {rows.size:,} (user, item) pairs are repeats; each pair counts once",
                 stacklevel=2,
@@ -145,11 +149,10 @@ class Interactions:
         return Interactions(matrix, self.user_ids, self.item_ids)
 
     def union(self, other: Interactions) -> Interactions:
-        """Clicks that are in either; both must be over the same users and items."""
+        """Clicks of both, a click in both counting twice; over the same users and items."""
         if other.matrix.nnz == 0:
             return self
         both = sp.csr_matrix(self.matrix + other.matrix)
-        both.data[:] = 1.0
         both.sort_indices()
         return self.with_matrix(both)
 

@@ -1,0 +1,102 @@
+"""What a caller may hand in as clicks, checked once at the boundary; and rows found again."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from infae.data.interactions import Interactions, item_positions
+
+
+def as_clicks(clicks: Any) -> Interactions:
+    """`Interactions` from themselves, a frame with user_id and item_id, or a sparse or dense matrix.
+
+    Raises ValueError for anything else, and as `Interactions.from_frame` and `.from_matrix` do.
+    """
+    if isinstance(clicks, Interactions):
+        return clicks
+    if _is_frame(clicks):
+        return Interactions.from_frame(clicks)
+    _refuse_oddities(clicks)
+    return Interactions.from_matrix(clicks)
+
+
+def as_histories(histories: Any, item_ids: np.ndarray) -> sp.csr_matrix:
+    """(n, n_items) clicks over the fitted items, by item id where the caller gives ids."""
+    if _is_frame(histories):
+        return Interactions.from_frame(histories, item_ids=item_ids).matrix
+    if isinstance(histories, Interactions):
+        if np.array_equal(histories.item_ids, item_ids):
+            return histories.matrix
+        columns = item_positions(histories.item_ids, item_ids)
+        coo = histories.matrix.tocoo()
+        moved = sp.csr_matrix((coo.data, (coo.row, columns[coo.col])), shape=(coo.shape[0], item_ids.size))
+        moved.sort_indices()
+        return moved
+    _refuse_oddities(histories)
+    matrix = histories if sp.issparse(histories) else np.asarray(histories)
+    if matrix.ndim == 2 and matrix.shape[1] != item_ids.size:
+        turned = "; it looks transposed: users are rows" if matrix.shape[0] == item_ids.size else ""
+        raise ValueError(
+            f"expected one column for each of the {item_ids.size:,} fitted items, got {matrix.shape}{turned}"
+        )
+    if matrix.shape[0] == 0:
+        return sp.csr_matrix((0, item_ids.size), dtype=np.float32)
+    return Interactions.from_matrix(matrix).matrix
+
+
+def drop_empty_users(clicks: Interactions) -> Interactions:
+    """The users with at least one click; a warning says how many others were left out."""
+    n = np.diff(clicks.matrix.indptr)
+    if n.all():
+        return clicks
+    if not n.any():
+        raise ValueError(f"no clicks: all {n.size:,} users have empty rows")
+    warnings.warn(
+        f"{int((n == 0).sum()):,} of {n.size:,} users have no clicks and are left out of the fit", stacklevel=3
+    )
+    return clicks.select_users(np.flatnonzero(n))
+
+
+class RowIndex:
+    """Finds the rows of a binary CSR again, by a 64-bit hash and then by comparison."""
+
+    def __init__(self, matrix: sp.csr_matrix):
+        self._matrix = matrix
+        # Any fixed seed serves: the hash only narrows down what is then compared entry by entry.
+        self._item_hash = np.random.default_rng(0).integers(0, 2**64, matrix.shape[1], np.uint64)
+        hashes = self._hashes(matrix)
+        self._order = np.argsort(hashes, kind="stable")
+        self._sorted = hashes[self._order]
+
+    def find(self, rows: sp.csr_matrix) -> np.ndarray:
+        """(n,) position of an equal row of the matrix, or -1."""
+        hashes = self._hashes(rows)
+        place = np.minimum(np.searchsorted(self._sorted, hashes), self._sorted.size - 1)
+        found = np.where(self._sorted[place] == hashes, self._order[place], -1)
+        hits = np.flatnonzero(found >= 0)
+        differing = sp.csr_matrix(rows[hits] - self._matrix[found[hits]])
+        differing.eliminate_zeros()
+        found[hits[np.diff(differing.indptr) > 0]] = -1
+        return found
+
+    def _hashes(self, matrix: sp.csr_matrix) -> np.ndarray:
+        running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(self._item_hash[matrix.indices], dtype=np.uint64)])
+        return np.diff(running[matrix.indptr])
+
+
+def _is_frame(x: Any) -> bool:
+    # Without importing pandas, which takes most of a second.
+    return hasattr(x, "columns") and hasattr(x, "iloc")
+
+
+def _refuse_oddities(x: Any) -> None:
+    if sp.issparse(x) or isinstance(x, (np.ndarray, list, tuple)) or hasattr(x, "__array__"):
+        return
+    raise ValueError(
+        "expected Interactions, a SciPy sparse or dense (n_users, n_items) matrix, or a frame with columns "
+        f"user_id and item_id, got {type(x).__name__}"
+    )

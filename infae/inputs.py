@@ -1,0 +1,38 @@
+"""How a click history becomes the network's input row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True, eq=False)
+class InputMap:
+    """x_i -> w_i x_i for each item i, then, if asked for, rows of length 1.
+
+    Attributes:
+      item_weights: (n_items,) w, or None for raw rows, as published.
+      unit_rows: scale each row to Euclidean length 1; an empty row stays empty.
+    """
+
+    item_weights: np.ndarray | None
+    unit_rows: bool
+
+    @classmethod
+    def from_clicks(cls, clicks: sp.csr_matrix, popularity_power: float, unit_rows: bool) -> InputMap:
+        """Weights w_i = max(clicks of item i, 1) ** popularity_power; a power of 0 leaves rows raw."""
+        if popularity_power == 0:
+            return cls(None, unit_rows)
+        popularity = np.bincount(clicks.indices, minlength=clicks.shape[1])
+        return cls(np.maximum(popularity, 1.0) ** popularity_power, unit_rows)
+
+    def __call__(self, clicks: sp.csr_matrix, dtype: np.dtype) -> sp.csr_matrix:
+        """(n, n_items) input rows from (n, n_items) clicks."""
+        values = clicks.data if self.item_weights is None else clicks.data * self.item_weights[clicks.indices]
+        if self.unit_rows:
+            row_of = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
+            length = np.sqrt(np.bincount(row_of, values**2, minlength=clicks.shape[0]))
+            values = values / length[row_of]
+        return sp.csr_matrix((values.astype(dtype), clicks.indices, clicks.indptr), shape=clicks.shape)

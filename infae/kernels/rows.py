@@ -1,0 +1,114 @@
+"""Inner products of click histories, over their non-zeros or densely, whichever costs less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+# An item that a share s of n users clicked costs about (s n)^2 scattered additions in a sparse
+# product and n^2 multiply-adds in a dense one, which run some 400 times as fast: 1/sqrt(400).
+HEAD_SHARE = 0.05
+
+_PARALLEL = ThreadPoolExecutor(thread_name_prefix="infae-sparse")
+
+
+def in_parallel(tasks: Sequence[Any], window: int = 8) -> Iterator[Any]:
+    """Results of zero-argument calls, in order, a few computed ahead on other threads.
+
+    SciPy's sparse products release the interpreter lock, so they overlap each other and JAX.
+    """
+    pending = [_PARALLEL.submit(task) for task in tasks[:window]]
+    for k in range(len(tasks)):
+        result = pending[k].result()
+        pending[k] = None  # type: ignore[call-overload]  # the block is the consumer's to keep or drop
+        if k + window < len(tasks):
+            pending.append(_PARALLEL.submit(tasks[k + window]))
+        yield result
+
+
+class Rows:
+    """Rows of an (n, d) matrix, laid out for many inner products.
+
+    The columns that many rows share (the head) are held densely; the long tail stays sparse.
+
+    Attributes:
+      n, n_columns: shape of the matrix.
+      head_columns: positions of the dense columns.
+      head: (n, n_head) dense NumPy array.
+      tail: (n, d) CSR without the head, or None where the input was dense.
+      sq_norms: (n,) squared lengths.
+    """
+
+    def __init__(self, matrix: Any, dtype: np.dtype | type, *, head_columns: np.ndarray | None = None):
+        self.n, self.n_columns = matrix.shape
+        self.tail: sp.csr_matrix | None = None
+        if not sp.issparse(matrix):
+            self.head_columns = np.arange(self.n_columns)
+            self.head = np.asarray(matrix, dtype)
+            self.sq_norms = np.einsum("ij,ij->i", self.head, self.head)
+            return
+        csr = sp.csr_matrix(matrix, dtype=dtype)
+        if head_columns is None:
+            degree = np.bincount(csr.indices, minlength=self.n_columns)
+            head_columns = np.flatnonzero(degree > HEAD_SHARE * self.n)
+        self.head_columns = head_columns
+        self.head = csr[:, head_columns].toarray()
+        in_head = np.zeros(self.n_columns, bool)
+        in_head[head_columns] = True
+        self.tail = _without_columns(csr, in_head)
+        self.sq_norms = np.asarray(csr.multiply(csr).sum(axis=1), dtype).ravel()
+
+    def like(self, matrix: Any) -> Rows:
+        """Other rows with the same head, so that the two can be multiplied."""
+        if self.tail is not None and not sp.issparse(matrix):
+            matrix = sp.csr_matrix(matrix)
+        if self.tail is None and sp.issparse(matrix):
+            matrix = matrix.toarray()
+        return Rows(matrix, self.head.dtype, head_columns=self.head_columns)
+
+    def block(self, start: int, size: int) -> RowBlock:
+        """`size` rows from `start`, filled up with empty rows past the end."""
+        missing = size - len(self.head[start : start + size])
+        tail = None
+        if self.tail is not None:
+            tail = self.tail[start : start + size]
+            tail.resize((size, self.n_columns))
+        return RowBlock(
+            jnp.asarray(np.pad(self.head[start : start + size], [(0, missing), (0, 0)])),
+            tail,
+            jnp.asarray(np.pad(self.sq_norms[start : start + size], (0, missing))),
+        )
+
+
+class RowBlock:
+    """Some rows of a `Rows`: dense head (size, n_head), sparse tail, squared lengths (size,)."""
+
+    def __init__(self, head: jax.Array, tail: sp.csr_matrix | None, sq_norms: jax.Array):
+        self.head, self.tail, self.sq_norms = head, tail, sq_norms
+        self._tail_transposed = None if tail is None else sp.csr_matrix(tail.T)
+
+    def tail_products(self, other: RowBlock) -> np.ndarray | float:
+        """(size, other size) dense inner products over the tail."""
+        if self.tail is None:
+            return 0.0
+        return (self.tail @ other._tail_transposed).toarray()
+
+    def dense(self, rows: Rows) -> jax.Array:
+        """(size, d) the rows themselves."""
+        if self.tail is None:
+            return self.head
+        full = self.tail.toarray()
+        full[:, rows.head_columns] = self.head
+        return jnp.asarray(full)
+
+
+def _without_columns(csr: sp.csr_matrix, drop: np.ndarray) -> sp.csr_matrix:
+    keep = ~drop[csr.indices]
+    indptr = np.concatenate([[0], np.cumsum(keep)])[csr.indptr]
+    return sp.csr_matrix((csr.data[keep], csr.indices[keep], indptr), shape=csr.shape)

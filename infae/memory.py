@@ -1,0 +1,39 @@
+"""Ask before allocating: a refusal with numbers instead of a killed process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_LIMIT_FILES = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+
+
+def available_bytes() -> int | None:
+    """Memory that can still be allocated, as the system and the container tell it; None if neither does."""
+    found = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit, used in _LIMIT_FILES:
+        try:
+            found.append(int(limit.read_text()) - int(used.read_text()))
+        except (OSError, ValueError):  # no such control group, or the word "max"
+            continue
+    return min(found, default=None)
+
+
+def require_memory(n_bytes: int, what: str) -> None:
+    """Raise MemoryError, with both figures and `what` it is for, where n_bytes are not to be had."""
+    available = available_bytes()
+    if available is not None and n_bytes > available:
+        raise MemoryError(
+            f"{what} takes {n_bytes / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are available; "
+            "fit on fewer users (Interactions.select_users), in float32, or on a larger machine"
+        )

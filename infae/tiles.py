@@ -1,0 +1,145 @@
+"""Symmetric matrices kept as square tiles of their lower triangle.
+
+Half the memory of a full matrix, no index beyond 32 bits however large the matrix, and every
+operation is a product of tiles: the one thing all of JAX's backends do at full speed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@contextlib.contextmanager
+def precision(dtype: np.dtype | type | str) -> Iterator[None]:
+    """A context in which JAX computes in `dtype` (float32 or float64), whatever its configuration.
+
+    Products take the full precision of the type: a GPU's default of 10 mantissa bits is not
+    enough to factor a kernel matrix.
+    """
+    with jax.enable_x64(np.dtype(dtype) == np.float64), jax.default_matmul_precision("highest"):
+        yield
+
+
+def tile_size(n: int) -> int:
+    """Edge of a tile for an n x n matrix: a multiple of 8 that divides n nearly evenly.
+
+    About 512 keeps the triangular waste of a small matrix low (a diagonal tile is stored and
+    updated in full); past 12,000 rows 1,024 keeps the number of dispatched products low.
+    """
+    target = 512 if n <= 12_000 else 1024
+    n_tiles = max(1, -(-n // target))
+    return 8 * -(-n // (8 * n_tiles))
+
+
+@dataclass(frozen=True, eq=False)
+class SymmetricTiles:
+    """A symmetric (n, n) matrix, padded to whole tiles by a diagonal `pad`.
+
+    Attributes:
+      n: rows of the matrix.
+      size: edge of a tile.
+      tiles: {(i, j): (size, size) array} for j <= i.
+
+    The padding is block diagonal to the matrix, so its inverse's leading (n, n) part is the
+    inverse of the matrix itself.
+    """
+
+    n: int
+    size: int
+    tiles: dict[tuple[int, int], jax.Array]
+
+    @classmethod
+    def build(cls, n: int, size: int, tile: Callable[[int, int], jax.Array]) -> SymmetricTiles:
+        """From `tile(i, j)`, whose entries past row or column n are replaced by the padding."""
+        n_tiles = -(-n // size)
+        tiles = {(i, j): tile(i, j) for i in range(n_tiles) for j in range(i + 1)}
+        return cls(n, size, _padded(tiles, n, size))
+
+    @classmethod
+    def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> SymmetricTiles:
+        """From a full matrix, of which the lower triangle is read."""
+        n = matrix.shape[0]
+        if matrix.ndim != 2 or matrix.shape[1] != n:
+            raise ValueError(f"expected a square matrix, got shape {matrix.shape}")
+        size = size or tile_size(n)
+
+        def tile(i: int, j: int) -> jax.Array:
+            block = jnp.asarray(matrix[i * size : (i + 1) * size, j * size : (j + 1) * size])
+            return jnp.pad(block, [(0, size - block.shape[0]), (0, size - block.shape[1])])
+
+        with precision(matrix.dtype):
+            return cls.build(n, size, tile)
+
+    @property
+    def n_tiles(self) -> int:
+        return -(-self.n // self.size)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.tiles[0, 0].dtype
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tile.nbytes for tile in self.tiles.values())
+
+    def rows_of(self, block: int) -> slice:
+        """The rows of the matrix that a block of tiles holds, padding left out."""
+        return slice(block * self.size, min(self.n, (block + 1) * self.size))
+
+    def column(self, block: int) -> jax.Array:
+        """(n, rows of the block): a block column, by symmetry a block of rows transposed."""
+        parts = [self.tiles[i, block] if i >= block else _transpose(self.tiles[block, i]) for i in range(self.n_tiles)]
+        rows = self.rows_of(block)
+        return jnp.concatenate(parts)[: self.n, : rows.stop - rows.start]
+
+    def diagonal(self) -> np.ndarray:
+        """(n,) the diagonal."""
+        return np.concatenate([np.diagonal(self.tiles[i, i]) for i in range(self.n_tiles)])[: self.n]
+
+    def __matmul__(self, rhs: np.ndarray | jax.Array) -> np.ndarray:
+        """Product with an (n, k) array of few columns; each tile is read once."""
+        with precision(self.dtype):
+            padded = np.zeros((self.n_tiles * self.size, rhs.shape[1]), self.dtype)
+            padded[: self.n] = rhs
+            parts = [jnp.asarray(p) for p in np.split(padded, self.n_tiles)]
+            out = [jnp.zeros_like(p) for p in parts]
+            for (i, j), tile in self.tiles.items():
+                out[i] = _add_product(out[i], tile, parts[j])
+                if i != j:
+                    out[j] = _add_transposed_product(out[j], tile, parts[i])
+            return np.concatenate(out)[: self.n]
+
+    def to_dense(self) -> np.ndarray:
+        """The full (n, n) matrix."""
+        full = np.empty((self.n_tiles * self.size,) * 2, self.dtype)
+        for (i, j), tile in self.tiles.items():
+            rows, cols = slice(i * self.size, (i + 1) * self.size), slice(j * self.size, (j + 1) * self.size)
+            full[rows, cols] = tile
+            full[cols, rows] = np.asarray(tile).T
+        return full[: self.n, : self.n]
+
+
+def _padded(tiles: dict[tuple[int, int], jax.Array], n: int, size: int) -> dict[tuple[int, int], jax.Array]:
+    last = -(-n // size) - 1
+    kept = n - last * size
+    if kept == size:
+        return tiles
+    # The matrix's own scale, so that the padding does not worsen the conditioning.
+    pad = jnp.mean(jnp.diagonal(tiles[last, last])[:kept])
+    inside = jnp.arange(size) < kept
+    for j in range(last):
+        tiles[last, j] = jnp.where(inside[:, None], tiles[last, j], 0)
+    corner = jnp.where(inside[:, None] & inside[None, :], tiles[last, last], 0)
+    tiles[last, last] = corner + jnp.diag(jnp.where(inside, 0, pad))
+    return tiles
+
+
+_transpose = jax.jit(jnp.transpose)
+_add_product = jax.jit(lambda out, a, b: out + a @ b)
+_add_transposed_product = jax.jit(lambda out, a, b: out + a.T @ b)
