@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from tqdm import tqdm
 
 from infae import metrics
 from infae.data.interactions import Interactions
 from infae.data.splits import Part, Split
+from infae.progress import bar
 
 
 class Recommender(Protocol):
@@ -86,8 +86,7 @@ def evaluate(
     tables: list[dict[str, np.ndarray]] = []
     pools: list[tuple[np.ndarray, np.ndarray]] = []
     batch = batch_size(context.n_items)
-    starts = tqdm(range(0, users.size, batch), desc=f"evaluating {on}", disable=not progress, leave=False)
-    for start in starts:
+    for start in bar(f"evaluating {on}", progress, range(0, users.size, batch), "batch"):
         rows = users[start : start + batch]
         shown, wanted = context.select_users(rows), targets[rows]
         scores = _scores(model, shown)

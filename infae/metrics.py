@@ -160,7 +160,7 @@ def sample_negatives(
     context: sp.csr_matrix, targets: sp.csr_matrix, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """(rows, items) of up to n items a user, drawn without clicks in context or targets, with repeats."""
-    n_users, n_items = context.shape
+    n_items = context.shape[1]
     clicked = sp.csr_matrix(context + targets)
     clicked.sort_indices()
     rows = np.repeat(np.flatnonzero(np.diff(clicked.indptr) < n_items), n)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from tqdm import tqdm
 
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
@@ -23,6 +22,7 @@ from infae.kernels.gram import Kernel, symmetric_gram
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.memory import require_memory
+from infae.progress import bar, onto
 from infae.ranking import recommend
 from infae.solvers.ridge import NOISE_LIMIT, Solution, check_reg, factor, solve
 from infae.tiles import SymmetricTiles, precision
@@ -118,7 +118,7 @@ class InfiniteAE:
         Warns:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0.
         """
-        regs, kernel, dtype = self._checked()
+        regs, kernel = self._checked()
         clicks = as_clicks(X)
         split = _as_split(clicks, validation) if self._several_regs else None
         anchors = drop_empty_users(clicks)
@@ -186,7 +186,7 @@ class InfiniteAE:
     def _several_regs(self) -> bool:
         return isinstance(self.reg, (Sequence, np.ndarray)) and not isinstance(self.reg, str)
 
-    def _checked(self) -> tuple[tuple[float, ...], Kernel, np.dtype]:
+    def _checked(self) -> tuple[tuple[float, ...], Kernel]:
         dtype = np.dtype(self.dtype)
         if dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
@@ -198,7 +198,7 @@ class InfiniteAE:
         regs: Any = self.reg if self._several_regs else (self.reg,)
         if len(regs) == 0:
             raise ValueError("reg is an empty sequence; give at least one number")
-        return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std), dtype
+        return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_") or name.startswith("_")]:
@@ -223,7 +223,7 @@ class InfiniteAE:
     def _choose(self, gram: SymmetricTiles, regs: Sequence[float], split: Split, progress: bool) -> None:
         self.path_ = []
         best: tuple[float, Solution] | None = None
-        for reg in tqdm(regs, desc="reg path", disable=not progress, leave=False):
+        for reg in bar("reg path", progress, regs):
             try:
                 solution = _solution(gram, self._train, reg, progress)
             except SingularKernelError as error:
@@ -306,29 +306,14 @@ def _as_split(clicks: Interactions, validation: Split | Interactions | None) -> 
 def _gram(kernel: Kernel, anchors: Rows, progress: bool) -> SymmetricTiles:
     n = anchors.n
     require_memory(n * (n + 1024) // 2 * anchors.head.dtype.itemsize, f"the kernel matrix of {n:,} users")
-    with precision(anchors.head.dtype), _bar("kernel", progress) as bar:
-        return symmetric_gram(kernel, anchors, progress=_onto(bar))
+    with precision(anchors.head.dtype), bar("kernel", progress, unit="block") as shown:
+        return symmetric_gram(kernel, anchors, progress=onto(shown))
 
 
 def _solution(gram: SymmetricTiles, targets: sp.csr_matrix, reg: float, progress: bool) -> Solution:
-    with _bar(f"solve, reg {reg:g}", progress) as bar:
-        return solve(factor(gram, reg, progress=_onto(bar)), targets)
+    with bar(f"solve, reg {reg:g}", progress, unit="block") as shown:
+        return solve(factor(gram, reg, progress=onto(shown)), targets)
 
 
 def _path_row(solution: Solution) -> dict[str, Any]:
     return {"reg": solution.reg, "residual": solution.residual, "noise": solution.noise}
-
-
-def _bar(description: str, progress: bool) -> tqdm:
-    return tqdm(desc=description, unit="block", disable=not progress, leave=False)
-
-
-def _onto(bar: tqdm) -> Callable[[int, int], None] | None:
-    if bar.disable:
-        return None
-
-    def show(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    return show

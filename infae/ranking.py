@@ -55,4 +55,5 @@ def recommend(
 @partial(jax.jit, static_argnums=1)
 def _top(scores: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
     # Of equal scores top_k puts the lower position first.
-    return tuple(jax.lax.top_k(scores, n))
+    values, places = jax.lax.top_k(scores, n)
+    return values, places

@@ -31,14 +31,16 @@ class DotProductKernel(Protocol):
     ) -> jax.Array: ...
 
 
-def symmetric_gram(kernel: Kernel, rows: Rows, *, progress: Callable[[int, int], None] | None = None) -> SymmetricTiles:
+def symmetric_gram(
+    kernel: Kernel | DotProductKernel, rows: Rows, *, progress: Callable[[int, int], None] | None = None
+) -> SymmetricTiles:
     """The (n, n) Gram matrix of the rows with themselves; only its lower triangle is computed.
 
     Beyond the tiles themselves, a handful of tiles are in memory at once. `progress` is called
     with (blocks done, blocks in all).
     """
     size = tile_size(rows.n)
-    blocks = [rows.block(start, size) for start in range(0, rows.n, size)]
+    blocks = rows.blocks(size)
     pairs = [(i, j) for i in range(len(blocks)) for j in range(i + 1)]
     block_tiles = _block_tiles(kernel, rows, [(blocks[i], blocks[j], i == j) for i, j in pairs])
 
@@ -50,7 +52,7 @@ def symmetric_gram(kernel: Kernel, rows: Rows, *, progress: Callable[[int, int],
     return SymmetricTiles.build(rows.n, size, next_tile)
 
 
-def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:
+def cross_gram(kernel: Kernel | DotProductKernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:
     """The (n, n_anchors) kernel between rows and anchors, block of rows by block of rows.
 
     `rows` is `anchors.like(...)`. Yields (rows of the block, kernel); the kernel's rows and
@@ -58,7 +60,7 @@ def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slic
     """
     height = min(512, 1 << max(3, rows.n - 1).bit_length())
     width = tile_size(anchors.n)
-    right = [anchors.block(start, width) for start in range(0, anchors.n, width)]
+    right = anchors.blocks(width)
     for start in range(0, rows.n, height):
         left = rows.block(start, height)
         tiles = _block_tiles(kernel, anchors, [(left, block, False) for block in right])
@@ -80,7 +82,9 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     return jnp.concatenate(full)[: x1.shape[0], : x2.shape[0]]
 
 
-def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBlock, bool]]) -> Iterator[jax.Array]:
+def _block_tiles(
+    kernel: Kernel | DotProductKernel, rows: Rows, pairs: list[tuple[RowBlock, RowBlock, bool]]
+) -> Iterator[jax.Array]:
     if isinstance(kernel, DotProductKernel):
         tails = in_parallel([partial(a.tail_products, b) for a, b, _ in pairs])
         for (a, b, same), tail in zip(pairs, tails, strict=True):

@@ -66,7 +66,7 @@ class ReluNTK:
             scale = _safe_sqrt(var1[:, None] * var2[None, :])
             u = jnp.clip(cov / jnp.where(scale > 0, scale, 1), -1, 1)
             if diagonal:
-                u = jnp.where(jnp.eye(*u.shape, dtype=bool), 1, u)
+                u = jnp.where(jnp.eye(u.shape[0], u.shape[1], dtype=bool), 1, u)
             cov = w2 / 2 * scale * arc_cosine_1(u) + b2
             ntk = cov + w2 / 2 * arc_cosine_0(u) * ntk
             var1, var2 = w2 / 2 * var1 + b2, w2 / 2 * var2 + b2

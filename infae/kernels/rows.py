@@ -48,6 +48,7 @@ class Rows:
     def __init__(self, matrix: Any, dtype: np.dtype | type, *, head_columns: np.ndarray | None = None):
         self.n, self.n_columns = matrix.shape
         self.tail: sp.csr_matrix | None = None
+        self._blocks: dict[int, list[RowBlock]] = {}
         if not sp.issparse(matrix):
             self.head_columns = np.arange(self.n_columns)
             self.head = np.asarray(matrix, dtype)
@@ -71,6 +72,12 @@ class Rows:
         if self.tail is None and sp.issparse(matrix):
             matrix = matrix.toarray()
         return Rows(matrix, self.head.dtype, head_columns=self.head_columns)
+
+    def blocks(self, size: int) -> list[RowBlock]:
+        """All rows, `size` at a time, the last block filled up with empty rows; made once and kept."""
+        if size not in self._blocks:
+            self._blocks[size] = [self.block(start, size) for start in range(0, self.n, size)]
+        return self._blocks[size]
 
     def block(self, start: int, size: int) -> RowBlock:
         """`size` rows from `start`, filled up with empty rows past the end."""

@@ -1,0 +1,1 @@
+"""Binaries: each has a `Config`, a `run(config)` and flags made from the Config."""

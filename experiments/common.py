@@ -1,0 +1,78 @@
+"""What every binary shares: flags made from a Config dataclass, and result tables.
+
+A binary ends with `if __name__ == "__main__": common.main(Config, run)`. Flags are global to a
+process, so they are defined there and nowhere else: any number of binaries can be imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import app, flags
+
+
+def option(default: Any, text: str) -> Any:
+    """A Config field and the help text of its flag; a tuple is a comma-separated list on the command line."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
+    """Define a flag for each field of the Config, parse, and run.
+
+    Mistakes that a person can mend (bad values, missing files, too little memory) end the
+    program with their message and exit code 1 instead of a traceback.
+    """
+    fields = dataclasses.fields(config_class)
+    for field in fields:
+        _define(field)
+
+    def call(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments {argv[1:]}; flags look like --name=value")
+        try:
+            run(config_class(**{field.name: _value(field) for field in fields}))
+        except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:
+            raise SystemExit(f"error: {error}") from error
+
+    app.run(call)
+
+
+def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+    """A Markdown table: one row a model, one column a metric, in percent but for AUC."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(row[column], column) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+_DEFINE: dict[type, Any] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def _define(field: dataclasses.Field[Any]) -> None:
+    text, default = field.metadata["help"], field.default
+    if isinstance(default, tuple):
+        flags.DEFINE_list(field.name, list(map(str, default)), text)
+        return
+    _DEFINE[type(default)](field.name, default, text)
+
+
+def _value(field: dataclasses.Field[Any]) -> Any:
+    value: Any = flags.FLAGS[field.name].value
+    if not isinstance(field.default, tuple):
+        return value
+    element = type(field.default[0])
+    try:
+        return tuple(element(x) for x in value)
+    except ValueError as error:
+        raise ValueError(f"--{field.name} takes a comma-separated list of {element.__name__}: {error}") from error
+
+
+def _cell(value: float, column: str) -> str:
+    return f"{value:.4f}" if column.startswith("AUC") else f"{100 * value:.2f}"

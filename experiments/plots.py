@@ -1,0 +1,54 @@
+"""Pictures of results; needs the `plots` extra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
+
+
+def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
+    """A Matplotlib figure of panels side by side, drawn without a display."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need Matplotlib: pip install 'infae[plots]', or pass --noplot") from error
+    drawn = Figure(figsize=(5.6 * n_panels, 3.6), layout="constrained")
+    FigureCanvasAgg(drawn)
+    panels = list(drawn.subplots(1, n_panels, squeeze=False)[0])
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", color=MUTED, alpha=0.25)
+    return drawn, panels
+
+
+def save(drawn: Any, path: Path) -> None:
+    """Write a PNG aside and rename it."""
+    aside = path.with_suffix(".part.png")
+    drawn.savefig(aside, dpi=130)
+    aside.replace(path)
+
+
+def reg_path(path: Path, rows: Sequence[Mapping[str, Any]], metric: str, chosen: float, title: str) -> None:
+    """Validation `metric` against reg, on evenly spaced ticks since grids hold 0; failures are marked."""
+    drawn, (panel,) = figure()
+    ticks = range(len(rows))
+    values = [row.get(metric) for row in rows]
+    known = [(x, 100 * v) for x, v in zip(ticks, values, strict=True) if v is not None]
+    panel.plot(*zip(*known, strict=True), "o-", color=INK)
+    for x, row, value in zip(ticks, rows, values, strict=True):
+        if value is None:
+            panel.annotate("unusable:\nrounding error", (x, 0.04), xycoords=("data", "axes fraction"), color=MUTED,
+                           ha="center", fontsize=8)  # fmt: skip
+        elif row["reg"] == chosen:
+            panel.plot(x, 100 * value, "o", color=ACCENT, markersize=9)
+            panel.annotate(f"chosen: {100 * value:.2f}", (x, 100 * value), (0, 8), textcoords="offset points",
+                           ha="center", color=ACCENT)  # fmt: skip
+    panel.margins(y=0.2)
+    panel.set_xlim(-0.6, len(rows) - 0.4)
+    panel.set_xticks(ticks, [f"{row['reg']:g}" for row in rows])
+    panel.set(xlabel="reg (relative to the kernel's mean diagonal)", ylabel=f"validation {metric}, %", title=title)
+    save(drawn, path)

@@ -1,0 +1,82 @@
+"""Records of runs: what was asked for, on what, with which versions, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+_PACKAGES = ("infae", "jax", "jaxlib", "neural-tangents", "numpy", "scipy")
+
+
+def output_folder(path: str) -> Path:
+    """The folder, made if absent. Called before any work: PermissionError or NotADirectoryError now, not later."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write into the output folder: {error.strerror}", path) from error
+    return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON aside and rename it; NaN and infinity become null."""
+    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions and machine, without anything that names the machine itself."""
+    return {
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "devices": sorted({d.device_kind for d in jax.devices()}),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+class Stopwatch:
+    """Seconds by name of the step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Times the body; a step timed twice adds up."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+def _plain(x: Any) -> Any:
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        return _plain(dataclasses.asdict(x))
+    if isinstance(x, dict):
+        return {str(key): _plain(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple, np.ndarray)):
+        return [_plain(value) for value in x]
+    if isinstance(x, np.generic):
+        x = x.item()
+    return None if isinstance(x, float) and not np.isfinite(x) else x
