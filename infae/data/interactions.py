@@ -87,15 +87,16 @@ class Interactions:
         Rows and columns are the distinct ids in sorted order, or `user_ids` and `item_ids`
         where those are given; an id that is not among them raises ValueError. A pair that
         occurs twice is one click, and a UserWarning says how many were merged, unless
-        `count_repeats` keeps the number of occurrences as the pair's value.
+        `count_repeats` keeps the number of occurrences as the pair's value. Raises ValueError
+        also where there is no pair, or where `user_ids` or `item_ids` repeat.
         """
         users, items = _id_array(users, "users"), _id_array(items, "items")
         if users.shape != items.shape:
             raise ValueError(f"users and items must be equally long, got {users.size} and {items.size}")
         if users.size == 0:
             raise ValueError("no interactions: expected at least one (user, item) pair, got none")
-        user_ids, rows = _positions(users, user_ids, "user")
-        item_ids, cols = _positions(items, item_ids, "item")
+        user_ids, rows = _positions(users, _known_ids(user_ids, "user_ids"), "user")
+        item_ids, cols = _positions(items, _known_ids(item_ids, "item_ids"), "item")
         shape = (user_ids.size, item_ids.size)
         csr = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=shape)
         csr.sum_duplicates()
@@ -164,26 +165,26 @@ def item_positions(items: Iterable[Any], item_ids: np.ndarray, name: str = "item
 
 def _as_binary_csr(matrix: Any) -> sp.csr_matrix:
     if sp.issparse(matrix):
-        # A copy of the index arrays too: sorting a caller's matrix in place would be rude.
-        csr = sp.csr_matrix(matrix, copy=True)
+        # COO does not add duplicates up, which in a small integer type could wrap round to zero.
+        coo = sp.coo_matrix(matrix)
     else:
         dense = np.asarray(matrix)
         if dense.dtype.kind not in "biuf":
             raise ValueError(f"expected a numeric matrix, got dtype {dense.dtype}; map ids to columns first")
         if dense.ndim != 2:
             raise ValueError(f"expected a 2-D (n_users, n_items) matrix, got {dense.ndim}-D {dense.shape}")
-        csr = sp.csr_matrix(dense)
-    if csr.dtype.kind not in "biuf":
-        raise ValueError(f"expected a numeric matrix, got dtype {csr.dtype}")
-    if 0 in csr.shape:
-        raise ValueError(f"expected at least one user and one item, got shape {csr.shape}")
-    if not np.isfinite(csr.data).all():
-        bad = int((~np.isfinite(csr.data)).sum())
+        coo = sp.coo_matrix(dense)
+    if coo.dtype.kind not in "biuf":
+        raise ValueError(f"expected a numeric matrix, got dtype {coo.dtype}")
+    if 0 in coo.shape:
+        raise ValueError(f"expected at least one user and one item, got shape {coo.shape}")
+    if not np.isfinite(coo.data).all():
+        bad = int((~np.isfinite(coo.data)).sum())
         raise ValueError(f"the matrix holds {bad:,} NaN or infinite values; a click is a finite non-zero")
-    if csr.dtype.kind in "if" and csr.nnz and csr.data.min() < 0:
+    if coo.dtype.kind in "if" and coo.nnz and coo.data.min() < 0:
         raise ValueError("the matrix holds negative values; keep positive feedback only, non-zero means clicked")
-    csr = csr.astype(np.float32)
-    csr.sum_duplicates()
+    clicked = (coo.data != 0).astype(np.float32)
+    csr = sp.csr_matrix((clicked, (coo.row, coo.col)), shape=coo.shape)
     csr.eliminate_zeros()
     csr.data[:] = 1.0
     return csr
@@ -200,9 +201,21 @@ def _as_ids(ids: Sequence[Any] | np.ndarray | None, n: int, name: str) -> np.nda
     return ids
 
 
+def _known_ids(ids: Sequence[Any] | np.ndarray | None, name: str) -> np.ndarray | None:
+    if ids is None:
+        return None
+    if len(ids) == 0:
+        raise ValueError(f"{name} must hold at least one id, got none")
+    return _as_ids(ids, len(ids), name)
+
+
 def _id_array(ids: Any, name: str) -> np.ndarray:
     """Ids as a 1-D integer or string array: what a pickle-free file can hold."""
-    array = np.asarray(ids if hasattr(ids, "__array__") else list(ids))
+    values = ids if hasattr(ids, "__array__") else list(ids)
+    array = np.asarray(values)
+    # NumPy makes strings of the numbers in a mixed list.
+    if array.dtype.kind == "U" and isinstance(values, list) and not all(isinstance(x, str) for x in values):
+        raise ValueError(f"{name} must be all integers or all strings, got a mixture")
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():

@@ -38,7 +38,7 @@ class Split:
     test_context: Interactions | None = None
     name: str = ""
     note: str = ""
-    _cache: dict[str, Interactions] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Interactions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for part, context in (("validation", self.validation_context), ("test", self.test_context)):
@@ -90,8 +90,8 @@ def random_split(
     """Each user's clicks at random into train, validation and test (paper, section 5 and B.3).
 
     Users with fewer than `min_interactions` clicks are dropped. Of the others, with n clicks,
-    round(n * fraction) but at least one go to validation and to test, the rest to train: three
-    clicks give one each. Items keep their columns, also those that train never sees.
+    round(n * fraction) go to validation and to test and the rest to train, but at least one to
+    each: three clicks give one each. Items keep their columns, also those that train never sees.
     """
     _check_fractions(fractions)
     if min_interactions < 3:
@@ -101,8 +101,8 @@ def random_split(
     if kept.n_users == 0:
         raise ValueError(f"no user has {min_interactions} or more clicks, got at most {clicks.max(initial=0)}")
     n = np.diff(kept.matrix.indptr)
-    n_validation = np.maximum(1, np.rint(n * fractions[1]).astype(int))
-    n_test = np.maximum(1, np.rint(n * fractions[2]).astype(int))
+    n_validation = np.clip(np.rint(n * fractions[1]).astype(int), 1, n - 2)
+    n_test = np.clip(np.rint(n * fractions[2]).astype(int), 1, n - n_validation - 1)
     place = _random_place(kept.matrix, np.random.default_rng(seed))
     row_of = np.repeat(np.arange(kept.n_users), n)
     part = np.where(place < n_validation[row_of], 1, np.where(place < (n_validation + n_test)[row_of], 2, 0))
@@ -248,8 +248,9 @@ def _random_place(matrix: sp.csr_matrix, rng: np.random.Generator) -> np.ndarray
 
 
 def _timed(log: pd.DataFrame) -> pd.DataFrame:
-    if isinstance(log, Interactions) or "timestamp" not in log.columns:
-        raise ValueError("expected a frame with columns user_id, item_id and timestamp: this split goes by time")
+    needed = ("user_id", "item_id", "timestamp")
+    if isinstance(log, Interactions) or not set(needed) <= set(log.columns):
+        raise ValueError(f"expected a frame with columns {', '.join(needed)}: this split goes by time")
     if n_missing := int(log["timestamp"].isna().sum()):
         raise ValueError(f"{n_missing:,} of {len(log):,} rows have no timestamp; fill them in, or split at random")
     return log.sort_values("timestamp", kind="stable")

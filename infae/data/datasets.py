@@ -1,0 +1,140 @@
+"""Loads a data set by its name: finds its files, or says what is missing and where to get it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+
+import pandas as pd
+
+from infae.data.download import fetch
+from infae.data.registry import DATASETS, Dataset, Form
+from infae.data.splits import Split
+from infae.errors import DataNotFoundError
+
+DataDir = str | PathLike[str] | None
+PACKED = ("", ".gz", ".xz")
+
+
+def names() -> list[str]:
+    """The names that `load` knows."""
+    return sorted(DATASETS)
+
+
+def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool = False) -> Split:
+    """A data set by name, with its published split where there is one.
+
+    Args:
+      name: one of `names()`.
+      data_dir: the folder that holds one folder a data set; $INFAE_DATA where None.
+      seed: of a random split and of made-up data; published splits take no seed.
+      download: fetch what is missing, for sets with a public address.
+
+    Returns:
+      The split. Where only raw ratings are found of a set whose published split they are not,
+      it is a random one: a UserWarning and `split.note` say so.
+
+    Raises:
+      ValueError: unknown name, or nothing to download from.
+      DataNotFoundError: files missing; the message lists them and says where to get them.
+      DataFormatError: files found that are not what they should be.
+    """
+    dataset = _dataset(name)
+    if dataset.make is not None:
+        split = dataset.make(seed)
+        return replace(split, name=f"{name}, {split.name}")
+    form, paths = _find(name, dataset, dataset.forms, data_dir, download)
+    split = form.split(paths, seed)
+    if form.stands_in:
+        instead = f"{name}: the published split was not found, so this is a {split.name}, of {paths[0].name}."
+        split = replace(split, note=f"{instead} {split.note}".strip())
+        warnings.warn(split.note, stacklevel=2)
+    return replace(split, name=f"{name}, {split.name}")
+
+
+def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
+    """A data set's raw log, where it has one: `user_id`, `item_id`, `rating`, `timestamp`, in file order.
+
+    Raises as `load`; ValueError also for a set that is published only as a split.
+    """
+    dataset = _dataset(name)
+    forms = tuple(form for form in dataset.forms if form.log is not None)
+    if not forms:
+        with_log = [n for n in names() if any(form.log for form in DATASETS[n].forms)]
+        raise ValueError(f"{name} has no raw log; those that have one: {', '.join(with_log)}")
+    form, paths = _find(name, dataset, forms, data_dir)
+    assert form.log is not None
+    return form.log(paths)
+
+
+def _dataset(name: str) -> Dataset:
+    if name in DATASETS:
+        return DATASETS[name]
+    close = difflib.get_close_matches(str(name), DATASETS, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(names())}{hint}")
+
+
+def _find(
+    name: str, dataset: Dataset, forms: Sequence[Form], data_dir: DataDir, download: bool = False
+) -> tuple[Form, list[Path]]:
+    """The first form whose files are all there, and their paths."""
+    folder = data_dir or os.environ.get("INFAE_DATA")
+    root = Path(folder).expanduser() if folder else None
+    found = root and _first_whole(forms, root)
+    if not found and download:
+        root = _downloaded(name, dataset, root)
+        found = _first_whole(forms, root)
+    if not found:
+        raise DataNotFoundError(_what_is_missing(name, dataset, forms, root))
+    return found
+
+
+def _first_whole(forms: Sequence[Form], root: Path) -> tuple[Form, list[Path]] | None:
+    for form in forms:
+        located = [_located(root, file) for file in form.files]
+        if all(located):
+            return form, list(chain.from_iterable(located))
+    return None
+
+
+def _located(root: Path, file: str) -> list[Path]:
+    for ending in PACKED:
+        if "*" in file:
+            paths = sorted(root.glob(file + ending))
+        else:
+            paths = [path] if (path := root / (file + ending)).is_file() else []
+        if paths:
+            return paths
+    return []
+
+
+def _downloaded(name: str, dataset: Dataset, root: Path | None) -> Path:
+    if not dataset.sources:
+        raise ValueError(f"{name} has no stable address to download from. Where people get it: {dataset.where}")
+    if root is None:
+        raise ValueError(f"download of {name} needs a folder: pass data_dir, or set INFAE_DATA")
+    for source in dataset.sources:
+        if not all(_located(root, file) for file in source.files):
+            fetch(source, root)
+    return root
+
+
+def _what_is_missing(name: str, dataset: Dataset, forms: Sequence[Form], root: Path | None) -> str:
+    def line(file: str) -> str:
+        return f"  {root / file if root else file}{'  (found)' if root and _located(root, file) else ''}"
+
+    looked = "\n  or\n".join("\n".join(line(file) for file in form.files) for form in forms)
+    folder = f"in {root}" if root else "nowhere, as neither data_dir nor INFAE_DATA is set"
+    return (
+        f"the files of {name} were not found. Looked {folder}, for these, as they are or with .gz or .xz:\n{looked}\n"
+        "Pass the folder that holds them as data_dir, or set the environment variable INFAE_DATA to it.\n"
+        f"Where people get it: {dataset.where}\nTerms: {dataset.terms}"
+        + ("\nOr pass download=True to fetch it." if dataset.sources else "")
+    )
