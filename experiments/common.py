@@ -7,6 +7,7 @@ process, so they are defined there and nowhere else: any number of binaries can 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
     def call(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unexpected arguments {argv[1:]}; flags look like --name=value")
+        # absl shows what JAX logs, such as that it found no TPU.
+        logging.getLogger("jax").setLevel(logging.WARNING)
         try:
             run(config_class(**{field.name: _value(field) for field in fields}))
         except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:

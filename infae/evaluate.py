@@ -71,7 +71,7 @@ def evaluate(
       PSP-printed@k: as appendix B.5 prints it, at most 1/k.
       AUC: exact, over all items neither clicked nor held out, the mean over users.
       AUC-sampled: all users' held-out items against `n_negatives` sampled a user, in one pool,
-        as in the papers' code; drawn by `seed`.
+        as in the papers' code; drawn by `seed`, and left out where `n_negatives` is 0.
 
     Raises:
       ValueError: a bad `on` or `k`, nothing held out, or scores of the wrong shape or not finite.
@@ -94,7 +94,8 @@ def evaluate(
         pools.append(_pool(scores, shown.matrix, wanted, n_negatives, rng))
     per_user = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
     means = {name: _mean(values) for name, values in per_user.items()}
-    means["AUC-sampled"] = metrics.pooled_auc(*(np.concatenate(side) for side in zip(*pools, strict=True)))
+    if n_negatives:
+        means["AUC-sampled"] = metrics.pooled_auc(*(np.concatenate(side) for side in zip(*pools, strict=True)))
     return Report(means, per_user, users, context.n_users - users.size)
 
 
@@ -105,7 +106,7 @@ def batch_size(n_items: int) -> int:
 
 def metric_k(metric: str) -> tuple[int, ...]:
     """The cut-off in a metric's name ("HR@100" -> (100,)); ValueError for a name that `evaluate` lacks."""
-    name, _, k = metric.partition("@")
+    name, _, k = str(metric).partition("@")
     if metric in ("AUC", "AUC-sampled"):
         return (1,)
     if name in ("HR", "Recall", "NDCG", "PSP", "PSP-printed") and k.isdigit() and int(k) > 0:
@@ -117,7 +118,7 @@ def metric_k(metric: str) -> tuple[int, ...]:
 
 
 def _check_k(k: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(k, int) or not k or not all(isinstance(x, (int, np.integer)) and x >= 1 for x in k):
+    if np.ndim(k) != 1 or len(k) == 0 or not all(isinstance(x, (int, np.integer)) and x >= 1 for x in k):
         raise ValueError(f"k must be a sequence of whole numbers of at least 1, such as (10, 100), got {k!r}")
     return tuple(k)
 
@@ -126,7 +127,7 @@ def _scores(model: Recommender, histories: Interactions) -> np.ndarray:
     scores = np.asarray(model.predict(histories))
     if scores.shape != histories.shape:
         raise ValueError(f"predict returned shape {scores.shape} for histories of shape {histories.shape}")
-    return scores
+    return scores if scores.dtype.kind == "f" else scores.astype(np.float64)
 
 
 def _per_user(ranks: metrics.Ranks, ks: tuple[int, ...], weights: np.ndarray) -> dict[str, np.ndarray]:

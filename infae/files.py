@@ -12,7 +12,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -29,16 +29,22 @@ from infae.tiles import precision
 FORMAT = "infae.InfiniteAE"
 VERSION = 1
 
+# What NumPy and zipfile raise for bytes that are no archive, a damaged one, or one that holds pickles.
+_UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
+
 
 def save(model: InfiniteAE, path: str | os.PathLike[str]) -> None:
     """Write a fitted model; see `InfiniteAE.save`."""
     path = Path(path)
     solution = model._solution
-    params = {k: v for k, v in model.get_params().items() if k != "kernel"}
-    params["reg"] = list(map(float, params["reg"])) if np.ndim(params["reg"]) else float(params["reg"])
+    # As they were at `fit`: a later `set_params` does not change the fitted model.
+    params = dict(model._params)
+    own_kernel = params.pop("kernel") is not None
+    params["reg"] = np.asarray(params["reg"], float).tolist()
+    params["dtype"] = np.dtype(params["dtype"]).name
     about = {
         "params": params,
-        "own_kernel": model.kernel is not None,
+        "own_kernel": own_kernel,
         "path": model.path_,
         "solution": {k: getattr(solution, k) for k in ("residual", "noise", "reg", "ridge")},
     }
@@ -47,7 +53,7 @@ def save(model: InfiniteAE, path: str | os.PathLike[str]) -> None:
         path,
         format=np.array(FORMAT),
         version=np.array(VERSION),
-        params=np.array(json.dumps(about)),
+        params=np.array(json.dumps(about, default=lambda scalar: scalar.item())),
         coef=np.asarray(solution.coef),
         clicks_data=model._train.data,
         clicks_indices=model._train.indices,
@@ -81,6 +87,7 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
             raise ModelFileError(f"{path} was fitted with {wanted}")
         shape = tuple(int(x) for x in fields["clicks_shape"])
         clicks = sp.csr_matrix((fields["clicks_data"], fields["clicks_indices"], fields["clicks_indptr"]), shape=shape)
+        clicks.check_format(full_check=True)
         if not fields["coef"].shape == shape == (fields["user_ids"].size, fields["item_ids"].size):
             raise ValueError(f"coefficients {fields['coef'].shape} do not fit the clicks {shape}")
         model = InfiniteAE(kernel=kernel, **about["params"])
@@ -89,7 +96,7 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
         with precision(fields["coef"].dtype):
             solution = Solution(coef=jnp.asarray(fields["coef"]), **about["solution"])
         model._restore(anchors, InputMap(weights, model.unit_rows), solution, about["path"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(f"{path} is damaged: {error!r}") from error
@@ -120,21 +127,22 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if (
-                not isinstance(archive, np.lib.npyio.NpzFile)
-                or "format" not in archive
-                or str(archive["format"]) != FORMAT
-            ):
-                raise ModelFileError(f"{path} is not a model that InfiniteAE.save wrote")
-            version = int(archive["version"])
-            if version > VERSION:
-                raise ModelFileError(
-                    f"{path} has format version {version} and this infae reads up to {VERSION}; upgrade infae"
-                )
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, ValueError, KeyError, AttributeError) as error:
-        if isinstance(error, ModelFileError):
+    with open(path, "rb") as file:
+        try:
+            return _fields(path, file)
+        except ModelFileError:
             raise
-        raise ModelFileError(f"{path} is not a model file, or is truncated or damaged: {error}") from error
+        except _UNREADABLE as error:
+            raise ModelFileError(f"{path} is not a model file, or is truncated or damaged: {error}") from error
+
+
+def _fields(path: Path, file: BinaryIO) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as archive:
+        if "format" not in archive or str(archive["format"]) != FORMAT:
+            raise ModelFileError(f"{path} is not a model that InfiniteAE.save wrote")
+        version = int(archive["version"])
+        if version > VERSION:
+            raise ModelFileError(
+                f"{path} has format version {version} and this infae reads up to {VERSION}; upgrade infae"
+            )
+        return {name: archive[name] for name in archive.files}

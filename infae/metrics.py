@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.tiles import precision
+
 _CHUNK = 1024
+_NEVER = np.iinfo(np.int64).max
 
 
 class Ranks(NamedTuple):
@@ -25,8 +28,8 @@ class Ranks(NamedTuple):
     Attributes:
       user: row position of the user.
       item: column position of the item.
-      rank: 0-based place in the recommended list; `n_items` where the item is in the user's
-        context, so that it can never be recommended but counts as one to be found.
+      rank: 0-based place in the recommended list; beyond any list where the item is in the
+        user's context, so that it can never be recommended but counts as one to be found.
       beaten: share of the user's negatives (items neither in the context nor held out) that
         score lower, equal scores counting a half; NaN where the item is in the context or
         there is no negative.
@@ -58,21 +61,23 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
     """
     if not scores.shape == context.shape == targets.shape:
         raise ValueError(f"shapes differ: scores {scores.shape}, context {context.shape}, targets {targets.shape}")
-    if not bool(jnp.isfinite(scores).all()):
+    scores = np.asarray(scores)
+    if not np.isfinite(scores).all():
         raise ValueError("scores hold NaN or infinity, which cannot be ranked")
     n_users, n_items = scores.shape
     user, item = _entries(targets)
     seen = _contains(context, user, item)
-    above, tied, tied_before = _counts(mask(scores, context), user, item)
+    with precision(scores.dtype):
+        above, tied, tied_before = _counts(mask(scores, context), user, item)
     n_candidates = n_items - np.diff(context.indptr)
-    ahead, level = _among_positives(np.asarray(scores)[user, item], user, seen)
+    ahead, level = _among_positives(scores[user, item], user, seen)
     n_positives = np.bincount(user[~seen], minlength=n_users)
     n_negatives = (n_candidates - n_positives)[user]
     n_above, n_level = above - ahead, tied - level
     with np.errstate(invalid="ignore", divide="ignore"):
         beaten = (n_negatives - n_above - n_level / 2) / n_negatives
     beaten[seen | (n_negatives == 0)] = np.nan
-    return Ranks(user, item, np.where(seen, n_items, above + tied_before), beaten, n_users)
+    return Ranks(user, item, np.where(seen, _NEVER, above + tied_before), beaten, n_users)
 
 
 def mask(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> jax.Array:

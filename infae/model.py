@@ -98,7 +98,7 @@ class InfiniteAE:
         return self
 
     def __repr__(self) -> str:
-        changed = {k: v for k, v in self.get_params().items() if v is not _PARAMETERS[k] and v != _PARAMETERS[k]}
+        changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(_PARAMETERS[k])}
         return f"InfiniteAE({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
 
     def fit(self, X: Any, validation: Split | Interactions | None = None, *, progress: bool = False) -> InfiniteAE:
@@ -184,11 +184,10 @@ class InfiniteAE:
 
     @property
     def _several_regs(self) -> bool:
-        return isinstance(self.reg, (Sequence, np.ndarray)) and not isinstance(self.reg, str)
+        return np.ndim(self.reg) > 0
 
     def _checked(self) -> tuple[tuple[float, ...], Kernel]:
-        dtype = np.dtype(self.dtype)
-        if dtype not in (np.float32, np.float64):
+        if getattr(self.dtype, "__name__", str(self.dtype)) not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         metric_k(self.metric)
         if not np.isfinite(self.popularity_power):
@@ -205,6 +204,7 @@ class InfiniteAE:
             delattr(self, name)
 
     def _set_rows(self, anchors: Interactions, inputs: InputMap, kernel: Kernel) -> None:
+        self._params = self.get_params()
         self._train, self._inputs, self._kernel = anchors.matrix, inputs, kernel
         self._anchors = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
         self._index = RowIndex(anchors.matrix)
@@ -235,7 +235,8 @@ class InfiniteAE:
                 row["failure"] = "rounding error ranks the unclicked items"
                 continue
             self._adopt(solution)
-            report = evaluate(self, split, on="validation", k=metric_k(self.metric))
+            n_negatives = 50 if self.metric == "AUC-sampled" else 0
+            report = evaluate(self, split, on="validation", k=metric_k(self.metric), n_negatives=n_negatives)
             row[self.metric] = report[self.metric]
             if best is None or row[self.metric] > best[0]:
                 best = row[self.metric], solution
@@ -254,7 +255,7 @@ class InfiniteAE:
 
     def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
         # (K + ridge I) coef = X, so K coef = X - ridge coef: exact, and no product with K.
-        with precision(self.dtype):
+        with precision(self.dual_.coef.dtype):
             taken = np.asarray(_take(self.dual_.coef, np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))))
         return clicks.toarray() - taken.dtype.type(self._solution.ridge) * taken[: rows.size]
 

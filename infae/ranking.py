@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from infae import metrics
 from infae.data.interactions import item_positions
 from infae.evaluate import batch_size
+from infae.tiles import precision
 
 
 def recommend(
@@ -38,8 +39,9 @@ def recommend(
     for start in range(0, n_users, step):
         shown = histories[start : start + step]
         scores = score(shown)
-        kept = metrics.mask(scores, shown) if exclude_seen else jnp.asarray(scores)
-        values, places = _top(kept[:, columns] if items is not None else kept, n)
+        with precision(scores.dtype):
+            kept = metrics.mask(scores, shown) if exclude_seen else jnp.asarray(scores)
+            values, places = _top(kept[:, columns] if items is not None else kept, n)
         if best_scores is None:
             best_scores = np.empty((n_users, n), scores.dtype)
         best_scores[start : start + step] = values
@@ -47,6 +49,8 @@ def recommend(
     if best_scores is None:
         return np.empty((0, n), item_ids.dtype), np.empty((0, n), np.float32)
     chosen = item_ids[columns[best]]
+    if chosen.dtype.kind == "u":
+        chosen = chosen.astype(np.int64)  # which can hold the -1 of no item
     nothing_left = np.isneginf(best_scores)
     chosen[nothing_left] = "" if chosen.dtype.kind == "U" else -1
     return chosen, best_scores
@@ -54,6 +58,6 @@ def recommend(
 
 @partial(jax.jit, static_argnums=1)
 def _top(scores: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-    # Of equal scores top_k puts the lower position first.
-    values, places = jax.lax.top_k(scores, n)
+    # Of equal scores top_k puts the lower position first, but 0 before -0.
+    values, places = jax.lax.top_k(jnp.where(scores == 0, 0, scores), n)
     return values, places

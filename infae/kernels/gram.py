@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.kernels.rows import RowBlock, Rows, in_parallel
-from infae.tiles import SymmetricTiles, tile_size
+from infae.tiles import SymmetricTiles, precision, tile_size
 
 Kernel = Callable[..., jax.Array]
 """`kernel(x1, x2) -> (n1, n2)` on dense rows, with x2 None for x1 itself."""
@@ -75,11 +75,12 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     if x2 is not None and x1.shape[1] != x2.shape[1]:
         raise ValueError(f"rows must be equally long, got shapes {x1.shape} and {x2.shape}")
     dtype = jnp.result_type(*(x.dtype for x in (x1, x2) if x is not None), jnp.float32)
-    if x2 is None:
-        return jnp.asarray(symmetric_gram(kernel, Rows(x1, dtype)).to_dense())
-    anchors = Rows(x2 if sp.issparse(x2) or not sp.issparse(x1) else sp.csr_matrix(x2), dtype)
-    full = [block for _, block in cross_gram(kernel, anchors.like(x1), anchors)]
-    return jnp.concatenate(full)[: x1.shape[0], : x2.shape[0]]
+    with precision(dtype):
+        if x2 is None:
+            return jnp.asarray(symmetric_gram(kernel, Rows(x1, dtype)).to_dense())
+        anchors = Rows(x2 if sp.issparse(x2) or not sp.issparse(x1) else sp.csr_matrix(x2), dtype)
+        full = [block for _, block in cross_gram(kernel, anchors.like(x1), anchors)]
+        return jnp.concatenate(full)[: x1.shape[0], : x2.shape[0]]
 
 
 def _block_tiles(

@@ -43,7 +43,7 @@ class ReluNTK:
     b_std: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.depth < 1 or self.depth != int(self.depth):
+        if not isinstance(self.depth, (int, np.integer)) or self.depth < 1:
             raise ValueError(f"depth must be a whole number of hidden layers, at least 1, got {self.depth!r}")
         if not (np.isfinite(self.w_std) and self.w_std > 0):
             raise ValueError(f"w_std must be positive and finite, got {self.w_std!r}")
@@ -60,13 +60,14 @@ class ReluNTK:
         """
         w2, b2 = self.w_std**2, self.b_std**2
         cov, var1, var2 = (w2 / n_inputs * a + b2 for a in (products, sq1, sq2))
+        # Rows that are equal stay so in every layer, though rounding would tell them apart in deeper ones.
+        equal = (cov == var1[:, None]) & (cov == var2[None, :])
+        if diagonal:
+            equal = equal | jnp.eye(cov.shape[0], cov.shape[1], dtype=bool)
         ntk = cov
         for _ in range(self.depth):
-            # sqrt(v * v) is v again in floating point, sqrt(v) * sqrt(v) is not: equal rows get u = 1.
             scale = _safe_sqrt(var1[:, None] * var2[None, :])
-            u = jnp.clip(cov / jnp.where(scale > 0, scale, 1), -1, 1)
-            if diagonal:
-                u = jnp.where(jnp.eye(u.shape[0], u.shape[1], dtype=bool), 1, u)
+            u = jnp.where(equal, 1, jnp.clip(cov / jnp.where(scale > 0, scale, 1), -1, 1))
             cov = w2 / 2 * scale * arc_cosine_1(u) + b2
             ntk = cov + w2 / 2 * arc_cosine_0(u) * ntk
             var1, var2 = w2 / 2 * var1 + b2, w2 / 2 * var2 + b2

@@ -40,7 +40,7 @@ def inverse(
             if progress is not None:
                 progress(k + 1, matrix.n_tiles)
                 jax.block_until_ready(tiles[0, 0])
-        return SymmetricTiles(matrix.n, matrix.size, {ij: _negative(tile) for ij, tile in tiles.items()})
+        return SymmetricTiles(matrix.n, matrix.size, {ij: _negate_into(tile) for ij, tile in tiles.items()})
 
 
 def _sweep(tiles: dict[tuple[int, int], jax.Array], k: int, n_tiles: int, update: Callable[..., jax.Array]) -> None:
@@ -92,6 +92,7 @@ _invert = jax.jit(_invert_by_halves)
 _product = jax.jit(lambda a, b: a @ b)
 _transpose = jax.jit(jnp.transpose)
 _negative = jax.jit(jnp.negative)
+_negate_into = jax.jit(jnp.negative, donate_argnums=0)
 _add_diagonal = jax.jit(lambda a, shift: a + shift * jnp.eye(a.shape[0], dtype=a.dtype))
 _update = jax.jit(lambda c, a, b: c - a @ b.T)
 # In place: the first sweep has already copied the caller's tiles.

@@ -30,8 +30,8 @@ NOISE_LIMIT = 0.1
 _RESIDUAL_LIMIT = 0.1
 _N_PROBES = 16
 # A column that a share s of n rows holds costs s n^2 scattered multiply-adds, or n^2 dense ones
-# at some 60 times the rate.
-_HEAD_SHARE = 1 / 60
+# at some 20 times the rate.
+_HEAD_SHARE = 1 / 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +110,8 @@ def solve(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> Solution:
     if n != factored.gram.n:
         raise ValueError(f"targets have {n:,} rows and the kernel matrix {factored.gram.n:,}")
     dtype = factored.gram.dtype
+    residual, noise = _residual(factored, targets)
+    _judge(residual, noise, factored.reg, dtype)
     require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
     with precision(dtype):
         product = _TargetProduct(targets, dtype)
@@ -117,8 +119,6 @@ def solve(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> Solution:
         for block in range(factored.inverse.n_tiles):
             rows = factored.inverse.rows_of(block)
             coef = _put_rows(coef, product(factored.inverse.column(block)), rows.start)
-    residual, noise = _residual(factored, targets)
-    _judge(residual, noise, factored.reg, dtype)
     return Solution(coef, residual, noise, factored.reg, factored.ridge)
 
 
