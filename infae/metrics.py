@@ -9,6 +9,7 @@ Where the paper (Sachdeva et al. 2022, appendix B.5) and its public code differ,
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.parallel import in_parallel
 from infae.tiles import precision
 
 _CHUNK = 1024
@@ -193,14 +195,15 @@ def _contains(matrix: sp.csr_matrix, rows: np.ndarray, cols: np.ndarray) -> np.n
 
 
 def _counts(scores: jax.Array, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    out = np.zeros((3, user.size), np.int64)
-    for start in range(0, user.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        rows, cols = user[part].astype(np.int32), item[part].astype(np.int32)
+    def count(start: int) -> np.ndarray:
+        rows, cols = user[start : start + _CHUNK].astype(np.int32), item[start : start + _CHUNK].astype(np.int32)
         pad = (0, _CHUNK - rows.size)
-        counted = _count_chunk(scores, np.pad(rows, pad), np.pad(cols, pad))
-        out[:, part] = np.stack(counted)[:, : rows.size]
-    return out[0], out[1], out[2]
+        with precision(scores.dtype):
+            return np.stack(_count_chunk(scores, np.pad(rows, pad), np.pad(cols, pad)))[:, : rows.size]
+
+    chunks = in_parallel([partial(count, start) for start in range(0, user.size, _CHUNK)])
+    above, tied, before = np.concatenate([np.zeros((3, 0), np.int64), *chunks], axis=1)
+    return above, tied, before
 
 
 @jax.jit

@@ -75,7 +75,8 @@ def select_ease(
     for reg in bar("EASE lambda", progress, regs):
         model = EASE(reg, gram=gram)
         model.fit(split.train)
-        value = evaluate(model, split, on="validation", k=metric_k(metric))[metric]
+        n_negatives = 50 if metric == "AUC-sampled" else 0
+        value = evaluate(model, split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
         path.append({"reg": reg, metric: value})
         if best is None or value > best[0]:
             best = value, model

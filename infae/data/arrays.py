@@ -30,7 +30,8 @@ def read_paper(hdf5_path: FilePath, npz_path: FilePath, *, name: str = "") -> Sp
     Returns:
       A split over the users and items that occur in a row that was not dropped, in ascending
       order of id. A pair that is repeated within a part has its count as its value, as in the
-      papers' code; one that is in several parts stays in each; `note` tells how many. DataFormatError where the files do not fit.
+      papers' code; one that is in several parts stays in each; `note` tells how many.
+      DataFormatError where the files do not fit.
     """
     users, items = _read_columns(hdf5_path, ("user", "item"))
     labels = _read_labels(npz_path)

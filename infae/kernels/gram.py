@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from infae.kernels.rows import RowBlock, Rows, in_parallel
+from infae.kernels.rows import RowBlock, Rows
+from infae.parallel import in_parallel
 from infae.tiles import SymmetricTiles, precision, tile_size
 
 Kernel = Callable[..., jax.Array]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -14,22 +12,6 @@ import scipy.sparse as sp
 # An item that a share s of n users clicked costs about (s n)^2 scattered additions in a sparse
 # product and n^2 multiply-adds in a dense one, which run some 400 times as fast: 1/sqrt(400).
 HEAD_SHARE = 0.05
-
-_PARALLEL = ThreadPoolExecutor(thread_name_prefix="infae-sparse")
-
-
-def in_parallel(tasks: Sequence[Any], window: int = 8) -> Iterator[Any]:
-    """Results of zero-argument calls, in order, a few computed ahead on other threads.
-
-    SciPy's sparse products release the interpreter lock, so they overlap each other and JAX.
-    """
-    pending = [_PARALLEL.submit(task) for task in tasks[:window]]
-    for k in range(len(tasks)):
-        result = pending[k].result()
-        pending[k] = None  # type: ignore[call-overload]  # the block is the consumer's to keep or drop
-        if k + window < len(tasks):
-            pending.append(_PARALLEL.submit(tasks[k + window]))
-        yield result
 
 
 class Rows:

@@ -19,8 +19,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.errors import IllConditionedWarning, SingularKernelError
-from infae.kernels.rows import in_parallel
 from infae.memory import require_memory
+from infae.parallel import in_parallel
 from infae.solvers.inverse import inverse
 from infae.tiles import SymmetricTiles, precision
 

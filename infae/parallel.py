@@ -1,0 +1,28 @@
+"""Work on several cores where neither JAX nor NumPy spreads it by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_WINDOW = 8
+_POOL = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="infae")
+
+
+def in_parallel(tasks: Sequence[Callable[[], T]]) -> Iterator[T]:
+    """Results of the calls, in order, a few of them computed ahead on other threads.
+
+    For work that releases the interpreter lock: SciPy's sparse products, compiled JAX code. JAX's
+    configuration contexts do not reach other threads; a task that needs one enters it itself.
+    """
+    pending: list[Future[T]] = [_POOL.submit(task) for task in tasks[:_WINDOW]]
+    for following in range(_WINDOW, len(tasks) + _WINDOW):
+        if not pending:
+            return
+        yield pending.pop(0).result()
+        if following < len(tasks):
+            pending.append(_POOL.submit(tasks[following]))
