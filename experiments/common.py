@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
     fields = dataclasses.fields(config_class)
     for field in fields:
         _define(field)
+        # Defined here, but the binary's own: --help lists them.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
 
     def call(argv: Sequence[str]) -> None:
         if len(argv) > 1:
@@ -70,6 +73,8 @@ def _value(field: dataclasses.Field[Any]) -> Any:
     value: Any = flags.FLAGS[field.name].value
     if not isinstance(field.default, tuple):
         return value
+    if not value:
+        raise ValueError(f"--{field.name} is an empty list")
     element = type(field.default[0])
     try:
         return tuple(element(x) for x in value)

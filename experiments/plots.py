@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from infae.atomic import replacing
+
 INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
 
 
@@ -27,9 +29,8 @@ def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
 
 def save(drawn: Any, path: Path) -> None:
     """Write a PNG aside and rename it."""
-    aside = path.with_suffix(".part.png")
-    drawn.savefig(aside, dpi=130)
-    aside.replace(path)
+    with replacing(path) as aside:
+        drawn.savefig(aside, dpi=130)
 
 
 def reg_path(path: Path, rows: Sequence[Mapping[str, Any]], metric: str, chosen: float, title: str) -> None:

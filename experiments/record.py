@@ -17,6 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from infae.atomic import replacing
+
 _PACKAGES = ("infae", "jax", "jaxlib", "neural-tangents", "numpy", "scipy")
 
 
@@ -34,24 +36,31 @@ def output_folder(path: str) -> Path:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON aside and rename it; NaN and infinity become null."""
-    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text aside and rename it."""
+    with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def surroundings() -> dict[str, Any]:
     """Versions and machine, without anything that names the machine itself."""
     return {
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
         "cores": os.cpu_count(),
         "processor": platform.machine(),
         "devices": sorted({d.device_kind for d in jax.devices()}),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # run from a checkout
 
 
 class Stopwatch:

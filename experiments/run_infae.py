@@ -10,14 +10,14 @@ timings, metrics), `table.md` and `reg_path.png`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import infae
 from experiments import common, plots
 from experiments.baselines import PopRec, select_ease
 from experiments.common import option
-from experiments.record import Stopwatch, output_folder, surroundings, write_json
+from experiments.record import Stopwatch, output_folder, surroundings, write_json, write_text
+from infae.evaluate import Recommender
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
     folder = output_folder(config.out)
-    if unknown := set(config.baselines) - {"popularity", "ease", "none"}:
-        raise ValueError(f"unknown baseline {', '.join(sorted(unknown))}; expected popularity, ease or none")
+    record: dict[str, Any] = {"config": config, **_checked(config)}
     clock = Stopwatch()
     with clock("load"):
         split = infae.data.load(config.dataset, config.data_dir or None, seed=config.seed, download=config.download)
@@ -59,30 +58,46 @@ def run(config: Config) -> dict[str, Any]:
             split = infae.data.with_validation(split, fraction=config.validation_fraction, seed=config.seed)
     print(split, split.note, sep="\n" if split.note else "")
     model = _fit(config, split, clock)
+    # What took longest is on disk before anything else can go wrong.
+    if config.save_model:
+        with clock("write"):
+            model.save(folder / "model.npz")
     with clock("test"):
-        reports = {
-            f"∞-AE, reg {model.reg_:g}": infae.evaluate(model, split, k=config.k, seed=config.seed, progress=True)
-        }
-    chosen = _baselines(config, split, clock, reports)
-    record = {
-        "config": config,
+        reports = {f"∞-AE, reg {model.reg_:g}": _test(model, split, config)}
+    record |= {
         "split": {"name": split.name, "note": split.note, "shape": split.train.shape},
         "reg": model.reg_,
         "residual": model.residual_,
         "path": model.path_,
-        **chosen,
+        **_baselines(config, split, clock, reports),
         "test": {name: {**report, "users": len(report.users)} for name, report in reports.items()},
         "seconds": clock.seconds,
-        **surroundings(),
     }
-    _write(config, folder, model, record, clock)
+    write_json(folder / "record.json", record)
     columns = [name for name in reports[next(iter(reports))] if not name.startswith("PSP-printed")]
     text = common.table(reports, columns)
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "table.md", text + "\n")
     print(f"\nTest, in percent (AUC as it is):\n\n{text}\n")
+    if config.plot and len(config.reg) > 1:
+        plots.reg_path(folder / "reg_path.png", model.path_, config.metric, model.reg_, f"∞-AE on {config.dataset}")
     print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in clock.seconds.items()))
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}")
     return record
+
+
+def _checked(config: Config) -> dict[str, Any]:
+    """Versions and machine; whatever flags or packages are wrong is told now, not after the fit."""
+    if unknown := set(config.baselines) - {"popularity", "ease", "none"}:
+        raise ValueError(f"unknown baseline {', '.join(sorted(unknown))}; expected popularity, ease or none")
+    if not all(k >= 1 for k in config.k):
+        raise ValueError(f"--k must be whole numbers of at least 1, got {config.k}")
+    if config.plot:
+        plots.figure()
+    return surroundings()
+
+
+def _test(model: Recommender, split: infae.Split, config: Config) -> infae.Report:
+    return infae.evaluate(model, split, k=config.k, seed=config.seed, progress=True)
 
 
 def _fit(config: Config, split: infae.Split, clock: Stopwatch) -> infae.InfiniteAE:
@@ -108,23 +123,17 @@ def _baselines(
     chosen: dict[str, Any] = {}
     if "popularity" in config.baselines:
         with clock("popularity"):
-            reports["PopRec"] = infae.evaluate(PopRec().fit(split.train), split, k=config.k, seed=config.seed)
+            reports["PopRec"] = _test(PopRec().fit(split.train), split, config)
     if "ease" in config.baselines:
         with clock("ease"):
-            ease, path = select_ease(split, config.ease_lambda, metric=config.metric, progress=True)
-            reports[f"EASE, lambda {ease.reg:g}"] = infae.evaluate(ease, split, k=config.k, seed=config.seed)
-        chosen["ease_path"] = path
+            try:
+                ease, chosen["ease_path"] = select_ease(split, config.ease_lambda, metric=config.metric, progress=True)
+                reports[f"EASE, lambda {ease.reg:g}"] = _test(ease, split, config)
+            except (MemoryError, ValueError) as error:
+                # Too many items, or no validation part: the rest of the run stands without it.
+                chosen["ease_failure"] = str(error)
+                print(f"EASE left out: {error}")
     return chosen
-
-
-def _write(config: Config, folder: Path, model: infae.InfiniteAE, record: dict[str, Any], clock: Stopwatch) -> None:
-    with clock("write"):
-        if config.save_model:
-            model.save(folder / "model.npz")
-        if config.plot and len(config.reg) > 1:
-            title = f"∞-AE on {config.dataset}"
-            plots.reg_path(folder / "reg_path.png", model.path_, config.metric, model.reg_, title)
-    write_json(folder / "record.json", record)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from infae.kernels.gram import Kernel, cross_gram
 from infae.kernels.rows import Rows
+from infae.kernels.tiles import Kernel, cross_gram
 from infae.tiles import precision
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae import metrics
-from infae.data.interactions import Interactions
+from infae.data.interactions import Interactions, item_positions
 from infae.data.splits import Part, Split
 from infae.progress import bar
 
@@ -18,12 +18,15 @@ class Recommender(Protocol):
     """What `evaluate` asks of a model: scores for histories, higher is better."""
 
     def predict(self, histories: Interactions, /) -> np.ndarray:
-        """(n_users, n_items) finite scores from the clicks of n_users."""
+        """(n_users, n_items) finite scores from the clicks of n_users.
+
+        The columns are the items of the histories, or those of the model's `item_ids_` if it has one.
+        """
         ...
 
 
 class Report(Mapping[str, float]):
-    """Means over users, by name, such as `report["HR@10"]`; every value is in [0, 1].
+    """Means over users, by name, such as `report["HR@10"]`: in [0, 1], or NaN where defined for nobody.
 
     Attributes:
       per_user: name -> (n_users,) values; NaN where a metric is not defined for a user.
@@ -71,7 +74,8 @@ def evaluate(
       PSP-printed@k: as appendix B.5 prints it, at most 1/k.
       AUC: exact, over all items neither clicked nor held out, the mean over users.
       AUC-sampled: all users' held-out items against `n_negatives` sampled a user, in one pool,
-        as in the papers' code; drawn by `seed`, and left out where `n_negatives` is 0.
+        pooled as in the papers' code; drawn by `seed` among items neither clicked nor held out,
+        and left out where `n_negatives` is 0.
 
     Raises:
       ValueError: a bad `on` or `k`, nothing held out, or scores of the wrong shape or not finite.
@@ -125,6 +129,9 @@ def _check_k(k: Sequence[int]) -> tuple[int, ...]:
 
 def _scores(model: Recommender, histories: Interactions) -> np.ndarray:
     scores = np.asarray(model.predict(histories))
+    columns = getattr(model, "item_ids_", histories.item_ids)
+    if not np.array_equal(columns, histories.item_ids) and scores.shape == (histories.n_users, columns.size):
+        scores = scores[:, item_positions(histories.item_ids, columns)]
     if scores.shape != histories.shape:
         raise ValueError(f"predict returned shape {scores.shape} for histories of shape {histories.shape}")
     return scores if scores.dtype.kind == "f" else scores.astype(np.float64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,10 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.atomic import replacing
 from infae.data.interactions import Interactions
 from infae.errors import ModelFileError
+from infae.fitted import Fitted
 from infae.inputs import InputMap
-from infae.kernels.gram import Kernel
+from infae.kernels.rows import Rows
+from infae.kernels.tiles import Kernel
 from infae.model import InfiniteAE
 from infae.solvers.ridge import Solution
 from infae.tiles import precision
@@ -33,35 +35,35 @@ VERSION = 1
 _UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
 
 
-def save(model: InfiniteAE, path: str | os.PathLike[str]) -> None:
-    """Write a fitted model; see `InfiniteAE.save`."""
-    path = Path(path)
-    solution = model._solution
-    # As they were at `fit`: a later `set_params` does not change the fitted model.
-    params = dict(model._params)
-    own_kernel = params.pop("kernel") is not None
-    params["reg"] = np.asarray(params["reg"], float).tolist()
-    params["dtype"] = np.dtype(params["dtype"]).name
+def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], file: str | os.PathLike[str]) -> None:
+    """Write a fitted model, the parameters it was fitted with, and its reg path; see `InfiniteAE.save`."""
+    solution = fitted.solution
+    own_kernel = params["kernel"] is not None
+    params = {
+        **{name: value for name, value in params.items() if name != "kernel"},
+        "reg": np.asarray(params["reg"], float).tolist(),
+        "dtype": np.dtype(params["dtype"]).name,
+    }
     about = {
         "params": params,
         "own_kernel": own_kernel,
-        "path": model.path_,
+        "path": path,
         "solution": {k: getattr(solution, k) for k in ("residual", "noise", "reg", "ridge")},
     }
-    weights = model._inputs.item_weights
+    weights, clicks = fitted.inputs.item_weights, fitted.clicks
     write_npz(
-        path,
+        Path(file),
         format=np.array(FORMAT),
         version=np.array(VERSION),
         params=np.array(json.dumps(about, default=lambda scalar: scalar.item())),
         coef=np.asarray(solution.coef),
-        clicks_data=model._train.data,
-        clicks_indices=model._train.indices,
-        clicks_indptr=model._train.indptr,
-        clicks_shape=np.array(model._train.shape),
+        clicks_data=clicks.matrix.data,
+        clicks_indices=clicks.matrix.indices,
+        clicks_indptr=clicks.matrix.indptr,
+        clicks_shape=np.array(clicks.shape),
         item_weights=np.zeros(0) if weights is None else weights,
-        user_ids=model.user_ids_,
-        item_ids=model.item_ids_,
+        user_ids=clicks.user_ids,
+        item_ids=clicks.item_ids,
     )
 
 
@@ -95,7 +97,9 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
         anchors = Interactions(clicks, fields["user_ids"], fields["item_ids"])
         with precision(fields["coef"].dtype):
             solution = Solution(coef=jnp.asarray(fields["coef"]), **about["solution"])
-        model._restore(anchors, InputMap(weights, model.unit_rows), solution, about["path"])
+        inputs, kernel = InputMap(weights, model.unit_rows), model.checked()[1]
+        rows = Rows(inputs(clicks, solution.coef.dtype), solution.coef.dtype)
+        model.adopt(Fitted(anchors, inputs, kernel, rows, solution), about["path"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ModelFileError):
             raise
@@ -108,22 +112,16 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
     Raises OSError, naming the folder, where it cannot be written.
     """
-    try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise type(error)(
-            error.errno, f"cannot write a model into the folder: {error.strerror}", str(path.parent)
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with replacing(path) as aside:
+        try:
+            file = open(aside, "wb")  # noqa: SIM115 - only opening is translated below
+        except OSError as error:
+            reason = f"cannot write a model into the folder: {error.strerror}"
+            raise type(error)(error.errno, reason, str(path.parent)) from error
+        with file:
             np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Ask before allocating: a refusal with numbers instead of a killed process."""
+"""Ask before allocating: a refusal with numbers instead of a killed process.
+
+Host memory is what is asked for; an accelerator's own allocator speaks for itself.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def available_bytes() -> int | None:
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for limit, used in _LIMIT_FILES:
         try:
-            found.append(int(limit.read_text()) - int(used.read_text()))
+            found.append(int(limit.read_text()) - int(used.read_text()) + _reclaimable(used.with_name("memory.stat")))
         except (OSError, ValueError):  # no such control group, or the word "max"
             continue
     return min(found, default=None)
@@ -37,3 +40,9 @@ def require_memory(n_bytes: int, what: str) -> None:
             f"{what} takes {n_bytes / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are available; "
             "fit on fewer users (Interactions.select_users), in float32, or on a larger machine"
         )
+
+
+def _reclaimable(stat: Path) -> int:
+    """Cached file pages, which count as used but make way."""
+    fields = dict(line.split() for line in stat.read_text().splitlines())
+    return int(fields.get("total_inactive_file", fields.get("inactive_file", 0)))

@@ -56,7 +56,8 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
     Args:
       scores: (n_users, n_items), higher is better.
       context: (n_users, n_items) CSR; its non-zeros are never recommended.
-      targets: (n_users, n_items) CSR of the held-out clicks.
+      targets: (n_users, n_items) CSR of the held-out clicks; both as `Interactions.matrix` is:
+        sorted indices, no duplicates, no stored zeros.
 
     Raises:
       ValueError: shapes differ, or a score is NaN or infinite.
@@ -144,7 +145,7 @@ def auc(ranks: Ranks) -> np.ndarray:
 def pooled_auc(positives: np.ndarray, negatives: np.ndarray) -> float:
     """AUC of positive scores against negative ones, all users in one pool; ties count a half.
 
-    The AUC of the papers' code, where the negatives are 50 sampled items a user.
+    Pooled as in the papers' code, where the negatives are 50 sampled items a user.
     """
     if positives.size == 0 or negatives.size == 0:
         return float("nan")
@@ -159,7 +160,8 @@ def inverse_propensity(train: sp.csr_matrix, a: float = 0.55, b: float = 1.5) ->
     n_i are the item's train clicks and N all of them; a and b are the paper's.
     """
     n_i = np.bincount(train.indices, train.data, minlength=train.shape[1])
-    c = (np.log(max(n_i.sum(), 1)) - 1) * (b + 1) ** a
+    # At least 0, where a train set of one or two clicks would make propensities negative.
+    c = max(np.log(max(n_i.sum(), 1)) - 1, 0) * (b + 1) ** a
     return 1 + c * (n_i + b) ** -a
 
 

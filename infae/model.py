@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.dual import Dual
-from infae.errors import NotFittedError, SingularKernelError
-from infae.evaluate import batch_size, evaluate, metric_k
-from infae.histories import RowIndex, as_clicks, as_histories, drop_empty_users
+from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
+from infae.evaluate import evaluate, metric_k
+from infae.fitted import Fitted
+from infae.histories import as_clicks, as_histories, drop_empty_users
 from infae.inputs import InputMap
-from infae.kernels.gram import Kernel, symmetric_gram
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
+from infae.kernels.tiles import Kernel, symmetric_gram
 from infae.memory import require_memory
 from infae.progress import bar, onto
 from infae.ranking import recommend
-from infae.solvers.ridge import NOISE_LIMIT, Solution, check_reg, factor, solve
+from infae.solvers.ridge import Solution, check_reg, factor, path, solve
 from infae.tiles import SymmetricTiles, precision
 
 
@@ -57,7 +56,8 @@ class InfiniteAE:
     Attributes (after fit):
       reg_: the relative regularisation used.
       residual_: relative residual of the solve.
-      path_: one dict for each reg tried: `reg`, `residual`, `noise`, and `metric`'s value on validation.
+      path_: one dict for each reg tried: `reg`, `residual`, `noise` and `metric`'s value on
+        validation, or `reg` and `failure`.
       user_ids_, item_ids_: ids of the anchors (users with clicks) and of the items.
       dual_: the fitted `Dual`.
     """
@@ -107,29 +107,39 @@ class InfiniteAE:
         Args:
           X: (n_users, n_items) clicks. Users without any are left out, with one warning.
           validation: needed where `reg` is a sequence: a `Split` whose validation part is
-            ranked, or `Interactions` held out from the users of X, row by row.
+            ranked, or `Interactions` held out from the users of X, row by row. With a single
+            `reg` its `metric` is recorded in `path_`.
           progress: show progress bars on standard error.
 
         Raises:
           ValueError: bad parameters or data; `reg` a sequence without `validation`.
-          SingularKernelError: no reg tried gave a usable solve.
+          SingularKernelError: no reg tried gave a usable solve. An earlier fit stays in place.
           MemoryError: the kernel matrix does not fit, said before it is begun.
 
         Warns:
-          IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0.
+          IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
+            a sequence such a reg is passed over.
         """
-        regs, kernel = self._checked()
+        regs, kernel = self.checked()
         clicks = as_clicks(X)
-        split = _as_split(clicks, validation) if self._several_regs else None
+        split = None if validation is None else _as_split(clicks, validation)
+        if split is None and len(regs) > 1:
+            raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
         anchors = drop_empty_users(clicks)
-        self._forget()
-        self._set_rows(anchors, InputMap.from_clicks(anchors.matrix, self.popularity_power, self.unit_rows), kernel)
-        gram = _gram(kernel, self._anchors, progress)
-        if split is None:
-            self._adopt(_solution(gram, anchors.matrix, regs[0], progress))
-            self.path_ = [_path_row(self._solution)]
+        inputs = InputMap.from_clicks(anchors.matrix, self.popularity_power, self.unit_rows)
+        rows = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
+        gram = _gram(kernel, rows, progress)
+
+        def fitted(solution: Solution) -> Fitted:
+            return Fitted(anchors, inputs, kernel, rows, solution)
+
+        if self._several_regs and split is not None:
+            best, path_ = self._choose(gram, regs, fitted, anchors.matrix, split, progress)
         else:
-            self._choose(gram, regs, split, progress)
+            best = fitted(_solution(gram, anchors.matrix, regs[0], progress))
+            row = _path_row(best.solution)
+            path_ = [row if split is None else {**row, self.metric: self._value(best, split, progress)}]
+        self.adopt(best, path_)
         return self
 
     def predict(self, histories: Any) -> np.ndarray:
@@ -146,12 +156,7 @@ class InfiniteAE:
           NotFittedError: before `fit`.
           ValueError: other columns than the fitted items, unknown item ids, or bad values.
         """
-        clicks = self._clicks(histories)
-        scores = np.empty(clicks.shape, self.dual_.coef.dtype)
-        step = batch_size(clicks.shape[1])
-        for start in range(0, clicks.shape[0], step):
-            scores[start : start + step] = self._scores(clicks[start : start + step])
-        return scores
+        return self._checked_fitted().predict(self._histories(histories))
 
     def recommend(
         self, histories: Any, n: int = 10, exclude_seen: bool = True, items: Iterable[Any] | None = None
@@ -172,21 +177,21 @@ class InfiniteAE:
           NotFittedError, ValueError: as `predict`; also for an n beyond the items there are, and
             for unknown ids in `items`.
         """
-        clicks = self._clicks(histories)
-        return recommend(self._scores, clicks, self.item_ids_, n=n, exclude_seen=exclude_seen, items=items)
+        fitted, clicks = self._checked_fitted(), self._histories(histories).matrix
+        return recommend(fitted.scores, clicks, self.item_ids_, n=n, exclude_seen=exclude_seen, items=items)
 
     def save(self, path: Any) -> None:
         """Write the fitted model to an `.npz` that `infae.load` reads without pickle; see `infae.files`."""
         from infae.files import save
 
-        self._check_fitted()
-        save(self, path)
+        save(self._checked_fitted(), self._params, self.path_, path)
 
     @property
     def _several_regs(self) -> bool:
         return np.ndim(self.reg) > 0
 
-    def _checked(self) -> tuple[tuple[float, ...], Kernel]:
+    def checked(self) -> tuple[tuple[float, ...], Kernel]:
+        """The regs to try and the kernel that the parameters stand for; ValueError for bad parameters."""
         if getattr(self.dtype, "__name__", str(self.dtype)) not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         metric_k(self.metric)
@@ -199,73 +204,57 @@ class InfiniteAE:
             raise ValueError("reg is an empty sequence; give at least one number")
         return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
 
-    def _forget(self) -> None:
-        for name in [name for name in vars(self) if name.endswith("_") or name.startswith("_")]:
-            delattr(self, name)
+    def adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
+        """Become a fitted model, as `fit` and `infae.load` do at their end."""
+        # Last, and at once: a `fit` that fails leaves an earlier one in place.
+        self._fitted, self._params = fitted, self.get_params()
+        self.reg_, self.residual_, self.path_ = fitted.solution.reg, fitted.solution.residual, path
+        self.user_ids_, self.item_ids_ = fitted.clicks.user_ids, fitted.clicks.item_ids
+        self.dual_ = fitted.dual
 
-    def _set_rows(self, anchors: Interactions, inputs: InputMap, kernel: Kernel) -> None:
-        self._params = self.get_params()
-        self._train, self._inputs, self._kernel = anchors.matrix, inputs, kernel
-        self._anchors = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
-        self._index = RowIndex(anchors.matrix)
-        self.user_ids_, self.item_ids_ = anchors.user_ids, anchors.item_ids
-
-    def _adopt(self, solution: Solution) -> None:
-        self._solution = solution
-        self.dual_ = Dual(self._kernel, self._anchors, solution.coef)
-        self.reg_, self.residual_ = solution.reg, solution.residual
-
-    def _restore(self, anchors: Interactions, inputs: InputMap, solution: Solution, path: list[dict[str, Any]]) -> None:
-        self._set_rows(anchors, inputs, self._checked()[1])
-        self._adopt(solution)
-        self.path_ = path
-
-    def _choose(self, gram: SymmetricTiles, regs: Sequence[float], split: Split, progress: bool) -> None:
-        self.path_ = []
-        best: tuple[float, Solution] | None = None
-        for reg in bar("reg path", progress, regs):
-            try:
-                solution = _solution(gram, self._train, reg, progress)
-            except SingularKernelError as error:
-                self.path_.append({"reg": reg, "failure": str(error)})
-                continue
-            row = _path_row(solution)
-            self.path_.append(row)
-            if solution.noise > NOISE_LIMIT:
-                row["failure"] = "rounding error ranks the unclicked items"
-                continue
-            self._adopt(solution)
-            n_negatives = 50 if self.metric == "AUC-sampled" else 0
-            report = evaluate(self, split, on="validation", k=metric_k(self.metric), n_negatives=n_negatives)
-            row[self.metric] = report[self.metric]
-            if best is None or row[self.metric] > best[0]:
-                best = row[self.metric], solution
+    def _choose(
+        self,
+        gram: SymmetricTiles,
+        regs: Sequence[float],
+        fitted: Callable[[Solution], Fitted],
+        targets: sp.csr_matrix,
+        split: Split,
+        progress: bool,
+    ) -> tuple[Fitted, list[dict[str, Any]]]:
+        rows: list[dict[str, Any]] = []
+        best: tuple[float, Fitted] | None = None
+        with bar("solve", progress, unit="block") as shown:
+            for step in bar("reg path", progress, path(gram, targets, regs, progress=onto(shown)), total=len(regs)):
+                if step.solution is None:
+                    warnings.warn(f"passed over: {step.failure}", IllConditionedWarning, stacklevel=3)
+                    rows.append({"reg": step.reg, "failure": step.failure})
+                    continue
+                value = self._value(fitted(step.solution), split, progress)
+                rows.append({**_path_row(step.solution), self.metric: value})
+                if np.isfinite(value) and (best is None or value > best[0]):
+                    best = value, fitted(step.solution)
+                # Not held while the next is solved: at scale each takes gigabytes.
+                del step
         if best is None:
-            raise SingularKernelError(f"no reg of {list(regs)} gave a usable model in {self.dtype}: {self.path_}")
-        self._adopt(best[1])
+            failures = "; ".join(row.get("failure", f"{self.metric} is not finite") for row in rows)
+            raise SingularKernelError(f"no reg of {list(regs)} gave a usable model: {failures}")
+        return best[1], rows
 
-    def _scores(self, clicks: sp.csr_matrix) -> np.ndarray:
-        known = self._index.find(clicks)
-        if (known < 0).all():
-            return self.dual_.scores(self._inputs(clicks, self._anchors.head.dtype))
-        scores = self._own_scores(clicks, known)
-        if len(new := np.flatnonzero(known < 0)):
-            scores[new] = self.dual_.scores(self._inputs(clicks[new], self._anchors.head.dtype))
-        return scores
+    def _value(self, fitted: Fitted, split: Split, progress: bool) -> float:
+        n_negatives = 50 if self.metric == "AUC-sampled" else 0
+        report = evaluate(
+            fitted, split, on="validation", k=metric_k(self.metric), n_negatives=n_negatives, progress=progress
+        )
+        return report[self.metric]
 
-    def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
-        # (K + ridge I) coef = X, so K coef = X - ridge coef: exact, and no product with K.
-        with precision(self.dual_.coef.dtype):
-            taken = np.asarray(_take(self.dual_.coef, np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))))
-        return clicks.toarray() - taken.dtype.type(self._solution.ridge) * taken[: rows.size]
+    def _histories(self, histories: Any) -> Interactions:
+        matrix = as_histories(histories, self.item_ids_)
+        return Interactions(matrix, np.arange(matrix.shape[0]), self.item_ids_)
 
-    def _clicks(self, histories: Any) -> sp.csr_matrix:
-        self._check_fitted()
-        return as_histories(histories, self.item_ids_)
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "dual_"):
+    def _checked_fitted(self) -> Fitted:
+        if not hasattr(self, "_fitted"):
             raise NotFittedError("this InfiniteAE is not fitted; call fit(X) first, or infae.load(path)")
+        return self._fitted
 
 
 def fit(
@@ -291,29 +280,36 @@ _PARAMETERS = {
     if name != "self"
 }
 
-_take = jax.jit(lambda coef, rows: jnp.take(coef, rows, axis=0))
 
-
-def _as_split(clicks: Interactions, validation: Split | Interactions | None) -> Split:
-    if isinstance(validation, Split):
-        return validation
+def _as_split(clicks: Interactions, validation: Any) -> Split:
     if isinstance(validation, Interactions):
-        return Split(clicks, validation, clicks.with_matrix(sp.csr_matrix(clicks.shape, dtype=np.float32)))
-    if validation is None:
-        raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split, or one reg")
-    raise ValueError(f"validation must be a Split or Interactions, got {type(validation).__name__}")
+        if validation.shape != clicks.shape or not np.array_equal(validation.user_ids, clicks.user_ids):
+            raise ValueError(
+                f"validation clicks {validation.shape} must be of the users of X {clicks.shape}, row by row; "
+                "for other users pass a Split with a validation_context"
+            )
+        nothing = clicks.with_matrix(sp.csr_matrix(clicks.shape, dtype=np.float32))
+        validation = Split(clicks, validation, nothing)
+    if not isinstance(validation, Split):
+        raise ValueError(f"validation must be a Split or Interactions, got {type(validation).__name__}")
+    if not validation.validation.n_interactions:
+        raise ValueError("the validation part has no clicks to rank; see infae.data.with_validation")
+    if not set(validation.train.item_ids.tolist()) == set(clicks.item_ids.tolist()):
+        raise ValueError("the validation split is over other items than X; make both from one data set")
+    return validation
 
 
 def _gram(kernel: Kernel, anchors: Rows, progress: bool) -> SymmetricTiles:
     n = anchors.n
-    require_memory(n * (n + 1024) // 2 * anchors.head.dtype.itemsize, f"the kernel matrix of {n:,} users")
+    # Before it is begun, room for the matrix and for its inverse.
+    require_memory(n * (n + 1024) * anchors.head.dtype.itemsize, f"the kernel matrix of {n:,} users and its inverse")
     with precision(anchors.head.dtype), bar("kernel", progress, unit="block") as shown:
         return symmetric_gram(kernel, anchors, progress=onto(shown))
 
 
 def _solution(gram: SymmetricTiles, targets: sp.csr_matrix, reg: float, progress: bool) -> Solution:
     with bar(f"solve, reg {reg:g}", progress, unit="block") as shown:
-        return solve(factor(gram, reg, progress=onto(shown)), targets)
+        return solve(factor(gram, reg, progress=onto(shown)), targets, progress=onto(shown))
 
 
 def _path_row(solution: Solution) -> dict[str, Any]:

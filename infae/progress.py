@@ -8,9 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(description: str, show: bool, steps: Iterable[Any] | None = None, unit: str = "it") -> tqdm:
+def bar(
+    description: str, show: bool, steps: Iterable[Any] | None = None, unit: str = "it", total: int | None = None
+) -> tqdm:
     """A bar over `steps`, or one to be moved by `onto`; never drawn where no terminal is watching."""
-    return tqdm(steps, desc=description, unit=unit, disable=None if show else True, leave=False)
+    return tqdm(steps, desc=description, unit=unit, total=total, disable=None if show else True, leave=False)
 
 
 def onto(shown: tqdm) -> Callable[[int, int], None] | None:
@@ -20,6 +22,7 @@ def onto(shown: tqdm) -> Callable[[int, int], None] | None:
 
     def move(done: int, total: int) -> None:
         shown.total = total
-        shown.update(done - shown.n)
+        shown.n = done
+        shown.refresh()
 
     return move

@@ -7,7 +7,7 @@ operation is a product of tiles: the one thing all of JAX's backends do at full 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -55,11 +55,9 @@ class SymmetricTiles:
     tiles: dict[tuple[int, int], jax.Array]
 
     @classmethod
-    def build(cls, n: int, size: int, tile: Callable[[int, int], jax.Array]) -> SymmetricTiles:
-        """From `tile(i, j)`, whose entries past row or column n are replaced by the padding."""
-        n_tiles = -(-n // size)
-        tiles = {(i, j): tile(i, j) for i in range(n_tiles) for j in range(i + 1)}
-        return cls(n, size, _padded(tiles, n, size))
+    def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> SymmetricTiles:
+        """From ((i, j), tile) for all j <= i; entries past row or column n are replaced by the padding."""
+        return cls(n, size, _padded(dict(tiles), n, size))
 
     @classmethod
     def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> SymmetricTiles:
@@ -74,7 +72,8 @@ class SymmetricTiles:
             return jnp.pad(block, [(0, size - block.shape[0]), (0, size - block.shape[1])])
 
         with precision(matrix.dtype):
-            return cls.build(n, size, tile)
+            n_tiles = -(-n // size)
+            return cls.build(n, size, (((i, j), tile(i, j)) for i in range(n_tiles) for j in range(i + 1)))
 
     @property
     def n_tiles(self) -> int:

@@ -296,3 +296,13 @@ def test_a_model_that_predicts_nan(split):
 @pytest.mark.parametrize(("name", "k"), [("HR@100", (100,)), ("PSP-printed@5", (5,)), ("AUC", (1,))])
 def test_metric_names(name, k):
     assert importlib.import_module("infae.evaluate").metric_k(name) == k
+
+
+def test_evaluate_aligns_items_by_id(split):
+    turned = np.arange(split.train.n_items)[::-1]
+    moved = infae.Interactions(split.train.matrix[:, turned], split.train.user_ids, split.train.item_ids[turned])
+    moved.matrix.sort_indices()
+    straight, crossed = infae.fit(split.train, 1.0), infae.fit(moved, 1.0)
+    assert infae.evaluate(crossed, split, k=(3,))["NDCG@3"] == pytest.approx(
+        infae.evaluate(straight, split, k=(3,))["NDCG@3"], abs=1e-6
+    )

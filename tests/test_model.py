@@ -49,7 +49,7 @@ def test_training_users_are_scored_by_the_closed_form_too(params, dtype, clicks)
 def test_known_and_new_histories_side_by_side(clicks, new_users, model, monkeypatch):
     mixed = np.concatenate([new_users[:3], clicks.matrix.toarray()[4:8], new_users[3:]])
     shortcut = model.predict(mixed)
-    monkeypatch.setattr(model._index, "find", lambda rows: np.full(rows.shape[0], -1))
+    monkeypatch.setattr(model._fitted._index, "find", lambda rows: np.full(rows.shape[0], -1))
     assert_allclose(shortcut, model.predict(mixed), **tolerance("float32"))
     assert_array_equal(shortcut[:3], model.predict(new_users)[:3])
 
@@ -73,7 +73,7 @@ def test_rows_of_one_hash_are_told_apart(clicks, new_users, monkeypatch):
 def test_predict_in_blocks_of_users(clicks, new_users, model, monkeypatch):
     mixed = np.concatenate([new_users, clicks.matrix.toarray()])
     whole = model.predict(mixed)
-    monkeypatch.setattr("infae.model.batch_size", lambda n_items: 8)
+    monkeypatch.setattr("infae.fitted.batch_size", lambda n_items: 8)
     assert_allclose(model.predict(mixed), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -143,8 +143,11 @@ def test_the_best_reg_on_validation_is_kept(metric, split):
 
 
 def test_validation_clicks_serve_for_a_split(split):
-    by_clicks, by_split = (infae.fit(split.train, reg=[0.1, 10.0], validation=v) for v in (split.validation, split))
+    by_clicks, by_split = (
+        infae.fit(split.train, reg=[0.1, 10.0], validation=v, metric="NDCG@3") for v in (split.validation, split)
+    )
     assert by_clicks.path_ == by_split.path_
+    assert len({row["NDCG@3"] for row in by_clicks.path_}) == 2
 
 
 def flat(x1, x2=None):
@@ -162,13 +165,17 @@ def test_a_reg_that_only_interpolates_is_told_and_passed_over(split):
 
 
 def test_a_reg_without_a_solution_is_told_and_passed_over(split):
-    model = infae.fit(split.train, reg=[0.0, 1.0], kernel=flat, validation=split)
+    with pytest.warns(IllConditionedWarning, match="passed over"):
+        model = infae.fit(split.train, reg=[0.0, 1.0], kernel=flat, validation=split)
     assert "could not be inverted" in model.path_[0]["failure"]
     assert model.reg_ == 1.0
 
 
 def test_no_usable_reg_is_an_error(split):
-    with pytest.raises(SingularKernelError, match=r"no reg of \[0.0\] gave a usable model in float32"):
+    with (
+        pytest.warns(IllConditionedWarning),
+        pytest.raises(SingularKernelError, match=r"no reg of \[0.0\] gave a usable model: .*in float32"),
+    ):
         infae.fit(split.train, reg=[0.0], kernel=flat, validation=split)
 
 
@@ -415,3 +422,31 @@ def test_more_items_asked_for_than_given(new_users, model):
 def test_unknown_items_to_choose_from(new_users, model):
     with pytest.raises(ValueError, match=r"1 unknown item id.*77"):
         model.recommend(new_users, n=1, items=[4, 77])
+
+
+def test_a_fit_that_fails_leaves_the_earlier_one_in_place(split):
+    model = infae.InfiniteAE(1.0).fit(split.train)
+    before = model.predict(split.train)
+    with pytest.raises(SingularKernelError):
+        model.set_params(reg=0.0, kernel=flat).fit(split.train)
+    np.testing.assert_array_equal(model.predict(split.train), before)
+
+
+def test_validation_without_clicks_is_refused_before_the_work(split):
+    nothing = split.train.with_matrix(split.train.matrix * 0)
+    nothing.matrix.eliminate_zeros()
+    with pytest.raises(ValueError, match="no clicks to rank"):
+        infae.fit(split.train, reg=[1.0, 2.0], validation=nothing)
+
+
+def test_validation_over_other_items_or_users_is_refused(split):
+    other = infae.Interactions(split.validation.matrix, split.validation.user_ids, split.validation.item_ids + 1000)
+    with pytest.raises(ValueError, match="other items"):
+        infae.fit(split.train, reg=[1.0, 2.0], validation=infae.Split(other, other, other))
+    with pytest.raises(ValueError, match="row by row"):
+        infae.fit(split.train, reg=[1.0, 2.0], validation=split.validation.select_users(np.arange(2)))
+
+
+def test_one_reg_with_validation_records_its_metric(split):
+    model = infae.fit(split.train, reg=1.0, validation=split, metric="NDCG@3")
+    assert model.path_[0]["NDCG@3"] == infae.evaluate(model, split, on="validation", k=(3,))["NDCG@3"]

@@ -121,9 +121,17 @@ def test_reg_is_relative_to_the_mean_diagonal():
 
 def test_a_path_equals_separate_solves():
     gram, targets = as_tiles(positive_definite(20)), sp.csr_matrix(random_clicks(20, 6))
-    for solution, reg in zip(path(gram, targets, [0.1, 1.0, 10.0]), [0.1, 1.0, 10.0], strict=True):
-        assert solution.reg == reg
-        assert_array_equal(solution.coef, solve(factor(gram, reg), targets).coef)
+    for step, reg in zip(path(gram, targets, [0.1, 1.0, 10.0]), [0.1, 1.0, 10.0], strict=True):
+        assert step.reg == step.solution.reg == reg
+        assert step.failure == ""
+        assert_array_equal(step.solution.coef, solve(factor(gram, reg), targets).coef)
+
+
+def test_a_path_goes_on_past_what_cannot_be_solved():
+    gram = as_tiles(np.ones((6, 6), np.float32))
+    steps = list(path(gram, random_clicks(6, 4), [0.0, 1.0]))
+    assert [step.solution is None for step in steps] == [True, False]
+    assert "reg = 0 in float64: relative residual" in steps[0].failure
 
 
 def full_residual(gram, solution, targets):

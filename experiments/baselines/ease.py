@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 import scipy.sparse as sp
 
 from experiments.baselines.base import Baseline
-from infae import Split, evaluate
+from infae import SingularKernelError, Split, evaluate
 from infae.evaluate import metric_k
-from infae.kernels.gram import symmetric_gram
 from infae.kernels.rows import Rows
+from infae.kernels.tiles import symmetric_gram
 from infae.memory import require_memory
 from infae.progress import bar
 from infae.solvers import inverse
@@ -38,23 +39,34 @@ class EASE(Baseline):
             raise ValueError(f"reg (lambda) must be positive and finite, got {self.reg!r}")
         gram = item_gram(clicks) if self.gram is None else self.gram
         weights = inverse(gram, self.reg).to_dense()
+        if not np.isfinite(weights).all():
+            raise SingularKernelError(f"EASE's X'X + {self.reg:g} I could not be inverted; use a larger lambda")
         weights /= -np.diagonal(weights).copy()
         np.fill_diagonal(weights, 0)
         self._weights = jax.numpy.asarray(weights, np.float32)
 
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
         scores = np.empty(histories.shape, np.float32)
-        for start in range(0, histories.shape[0], 512):
-            block = histories[start : start + 512].toarray()
-            scores[start : start + 512] = block @ self._weights
+        with precision(np.float32):
+            for start in range(0, histories.shape[0], 512):
+                block = histories[start : start + 512].toarray()
+                scores[start : start + 512] = block @ self._weights
         return scores
 
 
-class _Linear:
+@dataclass(frozen=True)
+class Linear:
+    """The kernel x.z: its Gram matrix over items is X'X."""
+
     def from_products(
         self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
     ) -> jax.Array:
+        """The products themselves."""
         return products
+
+    def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
+        """x1 x2', or x1 x1'."""
+        return x1 @ (x1 if x2 is None else x2).T
 
 
 def item_gram(clicks: sp.csr_matrix) -> SymmetricTiles:
@@ -62,7 +74,7 @@ def item_gram(clicks: sp.csr_matrix) -> SymmetricTiles:
     n_items = clicks.shape[1]
     require_memory(4 * 8 * n_items**2, f"EASE's {n_items:,} x {n_items:,} item matrix, its inverse and weights")
     with precision(np.float64):
-        return symmetric_gram(_Linear(), Rows(sp.csr_matrix(clicks.T), np.float64))
+        return symmetric_gram(Linear(), Rows(sp.csr_matrix(clicks.T), np.float64))
 
 
 def select_ease(
@@ -78,8 +90,8 @@ def select_ease(
         n_negatives = 50 if metric == "AUC-sampled" else 0
         value = evaluate(model, split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
         path.append({"reg": reg, metric: value})
-        if best is None or value > best[0]:
+        if np.isfinite(value) and (best is None or value > best[0]):
             best = value, model
     if best is None:
-        raise ValueError("no lambda given for EASE")
+        raise ValueError(f"no lambda for EASE gave a finite {metric}: {path}")
     return best[1], path

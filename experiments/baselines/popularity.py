@@ -15,4 +15,4 @@ class PopRec(Baseline):
         self._popularity = np.asarray(clicks.sum(axis=0), np.float32).ravel()
 
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
-        return np.broadcast_to(self._popularity, histories.shape)
+        return np.tile(self._popularity, (histories.shape[0], 1))

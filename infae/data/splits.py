@@ -106,7 +106,7 @@ def random_split(
     place = _random_place(kept.matrix, np.random.default_rng(seed))
     row_of = np.repeat(np.arange(kept.n_users), n)
     part = np.where(place < n_validation[row_of], 1, np.where(place < (n_validation + n_test)[row_of], 2, 0))
-    return _by_label(kept, part, name or f"random 80/10/10, seed {seed}")
+    return _by_label(kept, part, name or f"random {'/'.join(f'{100 * f:g}' for f in fractions)}, seed {seed}")
 
 
 def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str = "") -> Split:

@@ -1,9 +1,15 @@
-"""Neural tangent kernels: a fused closed form for ReLU networks, and neural-tangents for the rest.
+"""Neural tangent kernels: a fused closed form for ReLU networks, and neural-tangents for the rest."""
 
-`infae.kernels.stax` (any architecture) loads neural-tangents and is imported on its own.
-"""
+import importlib
+from typing import Any
 
-from infae.kernels.gram import DotProductKernel, Kernel, gram
 from infae.kernels.relu import ReluNTK, relu_ntk
+from infae.kernels.tiles import DotProductKernel, Kernel, gram
 
-__all__ = ["DotProductKernel", "Kernel", "ReluNTK", "gram", "relu_ntk"]
+__all__ = ["DotProductKernel", "Kernel", "ReluNTK", "gram", "relu_ntk", "stax"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "stax":  # loads neural-tangents, which most callers never need
+        return importlib.import_module("infae.kernels.stax")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from infae.kernels.gram import gram
+from infae.kernels.tiles import gram
 
 
 @dataclass(frozen=True)

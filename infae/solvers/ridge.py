@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ import scipy.sparse as sp
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.memory import require_memory
 from infae.parallel import in_parallel
-from infae.solvers.inverse import inverse
+from infae.solvers.sweep import inverse
 from infae.tiles import SymmetricTiles, precision
 
 # Of the solution's departure from plain interpolation, how much may be rounding error.
@@ -57,8 +58,8 @@ class Solution:
 
     Attributes:
       coef: (n, m) with (K + ridge * I) coef = targets.
-      residual: |(K + ridge I) coef - targets| / |targets| (Frobenius), estimated without bias
-        from 16 random sign combinations of the columns.
+      residual: |(K + ridge I) coef - targets| / |targets| (Frobenius), estimated from 16 random
+        sign combinations of the columns, whose mean squared error is exact on average.
       noise: the same residual relative to |ridge * coef|, the part of the fitted scores that is
         not the targets themselves. Near 1 a ranking of unclicked items is rounding error.
       reg: relative regularisation.
@@ -92,11 +93,13 @@ def factor(gram: SymmetricTiles, reg: float, *, progress: Callable[[int, int], N
     return Factor(gram, inverse(gram, ridge, progress=progress), reg, ridge)
 
 
-def solve(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> Solution:
+def solve(
+    factored: Factor, targets: sp.csr_matrix | np.ndarray, *, progress: Callable[[int, int], None] | None = None
+) -> Solution:
     """Coef with (K + ridge * I) coef = targets, for (n, m) targets, sparse or dense.
 
     Sparse targets cost 2 n nnz operations instead of 2 n^2 m, less what the popular columns,
-    taken densely, save.
+    taken densely, save. `progress` is called with (blocks done, blocks in all).
 
     Raises:
       SingularKernelError: the residual is not finite or above 0.1; names reg, dtype, residual.
@@ -106,26 +109,98 @@ def solve(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> Solution:
       IllConditionedWarning: more than a tenth of what sets the scores apart from the targets is
         rounding error, as with reg = 0, where the fit interpolates.
     """
+    residual, noise = _checked_residual(factored, targets)
+    if noise > NOISE_LIMIT:
+        warnings.warn(_noisy(factored, residual, noise), IllConditionedWarning, stacklevel=2)
+    return Solution(_coefficients(factored, targets, progress), residual, noise, factored.reg, factored.ridge)
+
+
+class PathStep(NamedTuple):
+    """One reg of a path.
+
+    Attributes:
+      reg: relative regularisation.
+      solution: None where the solve is singular or rounding error outweighs it.
+      failure: why there is none, with reg, dtype and residual; "" where there is one.
+    """
+
+    reg: float
+    solution: Solution | None
+    failure: str
+
+
+def path(
+    gram: SymmetricTiles,
+    targets: sp.csr_matrix | np.ndarray,
+    regs: Iterable[float],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[PathStep]:
+    """A step for each reg in turn, all from one Gram matrix; `progress` is `factor`'s.
+
+    One inverse and one solution are in memory at a time, if the caller keeps none. Coefficients
+    are not computed where the residual already says that they are of no use.
+    """
+    for reg in regs:
+        factored = factor(gram, reg, progress=progress)
+        try:
+            residual, noise = _checked_residual(factored, targets)
+        except SingularKernelError as error:
+            yield PathStep(factored.reg, None, str(error))
+            continue
+        if noise > NOISE_LIMIT:
+            yield PathStep(factored.reg, None, _noisy(factored, residual, noise))
+            continue
+        coef = _coefficients(factored, targets)
+        solution = Solution(coef, residual, noise, factored.reg, factored.ridge)
+        del factored, coef
+        yield PathStep(reg, solution, "")
+        del solution
+
+
+def _coefficients(
+    factored: Factor, targets: sp.csr_matrix | np.ndarray, progress: Callable[[int, int], None] | None = None
+) -> jax.Array:
     n, m = targets.shape
-    if n != factored.gram.n:
-        raise ValueError(f"targets have {n:,} rows and the kernel matrix {factored.gram.n:,}")
     dtype = factored.gram.dtype
-    residual, noise = _residual(factored, targets)
-    _judge(residual, noise, factored.reg, dtype)
     require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
+    n_blocks = factored.inverse.n_tiles
     with precision(dtype):
         product = _TargetProduct(targets, dtype)
         coef = jnp.zeros((n, m), dtype)
-        for block in range(factored.inverse.n_tiles):
+        for block in range(n_blocks):
             rows = factored.inverse.rows_of(block)
             coef = _put_rows(coef, product(factored.inverse.column(block)), rows.start)
-    return Solution(coef, residual, noise, factored.reg, factored.ridge)
+            if progress is not None:
+                progress(block + 1, n_blocks)
+        return coef
 
 
-def path(gram: SymmetricTiles, targets: sp.csr_matrix | np.ndarray, regs: Iterable[float]) -> Iterator[Solution]:
-    """A solution for each reg in turn, all from one Gram matrix; see `solve` for what is raised."""
-    for reg in regs:
-        yield solve(factor(gram, reg), targets)
+def _checked_residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[float, float]:
+    if targets.shape[0] != factored.gram.n:
+        raise ValueError(f"targets have {targets.shape[0]:,} rows and the kernel matrix {factored.gram.n:,}")
+    residual, noise = _residual(factored, targets)
+    if not residual <= _RESIDUAL_LIMIT:
+        raise SingularKernelError(
+            f"the kernel matrix could not be inverted at {_where(factored, residual)}; {_remedy(factored)}"
+        )
+    return residual, noise
+
+
+def _where(factored: Factor, residual: float) -> str:
+    return f"reg = {factored.reg:g} in {factored.gram.dtype}: relative residual {residual:.2g}"
+
+
+def _noisy(factored: Factor, residual: float, noise: float) -> str:
+    share = "all" if noise >= 1 else f"{noise:.0%}"
+    return (
+        f"ill-conditioned solve at {_where(factored, residual)}; {share} of the difference between fitted scores "
+        f"and targets, which ranks unclicked items, is rounding error: {_remedy(factored)}"
+    )
+
+
+def _remedy(factored: Factor) -> str:
+    return "use a larger reg" + (", or float64" if factored.gram.dtype == np.float32 else "")
 
 
 def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[float, float]:
@@ -139,20 +214,6 @@ def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[fl
     scale = float(np.linalg.norm(probes)) or 1.0
     moved = factored.ridge * float(np.linalg.norm(coef))
     return error / scale, error / moved if moved > 0 else np.inf
-
-
-def _judge(residual: float, noise: float, reg: float, dtype: np.dtype) -> None:
-    where = f"reg = {reg:g} in {dtype}: relative residual {residual:.2g}"
-    if not residual <= _RESIDUAL_LIMIT:
-        raise SingularKernelError(f"the kernel matrix could not be inverted at {where}; use a larger reg, or float64")
-    if not noise <= NOISE_LIMIT:
-        share = "all" if noise >= 1 else f"{noise:.0%}"
-        warnings.warn(
-            f"ill-conditioned solve at {where}; {share} of the difference between fitted scores and targets, "
-            "which ranks unclicked items, is rounding error: use a larger reg, or float64",
-            IllConditionedWarning,
-            stacklevel=3,
-        )
 
 
 class _TargetProduct:

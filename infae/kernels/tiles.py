@@ -24,36 +24,39 @@ class DotProductKernel(Protocol):
     """A kernel that needs no more of two rows than their inner product and their lengths.
 
     Such a kernel is computed from sparse products; any other callable is given dense rows.
-    Instances must be hashable, since the kernel is a static argument of compiled code.
+    Instances must be hashable, since the kernel is a static argument of compiled code. It is
+    called, as other kernels are, on dense rows.
     """
+
+    def __call__(self, x1: Any, x2: Any = None) -> jax.Array: ...
 
     def from_products(
         self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
     ) -> jax.Array: ...
 
 
-def symmetric_gram(
-    kernel: Kernel | DotProductKernel, rows: Rows, *, progress: Callable[[int, int], None] | None = None
-) -> SymmetricTiles:
+def symmetric_gram(kernel: Kernel, rows: Rows, *, progress: Callable[[int, int], None] | None = None) -> SymmetricTiles:
     """The (n, n) Gram matrix of the rows with themselves; only its lower triangle is computed.
 
-    Beyond the tiles themselves, a handful of tiles are in memory at once. `progress` is called
-    with (blocks done, blocks in all).
+    Beyond the result and the rows, a handful of tiles are in memory at once. `progress` is
+    called with (blocks done, blocks in all).
     """
-    size = tile_size(rows.n)
-    blocks = rows.blocks(size)
+    return SymmetricTiles.build(rows.n, tile_size(rows.n), _lower_tiles(kernel, rows, progress))
+
+
+def _lower_tiles(
+    kernel: Kernel, rows: Rows, progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+    blocks = rows.blocks(tile_size(rows.n))
     pairs = [(i, j) for i in range(len(blocks)) for j in range(i + 1)]
-    block_tiles = _block_tiles(kernel, rows, [(blocks[i], blocks[j], i == j) for i, j in pairs])
-
-    def next_tile(i: int, j: int) -> jax.Array:
-        if progress is not None and j == 0:
+    tiles = _block_tiles(kernel, rows, [(blocks[i], blocks[j], i == j) for i, j in pairs])
+    for (i, j), tile in zip(pairs, tiles, strict=True):
+        yield (i, j), tile
+        if progress is not None and i == j:
             progress(i + 1, len(blocks))
-        return next(block_tiles)
-
-    return SymmetricTiles.build(rows.n, size, next_tile)
 
 
-def cross_gram(kernel: Kernel | DotProductKernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:
+def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:
     """The (n, n_anchors) kernel between rows and anchors, block of rows by block of rows.
 
     `rows` is `anchors.like(...)`. Yields (rows of the block, kernel); the kernel's rows and
@@ -69,24 +72,31 @@ def cross_gram(kernel: Kernel | DotProductKernel, rows: Rows, anchors: Rows) -> 
 
 
 def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
-    """The full (n1, n2) kernel between SciPy sparse or dense rows, computed block by block.
+    """The full (n1, n2) kernel between SciPy sparse or dense rows, written block by block into the result.
 
-    Raises ValueError for rows of unequal length.
+    Beyond the result and a copy of the rows, 8 tiles of at most 1,024 x 1,024 are in memory at
+    once. Raises ValueError for rows of unequal length, or none.
     """
-    if x2 is not None and x1.shape[1] != x2.shape[1]:
-        raise ValueError(f"rows must be equally long, got shapes {x1.shape} and {x2.shape}")
-    dtype = jnp.result_type(*(x.dtype for x in (x1, x2) if x is not None), jnp.float32)
+    x2_rows = x1 if x2 is None else x2
+    if x1.shape[1] != x2_rows.shape[1] or 0 in (*x1.shape, *x2_rows.shape):
+        raise ValueError(f"expected rows of one length, at least one, got shapes {x1.shape} and {x2_rows.shape}")
+    dtype = np.dtype(jnp.result_type(x1.dtype, x2_rows.dtype, jnp.float32))
+    full = np.empty((x1.shape[0], x2_rows.shape[0]), dtype)
     with precision(dtype):
+        anchors = Rows(x2_rows if sp.issparse(x2_rows) or not sp.issparse(x1) else sp.csr_matrix(x2_rows), dtype)
         if x2 is None:
-            return jnp.asarray(symmetric_gram(kernel, Rows(x1, dtype)).to_dense())
-        anchors = Rows(x2 if sp.issparse(x2) or not sp.issparse(x1) else sp.csr_matrix(x2), dtype)
-        full = [block for _, block in cross_gram(kernel, anchors.like(x1), anchors)]
-        return jnp.concatenate(full)[: x1.shape[0], : x2.shape[0]]
+            for (i, j), tile in _lower_tiles(kernel, anchors):
+                size = tile.shape[0]
+                block = full[i * size : (i + 1) * size, j * size : (j + 1) * size]
+                block[:] = tile[: block.shape[0], : block.shape[1]]
+                full[j * size : (j + 1) * size, i * size : (i + 1) * size] = block.T
+        else:
+            for rows, kernel_rows in cross_gram(kernel, anchors.like(x1), anchors):
+                full[rows] = kernel_rows[: rows.stop - rows.start, : full.shape[1]]
+        return jnp.asarray(full)
 
 
-def _block_tiles(
-    kernel: Kernel | DotProductKernel, rows: Rows, pairs: list[tuple[RowBlock, RowBlock, bool]]
-) -> Iterator[jax.Array]:
+def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBlock, bool]]) -> Iterator[jax.Array]:
     if isinstance(kernel, DotProductKernel):
         tails = in_parallel([partial(a.tail_products, b) for a, b, _ in pairs])
         for (a, b, same), tail in zip(pairs, tails, strict=True):

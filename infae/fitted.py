@@ -1,0 +1,86 @@
+"""A fitted ∞-AE: what `fit` computes, what a model file holds, and how it scores histories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from infae.data.interactions import Interactions
+from infae.dual import Dual
+from infae.evaluate import batch_size
+from infae.histories import RowIndex
+from infae.inputs import InputMap
+from infae.kernels.rows import Rows
+from infae.kernels.tiles import Kernel
+from infae.solvers.ridge import Solution
+from infae.tiles import precision
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Anchors, their coefficients, and the map from clicks to input rows.
+
+    Attributes:
+      clicks: the training users with clicks, who are the anchors.
+      inputs: from clicks to the network's input.
+      kernel: between input rows.
+      anchors: the input rows of `clicks`.
+      solution: coefficients, residual, reg and ridge.
+    """
+
+    clicks: Interactions
+    inputs: InputMap
+    kernel: Kernel
+    anchors: Rows
+    solution: Solution
+
+    @property
+    def item_ids_(self) -> np.ndarray:
+        """Ids of the score columns."""
+        return self.clicks.item_ids
+
+    @cached_property
+    def dual(self) -> Dual:
+        """The kernel machine."""
+        return Dual(self.kernel, self.anchors, self.solution.coef)
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex(self.clicks.matrix)
+
+    def predict(self, histories: Interactions, /) -> np.ndarray:
+        """(n_users, n_items) scores of clicks over `item_ids_`."""
+        matrix = histories.matrix
+        scores = np.empty(matrix.shape, self.solution.coef.dtype)
+        step = batch_size(matrix.shape[1])
+        for start in range(0, matrix.shape[0], step):
+            scores[start : start + step] = self.scores(matrix[start : start + step])
+        return scores
+
+    def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
+        """(n, n_items) scores of one batch of clicks."""
+        known = self._index.find(clicks)
+        if (known < 0).all():
+            return self._new_scores(clicks)
+        scores = self._own_scores(clicks, known)
+        if len(new := np.flatnonzero(known < 0)):
+            scores[new] = self._new_scores(clicks[new])
+        return scores
+
+    def _new_scores(self, clicks: sp.csr_matrix) -> np.ndarray:
+        return self.dual.scores(self.inputs(clicks, self.solution.coef.dtype))
+
+    def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
+        # (K + ridge I) coef = X, so K coef = X - ridge coef: exact, and no product with K.
+        with precision(self.solution.coef.dtype):
+            padded = np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))
+            taken = np.asarray(_take(self.solution.coef, padded))
+        return clicks.toarray() - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
+
+
+_take = jax.jit(lambda coef, rows: jnp.take(coef, rows, axis=0))
