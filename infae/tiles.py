@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +96,7 @@ class SymmetricTiles:
         """(n, rows of the block): a block column, by symmetry a block of rows transposed."""
         parts = [self.tiles[i, block] if i >= block else _transpose(self.tiles[block, i]) for i in range(self.n_tiles)]
         rows = self.rows_of(block)
-        return jnp.concatenate(parts)[: self.n, : rows.stop - rows.start]
+        return _stack(parts, self.n, rows.stop - rows.start)
 
     def diagonal(self) -> np.ndarray:
         """(n,) the diagonal."""
@@ -129,14 +130,29 @@ def _padded(tiles: dict[tuple[int, int], jax.Array], n: int, size: int) -> dict[
     kept = n - last * size
     if kept == size:
         return tiles
-    # The matrix's own scale, so that the padding does not worsen the conditioning.
-    pad = jnp.mean(jnp.diagonal(tiles[last, last])[:kept])
-    inside = jnp.arange(size) < kept
     for j in range(last):
-        tiles[last, j] = jnp.where(inside[:, None], tiles[last, j], 0)
-    corner = jnp.where(inside[:, None] & inside[None, :], tiles[last, last], 0)
-    tiles[last, last] = corner + jnp.diag(jnp.where(inside, 0, pad))
+        tiles[last, j] = _pad_rows(tiles[last, j], kept)
+    tiles[last, last] = _pad_corner(tiles[last, last], kept)
     return tiles
+
+
+@jax.jit
+def _pad_rows(tile: jax.Array, kept: int) -> jax.Array:
+    return jnp.where(jnp.arange(tile.shape[0])[:, None] < kept, tile, 0)
+
+
+@jax.jit
+def _pad_corner(tile: jax.Array, kept: int) -> jax.Array:
+    inside = jnp.arange(tile.shape[0]) < kept
+    diagonal = jnp.diagonal(tile)
+    # The matrix's own scale, so that the padding does not worsen the conditioning.
+    scale = jnp.sum(jnp.where(inside, diagonal, 0)) / kept
+    return jnp.where(inside[:, None] & inside[None, :], tile, jnp.diag(jnp.where(inside, 0, scale)))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _stack(parts: list[jax.Array], n: int, width: int) -> jax.Array:
+    return jnp.concatenate(parts)[:n, :width]
 
 
 _transpose = jax.jit(jnp.transpose)

@@ -51,7 +51,7 @@ def test_poprec_scores_by_clicks(clicks):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = run_infae.Config(dataset="tiny", reg=(0.0, 0.1, 1.0), ease_lambda=(1.0, 10.0), k=(2,), out=str(folder))
-    with pytest.warns(infae.IllConditionedWarning, match="passed over: .*reg = 0 in float32"):
+    with pytest.warns(infae.IllConditionedWarning, match="passed over: reg = 0 in float32"):
         run_infae.run(config)
     return folder
 

@@ -138,10 +138,16 @@ def path(
 ) -> Iterator[PathStep]:
     """A step for each reg in turn, all from one Gram matrix; `progress` is `factor`'s.
 
-    One inverse and one solution are in memory at a time, if the caller keeps none. Coefficients
-    are not computed where the residual already says that they are of no use.
+    One inverse and one solution are in memory at a time, if the caller keeps none. Nothing is
+    computed that is known to be of no use: no inverse at reg = 0, where fitted scores are the
+    targets themselves, and no coefficients where the residual is all there is to them.
     """
     for reg in regs:
+        if check_reg(reg) == 0:
+            yield PathStep(
+                0.0, None, f"reg = 0 in {gram.dtype} interpolates: unclicked items are ranked by its residual"
+            )
+            continue
         factored = factor(gram, reg, progress=progress)
         try:
             residual, noise = _checked_residual(factored, targets)
