@@ -144,9 +144,11 @@ def path(
     """
     for reg in regs:
         if check_reg(reg) == 0:
-            yield PathStep(
-                0.0, None, f"reg = 0 in {gram.dtype} interpolates: unclicked items are ranked by its residual"
+            failure = (
+                f"reg = 0 in {gram.dtype}: relative residual not computed, since the fit interpolates whatever it is "
+                "and rounding error alone ranks the unclicked items of training users"
             )
+            yield PathStep(0.0, None, failure)
             continue
         factored = factor(gram, reg, progress=progress)
         try:
