@@ -17,8 +17,7 @@ from infae.errors import (
     SingularKernelError,
 )
 from infae.evaluate import Report, evaluate
-from infae.files import load
-from infae.model import InfiniteAE, fit, predict
+from infae.model import InfiniteAE, fit, load, predict
 
 __version__ = "0.1.0"
 

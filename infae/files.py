@@ -22,9 +22,9 @@ from infae.data.interactions import Interactions
 from infae.errors import ModelFileError
 from infae.fitted import Fitted
 from infae.inputs import InputMap
+from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
-from infae.model import InfiniteAE
 from infae.solvers.ridge import Solution
 from infae.tiles import precision
 
@@ -67,19 +67,8 @@ def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], fil
     )
 
 
-def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> InfiniteAE:
-    """The model that `InfiniteAE.save` wrote; it predicts the same to the bit.
-
-    Args:
-      path: the `.npz` file.
-      kernel: the kernel that the model was fitted with, where it was one of the caller's own:
-        code is not saved.
-
-    Raises:
-      FileNotFoundError: no such file.
-      ModelFileError: not a model, truncated or damaged, or written by a newer version; or a
-        `kernel` is missing or superfluous.
-    """
+def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str, Any], Fitted, list[dict[str, Any]]]:
+    """(parameters without the kernel, fitted model, reg path) that `save` wrote; see `infae.load`."""
     path = Path(path)
     fields = _read(path)
     try:
@@ -87,24 +76,23 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
         if about["own_kernel"] != (kernel is not None):
             wanted = "its own kernel: pass kernel=..." if about["own_kernel"] else "a built-in kernel: pass none"
             raise ModelFileError(f"{path} was fitted with {wanted}")
+        params = about["params"]
         shape = tuple(int(x) for x in fields["clicks_shape"])
         clicks = sp.csr_matrix((fields["clicks_data"], fields["clicks_indices"], fields["clicks_indptr"]), shape=shape)
         clicks.check_format(full_check=True)
         if not fields["coef"].shape == shape == (fields["user_ids"].size, fields["item_ids"].size):
             raise ValueError(f"coefficients {fields['coef'].shape} do not fit the clicks {shape}")
-        model = InfiniteAE(kernel=kernel, **about["params"])
-        weights = fields["item_weights"] if fields["item_weights"].size else None
-        anchors = Interactions(clicks, fields["user_ids"], fields["item_ids"])
         with precision(fields["coef"].dtype):
             solution = Solution(coef=jnp.asarray(fields["coef"]), **about["solution"])
-        inputs, kernel = InputMap(weights, model.unit_rows), model.checked()[1]
+        inputs = InputMap(fields["item_weights"] if fields["item_weights"].size else None, params["unit_rows"])
+        kernel = kernel or ReluNTK(params["depth"], params["w_std"], params["b_std"])
         rows = Rows(inputs(clicks, solution.coef.dtype), solution.coef.dtype)
-        model.adopt(Fitted(anchors, inputs, kernel, rows, solution), about["path"])
+        anchors = Interactions(clicks, fields["user_ids"], fields["item_ids"])
+        return params, Fitted(anchors, inputs, kernel, rows, solution), about["path"]
+    except ModelFileError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, ModelFileError):
-            raise
         raise ModelFileError(f"{path} is damaged: {error!r}") from error
-    return model
 
 
 def write_npz(path: Path, **arrays: np.ndarray) -> None:

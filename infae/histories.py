@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.interactions import Interactions, item_positions
+from infae.data.splits import Split
 
 
 def as_clicks(clicks: Any) -> Interactions:
@@ -46,6 +47,29 @@ def as_histories(histories: Any, item_ids: np.ndarray) -> sp.csr_matrix:
     if matrix.shape[0] == 0:
         return sp.csr_matrix((0, item_ids.size), dtype=np.float32)
     return Interactions.from_matrix(matrix).matrix
+
+
+def as_split(clicks: Interactions, validation: Any) -> Split:
+    """A split to choose by on its validation part, checked against the clicks to be fitted.
+
+    `validation` is a `Split`, or `Interactions` held out from the users of `clicks`, row by row.
+    Raises ValueError for anything else, other items, other users, or no clicks to rank.
+    """
+    if isinstance(validation, Interactions):
+        if validation.shape != clicks.shape or not np.array_equal(validation.user_ids, clicks.user_ids):
+            raise ValueError(
+                f"validation clicks {validation.shape} must be of the users of X {clicks.shape}, row by row; "
+                "for other users pass a Split with a validation_context"
+            )
+        nothing = clicks.with_matrix(sp.csr_matrix(clicks.shape, dtype=np.float32))
+        validation = Split(clicks, validation, nothing)
+    if not isinstance(validation, Split):
+        raise ValueError(f"validation must be a Split or Interactions, got {type(validation).__name__}")
+    if not validation.validation.n_interactions:
+        raise ValueError("the validation part has no clicks to rank; see infae.data.with_validation")
+    if not set(validation.train.item_ids.tolist()) == set(clicks.item_ids.tolist()):
+        raise ValueError("the validation split is over other items than X; make both from one data set")
+    return validation
 
 
 def drop_empty_users(clicks: Interactions) -> Interactions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from infae import files
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
+from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
 from infae.evaluate import evaluate, metric_k
 from infae.fitted import Fitted
-from infae.histories import as_clicks, as_histories, drop_empty_users
+from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import InputMap
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
@@ -120,9 +122,9 @@ class InfiniteAE:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
             a sequence such a reg is passed over.
         """
-        regs, kernel = self.checked()
+        regs, kernel = self._checked()
         clicks = as_clicks(X)
-        split = None if validation is None else _as_split(clicks, validation)
+        split = None if validation is None else as_split(clicks, validation)
         if split is None and len(regs) > 1:
             raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
         anchors = drop_empty_users(clicks)
@@ -139,7 +141,7 @@ class InfiniteAE:
             best = fitted(_solution(gram, anchors.matrix, regs[0], progress))
             row = _path_row(best.solution)
             path_ = [row if split is None else {**row, self.metric: self._value(best, split, progress)}]
-        self.adopt(best, path_)
+        self._adopt(best, path_)
         return self
 
     def predict(self, histories: Any) -> np.ndarray:
@@ -182,16 +184,13 @@ class InfiniteAE:
 
     def save(self, path: Any) -> None:
         """Write the fitted model to an `.npz` that `infae.load` reads without pickle; see `infae.files`."""
-        from infae.files import save
-
-        save(self._checked_fitted(), self._params, self.path_, path)
+        files.save(self._checked_fitted(), self._params, self.path_, path)
 
     @property
     def _several_regs(self) -> bool:
         return np.ndim(self.reg) > 0
 
-    def checked(self) -> tuple[tuple[float, ...], Kernel]:
-        """The regs to try and the kernel that the parameters stand for; ValueError for bad parameters."""
+    def _checked(self) -> tuple[tuple[float, ...], Kernel]:
         if getattr(self.dtype, "__name__", str(self.dtype)) not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         metric_k(self.metric)
@@ -204,8 +203,7 @@ class InfiniteAE:
             raise ValueError("reg is an empty sequence; give at least one number")
         return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
 
-    def adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
-        """Become a fitted model, as `fit` and `infae.load` do at their end."""
+    def _adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
         # Last, and at once: a `fit` that fails leaves an earlier one in place.
         self._fitted, self._params = fitted, self.get_params()
         self.reg_, self.residual_, self.path_ = fitted.solution.reg, fitted.solution.residual, path
@@ -269,6 +267,29 @@ def fit(
     return InfiniteAE(reg, **params).fit(X, validation, progress=progress)
 
 
+def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> InfiniteAE:
+    """The model that `InfiniteAE.save` wrote; it predicts the same to the bit.
+
+    Args:
+      path: the `.npz` file.
+      kernel: the kernel that the model was fitted with, where it was one of the caller's own:
+        code is not saved.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ModelFileError: not a model, truncated or damaged, or written by a newer version; or a
+        `kernel` is missing or superfluous.
+    """
+    params, fitted, tried = files.read(path, kernel)
+    try:
+        model = InfiniteAE(kernel=kernel, **params)
+        model._checked()
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged: {error}") from error
+    model._adopt(fitted, tried)
+    return model
+
+
 def predict(model: InfiniteAE, histories: Any) -> np.ndarray:
     """(n_users, n_items) scores of any click histories; see `InfiniteAE.predict`."""
     return model.predict(histories)
@@ -279,24 +300,6 @@ _PARAMETERS = {
     for name, parameter in inspect.signature(InfiniteAE.__init__).parameters.items()
     if name != "self"
 }
-
-
-def _as_split(clicks: Interactions, validation: Any) -> Split:
-    if isinstance(validation, Interactions):
-        if validation.shape != clicks.shape or not np.array_equal(validation.user_ids, clicks.user_ids):
-            raise ValueError(
-                f"validation clicks {validation.shape} must be of the users of X {clicks.shape}, row by row; "
-                "for other users pass a Split with a validation_context"
-            )
-        nothing = clicks.with_matrix(sp.csr_matrix(clicks.shape, dtype=np.float32))
-        validation = Split(clicks, validation, nothing)
-    if not isinstance(validation, Split):
-        raise ValueError(f"validation must be a Split or Interactions, got {type(validation).__name__}")
-    if not validation.validation.n_interactions:
-        raise ValueError("the validation part has no clicks to rank; see infae.data.with_validation")
-    if not set(validation.train.item_ids.tolist()) == set(clicks.item_ids.tolist()):
-        raise ValueError("the validation split is over other items than X; make both from one data set")
-    return validation
 
 
 def _gram(kernel: Kernel, anchors: Rows, progress: bool) -> SymmetricTiles:

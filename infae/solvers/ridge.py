@@ -136,7 +136,7 @@ def path(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[PathStep]:
-    """A step for each reg in turn, all from one Gram matrix; `progress` is `factor`'s.
+    """A step for each reg in turn, all from one Gram matrix; `progress` is as for `factor` and `solve`.
 
     One inverse and one solution are in memory at a time, if the caller keeps none. Nothing is
     computed that is known to be of no use: no inverse at reg = 0, where fitted scores are the
@@ -159,7 +159,7 @@ def path(
         if noise > NOISE_LIMIT:
             yield PathStep(factored.reg, None, _noisy(factored, residual, noise))
             continue
-        coef = _coefficients(factored, targets)
+        coef = _coefficients(factored, targets, progress)
         solution = Solution(coef, residual, noise, factored.reg, factored.ridge)
         del factored, coef
         yield PathStep(reg, solution, "")
