@@ -52,7 +52,9 @@ def test_scales_of_weights_and_biases(w_std, b_std):
     assert_allclose(ntk(x1, x2, **network), oracles.relu_ntk(x1, x2, **network), **tolerance("float64"))
 
 
-@pytest.mark.parametrize(("depth", "w_std", "b_std"), [(1, *SCALES[0]), (2, *SCALES[3]), (4, *SCALES[0])])
+@pytest.mark.parametrize(
+    ("depth", "w_std", "b_std"), [(1, *SCALES[0]), (2, *SCALES[3]), (3, *SCALES[0]), (4, *SCALES[0])]
+)
 def test_equals_neural_tangents(depth, w_std, b_std, dtype):
     from infae.kernels.stax import fully_connected
 
