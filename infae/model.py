@@ -221,8 +221,10 @@ class InfiniteAE:
     ) -> tuple[Fitted, list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
         best: tuple[float, Fitted] | None = None
-        with bar("solve", progress, unit="block") as shown:
-            for step in bar("reg path", progress, path(gram, targets, regs, progress=onto(shown)), total=len(regs)):
+        with bar("reg path", progress, total=len(regs)) as tried, bar("solve", progress, unit="block") as shown:
+            # Not as the bar's own iterable: that would hold a solution while the next is computed.
+            for step in path(gram, targets, regs, progress=onto(shown)):
+                tried.update()
                 if step.solution is None:
                     warnings.warn(f"passed over: {step.failure}", IllConditionedWarning, stacklevel=3)
                     rows.append({"reg": step.reg, "failure": step.failure})

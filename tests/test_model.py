@@ -1,3 +1,4 @@
+import gc
 import warnings
 
 import numpy as np
@@ -450,3 +451,17 @@ def test_validation_over_other_items_or_users_is_refused(split):
 def test_one_reg_with_validation_records_its_metric(split):
     model = infae.fit(split.train, reg=1.0, validation=split, metric="NDCG@3")
     assert model.path_[0]["NDCG@3"] == infae.evaluate(model, split, on="validation", k=(3,))["NDCG@3"]
+
+
+def test_a_path_holds_no_more_than_the_best_solution(split, monkeypatch):
+    from infae.solvers import ridge
+
+    def alive():
+        gc.collect()
+        return sum(isinstance(thing, ridge.Solution) for thing in gc.get_objects())
+
+    held, before, real = [], alive(), ridge.factor
+    monkeypatch.setattr(ridge, "factor", lambda *args, **more: held.append(alive() - before) or real(*args, **more))
+    infae.fit(split.train, reg=[1.0, 1.5, 2.0, 500.0], validation=split)
+    assert len(held) == 4
+    assert max(held) <= 1

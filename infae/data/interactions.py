@@ -19,9 +19,9 @@ class Interactions:
     """A user x item matrix of clicks and the original ids of its rows and columns.
 
     Attributes:
-      matrix: CSR of shape (n_users, n_items), float32, every stored value 1 (or, where a log's
-        repeats were asked to count, how often the pair occurs), column indices sorted within a
-        row, no duplicates.
+      matrix: CSR of shape (n_users, n_items), float32, every stored value 1 (in the
+        paper's own splits, how often the pair occurs), column indices sorted within a row, no
+        duplicates.
       user_ids: (n_users,) ids of the rows, unique.
       item_ids: (n_items,) ids of the columns, unique.
 
@@ -80,14 +80,12 @@ class Interactions:
         *,
         user_ids: np.ndarray | None = None,
         item_ids: np.ndarray | None = None,
-        count_repeats: bool = False,
     ) -> Interactions:
         """From two equally long sequences of original ids, one entry a click.
 
         Rows and columns are the distinct ids in sorted order, or `user_ids` and `item_ids`
         where those are given; an id that is not among them raises ValueError. A pair that
-        occurs twice is one click, and a UserWarning says how many were merged, unless
-        `count_repeats` keeps the number of occurrences as the pair's value. Raises ValueError
+        occurs twice is one click, and a UserWarning says how many were merged. Raises ValueError
         also where there is no pair, or where `user_ids` or `item_ids` repeat.
         """
         users, items = _id_array(users, "users"), _id_array(items, "items")
@@ -100,8 +98,7 @@ class Interactions:
         shape = (user_ids.size, item_ids.size)
         csr = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=shape)
         csr.sum_duplicates()
-        repeated = rows.size - csr.nnz
-        if repeated and not count_repeats:
+        if repeated := rows.size - csr.nnz:
             warnings.warn(
                 f"{repeated:,} of {rows.size:,} (user, item) pairs are repeats; each pair counts once",
                 stacklevel=2,

@@ -111,8 +111,6 @@ def test_repeated_pairs_count_once_with_a_warning():
         clicks = Interactions.from_pairs([1, 1, 1, 2], [5, 5, 5, 5])
     assert_canonical(clicks)
     assert clicks.n_interactions == 2
-    counted = Interactions.from_pairs([1, 1, 1, 2], [5, 5, 5, 5], count_repeats=True)
-    assert counted.matrix.toarray().tolist() == [[3], [1]]
 
 
 def test_known_ids_keep_their_order():
