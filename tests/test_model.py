@@ -462,6 +462,6 @@ def test_a_path_holds_no_more_than_the_best_solution(split, monkeypatch):
 
     held, before, real = [], alive(), ridge.factor
     monkeypatch.setattr(ridge, "factor", lambda *args, **more: held.append(alive() - before) or real(*args, **more))
-    infae.fit(split.train, reg=[1.0, 1.5, 2.0, 500.0], validation=split)
-    assert len(held) == 4
-    assert max(held) <= 1
+    # The same reg again never beats the first, so that what is held beyond the best shows.
+    infae.fit(split.train, reg=[1.0, 1.0, 1.0, 1.0], validation=split)
+    assert held == [0, 1, 1, 1]
