@@ -18,16 +18,23 @@ class Dual:
 
     Attributes:
       kernel: between input rows.
-      anchors: (n_anchors, n_items) input rows.
+      anchors: (n_anchors, n_items) input rows: `Rows` for `scores`, an array (or a tracer) for
+        a call.
       coef: (n_anchors, n_items), one row an anchor.
     """
 
     kernel: Kernel
-    anchors: Rows
+    anchors: Rows | jax.Array
     coef: jax.Array
 
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """(n, n_items) scores of dense (n, n_items) input rows, all at once; jitted and differentiated as it is."""
+        return _product(self.kernel(inputs, self.anchors), self.coef)
+
     def scores(self, inputs: object) -> np.ndarray:
-        """(n, n_items) scores of (n, n_items) input rows, sparse or dense."""
+        """(n, n_items) scores of (n, n_items) input rows, sparse or dense, in bounded memory."""
+        if not isinstance(self.anchors, Rows):
+            raise TypeError("block-wise scores need anchors in `Rows`; call the Dual itself on dense arrays")
         with precision(self.coef.dtype):
             rows = self.anchors.like(inputs)
             scores = np.empty((rows.n, self.coef.shape[1]), self.coef.dtype)

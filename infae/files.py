@@ -1,26 +1,26 @@
 """Fitted models on disk: one versioned `.npz`, no pickle, written aside and renamed.
 
 Keys: `format` and `version`; `params`, a JSON of the constructor's arguments and of the solve;
-`coef`; the training clicks as `clicks_data`, `clicks_indices`, `clicks_indptr`, `clicks_shape`; `item_weights`
-(empty for raw inputs); `user_ids` and `item_ids`.
+`coef` and `inverse_diagonal`; `targets` (empty where they are the clicks themselves); the training
+clicks as `clicks_data`, `clicks_indices`, `clicks_indptr`, `clicks_shape`; `item_weights` (empty for
+raw inputs); `user_ids` and `item_ids`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from infae.atomic import replacing
+from infae import npz
 from infae.data.interactions import Interactions
 from infae.errors import ModelFileError
-from infae.fitted import Fitted
+from infae.fitted import Fitted, dense
 from infae.inputs import InputMap
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
@@ -29,34 +29,34 @@ from infae.solvers.ridge import Solution
 from infae.tiles import precision
 
 FORMAT = "infae.InfiniteAE"
-VERSION = 1
-
-# What NumPy and zipfile raise for bytes that are no archive, a damaged one, or one that holds pickles.
-_UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
+VERSION = 2
 
 
 def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], file: str | os.PathLike[str]) -> None:
     """Write a fitted model, the parameters it was fitted with, and its reg path; see `InfiniteAE.save`."""
     solution = fitted.solution
-    own_kernel = params["kernel"] is not None
+    own_kernel, own_weights = (params[name] is not None for name in ("kernel", "item_weights"))
     params = {
-        **{name: value for name, value in params.items() if name != "kernel"},
+        **{name: value for name, value in params.items() if name not in ("kernel", "item_weights")},
         "reg": np.asarray(params["reg"], float).tolist(),
         "dtype": np.dtype(params["dtype"]).name,
     }
     about = {
         "params": params,
         "own_kernel": own_kernel,
+        "own_weights": own_weights,
         "path": path,
         "solution": {k: getattr(solution, k) for k in ("residual", "noise", "reg", "ridge")},
     }
     weights, clicks = fitted.inputs.item_weights, fitted.clicks
-    write_npz(
+    npz.write(
         Path(file),
-        format=np.array(FORMAT),
-        version=np.array(VERSION),
+        FORMAT,
+        VERSION,
         params=np.array(json.dumps(about, default=lambda scalar: scalar.item())),
         coef=np.asarray(solution.coef),
+        inverse_diagonal=solution.inverse_diagonal,
+        targets=np.zeros(0) if fitted.targets is clicks.matrix else dense(fitted.targets),
         clicks_data=clicks.matrix.data,
         clicks_indices=clicks.matrix.indices,
         clicks_indptr=clicks.matrix.indptr,
@@ -70,7 +70,7 @@ def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], fil
 def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str, Any], Fitted, list[dict[str, Any]]]:
     """(parameters without the kernel, fitted model, reg path) that `save` wrote; see `infae.load`."""
     path = Path(path)
-    fields = _read(path)
+    fields = npz.read(path, FORMAT, VERSION, ModelFileError, "fit and save the model again")
     try:
         about = json.loads(str(fields["params"]))
         if about["own_kernel"] != (kernel is not None):
@@ -82,53 +82,21 @@ def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str,
         clicks.check_format(full_check=True)
         if not fields["coef"].shape == shape == (fields["user_ids"].size, fields["item_ids"].size):
             raise ValueError(f"coefficients {fields['coef'].shape} do not fit the clicks {shape}")
+        targets = fields["targets"] if fields["targets"].size else clicks
+        if targets.shape != shape or fields["inverse_diagonal"].shape != shape[:1]:
+            raise ValueError(f"targets {targets.shape} do not fit the clicks {shape}")
         with precision(fields["coef"].dtype):
-            solution = Solution(coef=jnp.asarray(fields["coef"]), **about["solution"])
-        inputs = InputMap(fields["item_weights"] if fields["item_weights"].size else None, params["unit_rows"])
+            coef, diagonal = jnp.asarray(fields["coef"]), fields["inverse_diagonal"]
+            solution = Solution(coef=coef, inverse_diagonal=diagonal, **about["solution"])
+        weights = fields["item_weights"] if fields["item_weights"].size else None
+        inputs = InputMap(weights, params["unit_rows"])
+        if about["own_weights"]:
+            params["item_weights"] = weights
         kernel = kernel or ReluNTK(params["depth"], params["w_std"], params["b_std"])
         rows = Rows(inputs(clicks, solution.coef.dtype), solution.coef.dtype)
         anchors = Interactions(clicks, fields["user_ids"], fields["item_ids"])
-        return params, Fitted(anchors, inputs, kernel, rows, solution), about["path"]
+        return params, Fitted(anchors, inputs, kernel, rows, targets, solution), about["path"]
     except ModelFileError:
         raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r}") from error
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write an `.npz` aside and rename it, so that `path` is never half written.
-
-    Raises OSError, naming the folder, where it cannot be written.
-    """
-    with replacing(path) as aside:
-        try:
-            file = open(aside, "wb")  # noqa: SIM115 - only opening is translated below
-        except OSError as error:
-            reason = f"cannot write a model into the folder: {error.strerror}"
-            raise type(error)(error.errno, reason, str(path.parent)) from error
-        with file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        try:
-            return _fields(path, file)
-        except ModelFileError:
-            raise
-        except _UNREADABLE as error:
-            raise ModelFileError(f"{path} is not a model file, or is truncated or damaged: {error}") from error
-
-
-def _fields(path: Path, file: BinaryIO) -> dict[str, Any]:
-    with np.load(file, allow_pickle=False) as archive:
-        if "format" not in archive or str(archive["format"]) != FORMAT:
-            raise ModelFileError(f"{path} is not a model that InfiniteAE.save wrote")
-        version = int(archive["version"])
-        if version > VERSION:
-            raise ModelFileError(
-                f"{path} has format version {version} and this infae reads up to {VERSION}; upgrade infae"
-            )
-        return {name: archive[name] for name in archive.files}

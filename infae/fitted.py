@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ class Fitted:
       inputs: from clicks to the network's input.
       kernel: between input rows.
       anchors: the input rows of `clicks`.
+      targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
       solution: coefficients, residual, reg and ridge.
     """
 
@@ -37,6 +39,7 @@ class Fitted:
     inputs: InputMap
     kernel: Kernel
     anchors: Rows
+    targets: sp.csr_matrix | np.ndarray
     solution: Solution
 
     @property
@@ -76,11 +79,22 @@ class Fitted:
         return self.dual.scores(self.inputs(clicks, self.solution.coef.dtype))
 
     def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
-        # (K + ridge I) coef = X, so K coef = X - ridge coef: exact, and no product with K.
+        # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
         with precision(self.solution.coef.dtype):
             padded = np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))
             taken = np.asarray(_take(self.solution.coef, padded))
-        return clicks.toarray() - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
+        return dense(self.targets[rows]) - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
+
+    def leave_one_out(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, n_items) scores of anchors by the model that all *other* anchors fit; see `InfiniteAE`."""
+        with precision(self.solution.coef.dtype):
+            taken = np.asarray(_take(self.solution.coef, rows))
+        return dense(self.targets[rows]) - taken / self.solution.inverse_diagonal[rows, None]
+
+
+def dense(rows: Any) -> np.ndarray:
+    """The rows as an array, sparse or not."""
+    return rows.toarray() if sp.issparse(rows) else rows
 
 
 _take = jax.jit(lambda coef, rows: jnp.take(coef, rows, axis=0))

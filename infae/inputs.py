@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
@@ -25,7 +27,7 @@ class InputMap:
         """Weights w_i = max(clicks of item i, 1) ** popularity_power; a power of 0 leaves rows raw."""
         if popularity_power == 0:
             return cls(None, unit_rows)
-        popularity = np.bincount(clicks.indices, minlength=clicks.shape[1])
+        popularity = np.bincount(clicks.indices, clicks.data, minlength=clicks.shape[1])
         return cls(np.maximum(popularity, 1.0) ** popularity_power, unit_rows)
 
     def __call__(self, clicks: sp.csr_matrix, dtype: np.dtype) -> sp.csr_matrix:
@@ -36,3 +38,12 @@ class InputMap:
             length = np.sqrt(np.bincount(row_of, values**2, minlength=clicks.shape[0]))
             values = values / length[row_of]
         return sp.csr_matrix((values.astype(dtype), clicks.indices, clicks.indptr), shape=clicks.shape)
+
+    def dense(self, clicks: jax.Array) -> jax.Array:
+        """The same for a dense array of clicks, traced or not."""
+        rows = clicks if self.item_weights is None else clicks * jnp.asarray(self.item_weights, clicks.dtype)
+        if not self.unit_rows:
+            return rows
+        sq_length = jnp.sum(rows * rows, axis=1, keepdims=True)
+        # An empty row stays empty, and its derivative finite.
+        return rows * jnp.where(sq_length > 0, jax.lax.rsqrt(jnp.where(sq_length > 0, sq_length, 1)), 0)

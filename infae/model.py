@@ -51,6 +51,8 @@ class InfiniteAE:
         x2 None for x1 itself, such as `infae.kernels.stax.ntk_kernel(...)`.
       popularity_power: each clicked item enters with max(its clicks, 1) ** popularity_power
         instead of 1. 0 is the published input; -0.25 to -0.5 is more accurate on most sets.
+      item_weights: (n_items,) positive weights instead, such as those of the data that X is a
+        summary of.
       unit_rows: scale input rows to length 1; then b_std = 0 serves best on sparse sets.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
@@ -61,6 +63,7 @@ class InfiniteAE:
       path_: one dict for each reg tried: `reg`, `residual`, `noise` and `metric`'s value on
         validation, or `reg` and `failure`.
       user_ids_, item_ids_: ids of the anchors (users with clicks) and of the items.
+      inputs_: the map from clicks to input rows.
       dual_: the fitted `Dual`.
     """
 
@@ -73,6 +76,7 @@ class InfiniteAE:
         b_std: float = 0.1,
         kernel: Kernel | None = None,
         popularity_power: float = 0.0,
+        item_weights: np.ndarray | Sequence[float] | None = None,
         unit_rows: bool = False,
         dtype: str = "float32",
         metric: str = "HR@100",
@@ -83,6 +87,7 @@ class InfiniteAE:
         self.b_std = b_std
         self.kernel = kernel
         self.popularity_power = popularity_power
+        self.item_weights = item_weights
         self.unit_rows = unit_rows
         self.dtype = dtype
         self.metric = metric
@@ -103,14 +108,24 @@ class InfiniteAE:
         changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(_PARAMETERS[k])}
         return f"InfiniteAE({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
 
-    def fit(self, X: Any, validation: Split | Interactions | None = None, *, progress: bool = False) -> InfiniteAE:
+    def fit(
+        self,
+        X: Any,
+        validation: Split | Interactions | None = None,
+        *,
+        targets: np.ndarray | sp.csr_matrix | None = None,
+        progress: bool = False,
+    ) -> InfiniteAE:
         """Fit to clicks: `Interactions`, a SciPy sparse or dense matrix, or a frame of user_id, item_id.
 
         Args:
-          X: (n_users, n_items) clicks. Users without any are left out, with one warning.
+          X: (n_users, n_items) clicks. Users without any are left out, with one warning. Stored
+            values other than 1 (soft clicks) count only in `Interactions`, which are taken as is.
           validation: needed where `reg` is a sequence: a `Split` whose validation part is
             ranked, or `Interactions` held out from the users of X, row by row. With a single
             `reg` its `metric` is recorded in `path_`.
+          targets: (n_users, n_items) labels to fit instead of X itself, row by row with X, real
+            numbers, dense or sparse.
           progress: show progress bars on standard error.
 
         Raises:
@@ -122,23 +137,24 @@ class InfiniteAE:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
             a sequence such a reg is passed over.
         """
-        regs, kernel = self._checked()
+        regs = self._checked()
         clicks = as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
         if split is None and len(regs) > 1:
             raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
         anchors = drop_empty_users(clicks)
-        inputs = InputMap.from_clicks(anchors.matrix, self.popularity_power, self.unit_rows)
+        labels = anchors.matrix if targets is None else _labels(targets, clicks)
+        kernel, inputs = self.components(anchors)
         rows = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
         gram = _gram(kernel, rows, progress)
 
         def fitted(solution: Solution) -> Fitted:
-            return Fitted(anchors, inputs, kernel, rows, solution)
+            return Fitted(anchors, inputs, kernel, rows, labels, solution)
 
         if self._several_regs and split is not None:
-            best, path_ = self._choose(gram, regs, fitted, anchors.matrix, split, progress)
+            best, path_ = self._choose(gram, regs, fitted, labels, split, progress)
         else:
-            best = fitted(_solution(gram, anchors.matrix, regs[0], progress))
+            best = fitted(_solution(gram, labels, regs[0], progress))
             row = _path_row(best.solution)
             path_ = [row if split is None else {**row, self.metric: self._value(best, split, progress)}]
         self._adopt(best, path_)
@@ -159,6 +175,21 @@ class InfiniteAE:
           ValueError: other columns than the fitted items, unknown item ids, or bad values.
         """
         return self._checked_fitted().predict(self._histories(histories))
+
+    def leave_one_out(self, rows: Any) -> np.ndarray:
+        """(n, n_items) scores of training users by the model that all *other* training users fit.
+
+        With A = K + ridge * I and user i's own row and label left out of the fit, the scores of
+        its history are targets_i - coef_i / (A^-1)_ii: no second fit (Craven and Wahba 1979).
+        Unlike `predict`, they do not echo the user's own clicks.
+
+        Args:
+          rows: (n,) positions in `user_ids_`.
+
+        Raises:
+          NotFittedError: before `fit`.
+        """
+        return self._checked_fitted().leave_one_out(np.asarray(rows))
 
     def recommend(
         self, histories: Any, n: int = 10, exclude_seen: bool = True, items: Iterable[Any] | None = None
@@ -190,7 +221,7 @@ class InfiniteAE:
     def _several_regs(self) -> bool:
         return np.ndim(self.reg) > 0
 
-    def _checked(self) -> tuple[tuple[float, ...], Kernel]:
+    def _checked(self) -> tuple[float, ...]:
         if getattr(self.dtype, "__name__", str(self.dtype)) not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         metric_k(self.metric)
@@ -201,21 +232,36 @@ class InfiniteAE:
         regs: Any = self.reg if self._several_regs else (self.reg,)
         if len(regs) == 0:
             raise ValueError("reg is an empty sequence; give at least one number")
-        return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
+        if self.item_weights is not None and self.popularity_power:
+            raise ValueError("give popularity_power or item_weights, not both")
+        return tuple(map(check_reg, regs))
+
+    def components(self, clicks: Interactions) -> tuple[Kernel, InputMap]:
+        """The kernel and the map from clicks to input rows that `fit` would use on these clicks; nothing is solved."""
+        self._checked()
+        kernel = self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
+        if self.item_weights is None:
+            return kernel, InputMap.from_clicks(clicks.matrix, self.popularity_power, self.unit_rows)
+        weights = np.asarray(self.item_weights, float)
+        if weights.shape != (clicks.n_items,) or not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise ValueError(
+                f"item_weights must be {clicks.n_items:,} positive numbers, one an item, got shape {weights.shape}"
+            )
+        return kernel, InputMap(weights, self.unit_rows)
 
     def _adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
         # Last, and at once: a `fit` that fails leaves an earlier one in place.
         self._fitted, self._params = fitted, self.get_params()
         self.reg_, self.residual_, self.path_ = fitted.solution.reg, fitted.solution.residual, path
         self.user_ids_, self.item_ids_ = fitted.clicks.user_ids, fitted.clicks.item_ids
-        self.dual_ = fitted.dual
+        self.inputs_, self.dual_ = fitted.inputs, fitted.dual
 
     def _choose(
         self,
         gram: SymmetricTiles,
         regs: Sequence[float],
         fitted: Callable[[Solution], Fitted],
-        targets: sp.csr_matrix,
+        targets: sp.csr_matrix | np.ndarray,
         split: Split,
         progress: bool,
     ) -> tuple[Fitted, list[dict[str, Any]]]:
@@ -262,11 +308,12 @@ def fit(
     reg: float | Sequence[float] = 5.0,
     *,
     validation: Split | Interactions | None = None,
+    targets: np.ndarray | sp.csr_matrix | None = None,
     progress: bool = False,
     **params: Any,
 ) -> InfiniteAE:
     """A fitted `InfiniteAE`; `params` are its constructor's, the rest is its `fit`'s."""
-    return InfiniteAE(reg, **params).fit(X, validation, progress=progress)
+    return InfiniteAE(reg, **params).fit(X, validation, targets=targets, progress=progress)
 
 
 def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> InfiniteAE:
@@ -312,7 +359,17 @@ def _gram(kernel: Kernel, anchors: Rows, progress: bool) -> SymmetricTiles:
         return symmetric_gram(kernel, anchors, progress=onto(shown))
 
 
-def _solution(gram: SymmetricTiles, targets: sp.csr_matrix, reg: float, progress: bool) -> Solution:
+def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions) -> np.ndarray | sp.csr_matrix:
+    """The labels of the users with clicks, checked."""
+    labels: Any = sp.csr_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
+    if labels.shape != clicks.shape or labels.dtype.kind not in "biuf":
+        raise ValueError(f"targets must be numbers of X's shape {clicks.shape}, got {labels.dtype} {labels.shape}")
+    if not np.isfinite(labels.data if sp.issparse(labels) else labels).all():
+        raise ValueError("targets hold NaN or infinity; every label is a finite number")
+    return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))]
+
+
+def _solution(gram: SymmetricTiles, targets: sp.csr_matrix | np.ndarray, reg: float, progress: bool) -> Solution:
     with bar(f"solve, reg {reg:g}", progress, unit="block") as shown:
         return solve(factor(gram, reg, progress=onto(shown)), targets, progress=onto(shown))
 

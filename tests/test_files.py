@@ -157,7 +157,7 @@ def test_a_pickle_inside_is_never_opened(field, saved):
 
 def test_a_newer_version_asks_for_an_upgrade(saved):
     rewrite(saved, version=np.array(99))
-    with pytest.raises(ModelFileError, match="version 99 and this infae reads up to 1; upgrade"):
+    with pytest.raises(ModelFileError, match="version 99 and this infae reads 2; upgrade"):
         infae.load(saved)
 
 
@@ -204,7 +204,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
 def test_a_folder_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
     for folder in (tmp_path / "missing", tmp_path / "file"):
-        with pytest.raises(OSError, match="cannot write a model into the folder") as raised:
+        with pytest.raises(OSError, match="cannot write into the folder") as raised:
             model.save(folder / "model.npz")
         assert raised.value.filename == str(folder)
 

@@ -20,8 +20,8 @@ class Interactions:
 
     Attributes:
       matrix: CSR of shape (n_users, n_items), float32, every stored value 1 (in the
-        paper's own splits, how often the pair occurs), column indices sorted within a row, no
-        duplicates.
+        paper's own splits, how often the pair occurs; in a distilled summary's soft rows, the
+        probability of the click), column indices sorted within a row, no duplicates.
       user_ids: (n_users,) ids of the rows, unique.
       item_ids: (n_items,) ids of the columns, unique.
 

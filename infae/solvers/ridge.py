@@ -64,6 +64,7 @@ class Solution:
         not the targets themselves. Near 1 a ranking of unclicked items is rounding error.
       reg: relative regularisation.
       ridge: what was added to K's diagonal.
+      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
     """
 
     coef: jax.Array
@@ -71,6 +72,7 @@ class Solution:
     noise: float
     reg: float
     ridge: float
+    inverse_diagonal: np.ndarray
 
 
 def check_reg(reg: float) -> float:
@@ -112,7 +114,7 @@ def solve(
     residual, noise = _checked_residual(factored, targets)
     if noise > NOISE_LIMIT:
         warnings.warn(_noisy(factored, residual, noise), IllConditionedWarning, stacklevel=2)
-    return Solution(_coefficients(factored, targets, progress), residual, noise, factored.reg, factored.ridge)
+    return _solution(factored, targets, residual, noise, progress)
 
 
 class PathStep(NamedTuple):
@@ -159,11 +161,21 @@ def path(
         if noise > NOISE_LIMIT:
             yield PathStep(factored.reg, None, _noisy(factored, residual, noise))
             continue
-        coef = _coefficients(factored, targets, progress)
-        solution = Solution(coef, residual, noise, factored.reg, factored.ridge)
-        del factored, coef
+        solution = _solution(factored, targets, residual, noise, progress)
+        del factored
         yield PathStep(reg, solution, "")
         del solution
+
+
+def _solution(
+    factored: Factor,
+    targets: sp.csr_matrix | np.ndarray,
+    residual: float,
+    noise: float,
+    progress: Callable[[int, int], None] | None,
+) -> Solution:
+    coef = _coefficients(factored, targets, progress)
+    return Solution(coef, residual, noise, factored.reg, factored.ridge, factored.inverse.diagonal())
 
 
 def _coefficients(

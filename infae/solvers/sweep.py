@@ -60,14 +60,15 @@ def _sweep(tiles: dict[tuple[int, int], jax.Array], k: int, n_tiles: int, update
     tiles[k, k] = _negative(pivot)
 
 
-def _invert_by_halves(a: jax.Array) -> jax.Array:
+def invert_dense(a: jax.Array) -> jax.Array:
+    """Inverse of one dense symmetric positive definite (n, n) array; NaN where a pivot is not positive."""
     n = a.shape[0]
     if n <= _LEAF:
         return _invert_by_columns(a)
     h = n // 2
-    p = _invert_by_halves(a[:h, :h])
+    p = invert_dense(a[:h, :h])
     w = a[h:, :h] @ p
-    q = _invert_by_halves(a[h:, h:] - w @ a[h:, :h].T)
+    q = invert_dense(a[h:, h:] - w @ a[h:, :h].T)
     m = -q @ w
     return jnp.block([[p - w.T @ m, m.T], [m, q]])
 
@@ -88,7 +89,7 @@ def _invert_by_columns(a: jax.Array) -> jax.Array:
     return -jax.lax.fori_loop(0, a.shape[0], sweep_column, a)
 
 
-_invert = jax.jit(_invert_by_halves)
+_invert = jax.jit(invert_dense)
 _product = jax.jit(lambda a, b: a @ b)
 _transpose = jax.jit(jnp.transpose)
 _negative = jax.jit(jnp.negative)

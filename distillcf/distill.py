@@ -1,0 +1,306 @@
+"""DISTILL-CF's outer loop: synthetic users by gradient descent through the closed-form inner fit."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distillcf import checkpoint as checkpoints
+from distillcf.checkpoint import Best, Progress
+from distillcf.config import Config
+from distillcf.coresets import head_users, random_users
+from distillcf.errors import DivergedError
+from distillcf.judge import Judge
+from distillcf.objective import LOSSES, Objective, Student
+from distillcf.sampler import hard_sample
+from distillcf.state import init, initial_logits, make_update, soft_clicks
+from distillcf.summary import Summary
+from distillcf.targets import (
+    Batches,
+    Scores,
+    choose_teacher,
+    clicks_fingerprint,
+    fingerprint,
+    given_scores,
+    teacher_scores,
+)
+from infae.data.interactions import Interactions
+from infae.data.splits import Split
+from infae.histories import as_clicks, as_split, drop_empty_users
+from infae.memory import require_memory
+from infae.model import InfiniteAE
+from infae.progress import bar
+from infae.tiles import precision
+
+
+def distill(
+    X: Any,
+    n_users: int = 500,
+    *,
+    validation: Split | Interactions | None = None,
+    seed: int = 0,
+    model: InfiniteAE | None = None,
+    scores: np.ndarray | None = None,
+    start: str | Summary | Interactions = "random",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 50,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Summary:
+    r"""Synthetic users on which ∞-AE serves the real ones as well as can be (Sachdeva et al. 2022, section 4).
+
+        minimise over the prior L   E_u loss(K_us alpha, targets_u) + penalties(x)
+        where   alpha = (K_ss + reg * mean diagonal * I)^-1 labels,   x = sampler(L)   (Eq. 3)
+
+    By default the targets are the leave-one-out scores of an ∞-AE of all the data, on the items
+    that u has not clicked, and x is the closed-form expected inclusion. The paper's own form is
+    objective="logistic", sampler="gumbel", reg=(1e-5, 1e-3, 0.1, 1, 5, 50). A step takes some
+    6 (b + n_users) n_users n_items operations for a batch of b real users.
+
+    Args:
+      X: clicks, as `infae.fit` takes them.
+      n_users: synthetic users, at most the real ones.
+      validation: a `Split`, or `Interactions` held out from the users of X, row by row; the
+        best state by `metric` on it is kept, and without improvement the run ends early. Where
+        None, all steps are taken, and the last state is kept.
+      seed: of everything random; the same seed gives the same bits on the same machine.
+      model: an `InfiniteAE` whose kernel, inputs and `reg` serve as the inner model's and, for
+        objective="match", as the full-data model's. Where None one is chosen on validation
+        from a few; see `distillcf.targets.choose_teacher`.
+      scores: (n_users, n_items) of X's users to be matched instead of the full-data model's;
+        labels="free" also matches their values on clicked items, which should then be no echo
+        of the click itself.
+      start: "random" or "head" users, a `Summary`, or `Interactions` of n_users users.
+      checkpoint: file to write the progress to; None for none.
+      checkpoint_every: steps between writes; the last step is always written.
+      resume: checkpoint to continue from, to the bits of an uninterrupted run.
+      progress: show a bar with loss, validation metric, reg, clicks a user and time.
+      settings: of `distillcf.Config`.
+
+    Raises:
+      ValueError: bad settings or data; more synthetic users than real ones; a validation set of
+        other items.
+      MemoryError: what a step needs is not to be had, said before starting.
+      DivergedError: the loss is not finite; it holds the best summary until then.
+      CheckpointError: `resume` names a foreign or damaged file, or one of other data or settings.
+    """
+    config = Config(n_users=n_users, seed=seed, **settings)
+    clicks = drop_empty_users(as_clicks(X))
+    split = None if validation is None else as_split(as_clicks(X), validation)
+    _check(config, clicks, checkpoint_every)
+    student, described, targets = _teacher(config, clicks, split, model, scores, X, progress)
+    batches = Batches(clicks.matrix, config, targets)
+    scale = batches.mean_square() if config.objective in ("match", "squared") else 1.0
+    objective = Objective(student, LOSSES[config.objective], scale or 1.0, config.l1)
+    judge = Judge(student, config, batches, clicks.item_ids, split)
+    source = clicks_fingerprint(clicks)
+    identity = {
+        "settings": config.as_dict(),
+        "model": described,
+        "start": start if isinstance(start, str) else type(start).__name__,
+        "source data": source,
+        "validation data": None if split is None else clicks_fingerprint(split.validation),
+        "scores data": None if scores is None else fingerprint([np.asarray(scores)]),
+    }
+    begun = _begin(config, clicks, start)
+    if resume is not None:
+        begun = checkpoints.load(Path(resume), begun.state, identity)
+
+    def summary(best: Best, history: list[dict[str, Any]]) -> Summary:
+        with precision(np.float32):
+            soft = soft_clicks(config, jnp.asarray(best.logits), _judging_key(config))
+            support = judge.support(soft, best.reg)
+        rng = np.random.default_rng([config.seed, 4])
+        hard = hard_sample(best.logits, config.n_draws, rng).toarray().astype(np.uint8)
+        return Summary(
+            logits=best.logits,
+            soft=np.asarray(soft),
+            hard=hard,
+            labels=None if config.labels == "clicks" else np.asarray(support.labels),
+            item_ids=clicks.item_ids,
+            item_weights=student.inputs.item_weights,
+            model=described,
+            reg=best.reg,
+            config=config.as_dict(),
+            fingerprint=source,
+            history=history,
+        )
+
+    done = begun
+    with bar("distilling", progress, total=config.steps, unit="step") as shown:
+        shown.update(begun.step)
+        for done in _steps(config, objective, batches, judge, begun):
+            shown.update(done.step - shown.n)
+            if done.history:
+                shown.set_postfix(_shown(config, done))
+            ends = done.step == config.steps or _stale(config, done)
+            if checkpoint is not None and (done.step % checkpoint_every == 0 or ends):
+                checkpoints.save(Path(checkpoint), done, identity)
+            if not np.isfinite(done.losses[-1:]).all():
+                raise DivergedError(_diagnosis(config, done), done.best and summary(done.best, done.history))
+            if ends:
+                break
+    assert done.best is not None
+    return summary(done.best, done.history)
+
+
+def _steps(config: Config, objective: Objective, batches: Batches, judge: Judge, begun: Progress) -> Iterator[Progress]:
+    """The progress after each outer step; a step whose loss is not finite is the last, and changes nothing."""
+    update = make_update(config, objective)
+    progress, started = begun, time.perf_counter()
+    before = begun.history[-1]["seconds"] if begun.history else 0.0
+    batch = batches(begun.step)
+    for step in range(begun.step, config.steps):
+        state, loss = update(progress.state, batch, jnp.int32(step))
+        # The next batch is laid out while this step is computed.
+        batch = batches(step + 1)
+        losses = [*progress.losses, float(loss)]
+        if not np.isfinite(losses[-1]):
+            yield progress._replace(losses=losses)
+            return
+        progress = progress._replace(step=step + 1, state=state, losses=losses)
+        if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
+            progress = _validated(config, judge, progress, before + time.perf_counter() - started)
+        yield progress
+
+
+def _validated(config: Config, judge: Judge, progress: Progress, seconds: float) -> Progress:
+    state = progress.state
+    with precision(np.float32):
+        soft = soft_clicks(config, state.logits, _judging_key(config))
+        value, reg = judge.best(soft, float(jnp.exp(state.log_reg)))
+        if config.reg_grid:
+            state = state._replace(log_reg=jnp.log(jnp.float32(reg)))
+        best = progress.best
+        if best is None or not value <= best.value:
+            best = Best(np.asarray(state.logits), reg, value, progress.step)
+        row = {
+            "step": progress.step,
+            "loss": float(np.mean(progress.losses)),
+            config.metric: value,
+            "reg": reg,
+            "clicks": float(jnp.mean(jnp.sum(soft, axis=1))),
+            "variance": float(jnp.mean(jnp.sum(soft * (1 - soft), axis=1))),
+            "seconds": seconds,
+        }
+    return progress._replace(state=state, best=best, losses=[], history=[*progress.history, row])
+
+
+def _stale(config: Config, progress: Progress) -> bool:
+    """No better validation for `patience` times; never while the sharpness still rises."""
+    if not config.patience or progress.best is None or config.sharpness or np.isnan(progress.best.value):
+        return False
+    return progress.step - progress.best.step >= config.patience * config.validate_every
+
+
+def _begin(config: Config, clicks: Interactions, start: str | Summary | Interactions) -> Progress:
+    if isinstance(start, Summary):
+        _check_start(config, clicks, start.n_users, start.item_ids)
+        logits, reg = start.logits, start.reg
+    else:
+        logits, reg = initial_logits(_rows(config, clicks, start), config.n_draws), (config.reg_grid or (1.0,))[0]
+    with precision(np.float32):
+        return Progress(0, init(config, logits, reg), None, [], [])
+
+
+def _rows(config: Config, clicks: Interactions, start: str | Interactions) -> np.ndarray:
+    if isinstance(start, Interactions):
+        _check_start(config, clicks, start.n_users, start.item_ids)
+        chosen = start
+    elif start in ("random", "head"):
+        draw = random_users if start == "random" else head_users
+        chosen = draw(clicks, config.n_users, config.seed)
+    else:
+        raise ValueError(f"start must be 'random', 'head', a Summary or Interactions, got {start!r}")
+    return np.minimum(chosen.matrix.toarray(), 1)
+
+
+def _teacher(
+    config: Config,
+    clicks: Interactions,
+    split: Split | None,
+    model: InfiniteAE | None,
+    scores: np.ndarray | None,
+    X: Any,
+    progress: bool,
+) -> tuple[Student, dict[str, Any], Scores | None]:
+    """The inner model, a description of it, and the scores to be matched."""
+    if scores is not None and config.objective != "match":
+        raise ValueError(f"scores are matched by objective='match', got objective={config.objective!r}")
+    targets: Scores | None = None
+    if config.objective == "match" and scores is None:
+        if model is None:
+            model = choose_teacher(clicks, split, config.metric, progress=progress)
+        else:
+            model = InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
+        targets = teacher_scores(model)
+    elif scores is not None:
+        kept = np.flatnonzero(np.diff(as_clicks(X).matrix.indptr))
+        targets = given_scores(scores, as_clicks(X).shape)
+        if kept.size < as_clicks(X).n_users:
+            targets = given_scores(np.asarray(scores)[kept], clicks.shape)
+    model = model or InfiniteAE(popularity_power=-0.25)
+    kernel, inputs = model.components(clicks)
+    described = {name: getattr(model, name) for name in ("depth", "w_std", "b_std", "unit_rows")}
+    return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets
+
+
+def _check(config: Config, clicks: Interactions, checkpoint_every: int) -> None:
+    if config.n_users > clicks.n_users:
+        raise ValueError(
+            f"expected at most as many synthetic users as there are real ones with clicks, {clicks.n_users:,}, "
+            f"got n_users={config.n_users:,}: a summary is smaller than its source"
+        )
+    if isinstance(checkpoint_every, bool) or checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be a whole number of at least 1, got {checkpoint_every!r}")
+    batch = min(config.batch_size, clicks.n_users)
+    require_memory(required_bytes(config.n_users, clicks.n_items, batch), _what(config, clicks.n_items, batch))
+
+
+def required_bytes(n_users: int, n_items: int, batch_size: int) -> int:
+    """An estimate of a step's peak memory in float32: some 14 support-shaped, 8 batch-shaped and 12 kernel arrays."""
+    support, shown, kernel = n_users * n_items, batch_size * n_items, n_users * (n_users + batch_size)
+    return 4 * (14 * support + 8 * shown + 12 * kernel)
+
+
+def _what(config: Config, n_items: int, batch: int) -> str:
+    return f"a step with {config.n_users:,} synthetic users x {n_items:,} items and batches of {batch:,} users"
+
+
+def _check_start(config: Config, clicks: Interactions, n_users: int, item_ids: np.ndarray) -> None:
+    if n_users != config.n_users or not np.array_equal(item_ids, clicks.item_ids):
+        raise ValueError(
+            f"start must have {config.n_users:,} users over X's own {clicks.n_items:,} items in the same order, "
+            f"got {n_users:,} users x {item_ids.size:,} items"
+        )
+
+
+def _judging_key(config: Config) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(config.seed), config.steps)
+
+
+def _diagnosis(config: Config, progress: Progress) -> str:
+    kept = f"the best state, of step {progress.best.step:,}, is kept" if progress.best else "no validation was passed"
+    return (
+        f"the loss is not finite at step {progress.step + 1:,} (learning_rate {config.learning_rate:g}, reg "
+        f"{float(np.exp(progress.state.log_reg)):.2g}); {kept}. Lower the learning_rate, hold reg fixed at a larger "
+        "value, or use fewer synthetic users"
+    )
+
+
+def _shown(config: Config, progress: Progress) -> dict[str, str]:
+    row = progress.history[-1]
+    return {
+        "loss": f"{row['loss']:.4f}",
+        config.metric: f"{row[config.metric]:.4f}",
+        "reg": f"{row['reg']:.3g}",
+        "clicks": f"{row['clicks']:.1f}",
+    }

@@ -1,0 +1,118 @@
+"""From a prior over clicks to support rows: multi-step Gumbel sampling, its expectation, and hard samples.
+
+A prior is a (n_synthetic, n_items) array of logits; row u's distribution over items is
+p_u = softmax(logits_u), and a synthetic user is what n_draws draws from it, with replacement,
+have hit at least once.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+
+def expected_inclusion(logits: jax.Array, n_draws: float) -> jax.Array:
+    """P(item is hit by at least one of n_draws draws) = 1 - (1 - softmax(logits))^n_draws.
+
+    The expectation of `hard_sample`, entry by entry, and so of the zero-temperature limit of
+    `gumbel_inclusion`: in closed form, differentiable, without random numbers, and at a cost
+    that does not depend on n_draws. (n_synthetic, n_items) in and out, values in [0, 1].
+    """
+    # Near 1 float32 has no digits left for 1 - p; the bound only keeps the logarithm finite.
+    p = jnp.minimum(jax.nn.softmax(logits, axis=1), 1 - 1e-6)
+    return -jnp.expm1(n_draws * jnp.log1p(-p))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, temperature: float) -> jax.Array:
+    r"""The paper's multi-step Gumbel sample (Sachdeva et al. 2022, Eq. 3).
+
+        x = clip(sum_{t=1..n_draws} softmax((log softmax(logits) + g_t) / temperature), 0, 1)
+
+    with g_t independent standard Gumbel noise for every entry, and hard-tanh for the paper's
+    activation. As the temperature falls a draw becomes one-hot and x binary.
+
+    The derivative is written out (`custom_vjp`): each draw's is its own, so the backward pass
+    makes the same noise again from the same keys and adds up one draw at a time. Memory is that
+    of a few (n_synthetic, n_items) arrays whatever n_draws; where the sum is clipped the
+    derivative is 0.
+
+    Args:
+      logits: (n_synthetic, n_items).
+      key: JAX key; draw t uses fold_in(key, t).
+      n_draws: gamma, at least 1; not traced.
+      temperature: tau, above 0; not traced.
+
+    Returns:
+      (n_synthetic, n_items), values in [0, 1]: at most n_draws in a row together.
+    """
+    return _clipped(_sum_of_draws(logits, key, n_draws, temperature))
+
+
+def _forward(
+    logits: jax.Array, key: jax.Array, n_draws: int, temperature: float
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    total = _sum_of_draws(logits, key, n_draws, temperature)
+    return _clipped(total), (logits, key, total < 1)
+
+
+def _backward(
+    n_draws: int, temperature: float, saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, np.ndarray]:
+    logits, key, unclipped = saved
+    v = jnp.where(unclipped, cotangent, 0)
+
+    def add(t: jax.Array, total: jax.Array) -> jax.Array:
+        # softmax's derivative: y * (v - <v, y>) / temperature.
+        y = _draw(logits, jax.random.fold_in(key, t), temperature)
+        return total + y * (v - jnp.sum(v * y, axis=1, keepdims=True))
+
+    gradient = jax.lax.fori_loop(0, n_draws, add, jnp.zeros_like(logits)) / temperature
+    return gradient, np.zeros(key.shape, jax.dtypes.float0)
+
+
+gumbel_inclusion.defvjp(_forward, _backward)
+
+
+def _clipped(total: jax.Array) -> jax.Array:
+    return jnp.minimum(total, 1)
+
+
+def _sum_of_draws(logits: jax.Array, key: jax.Array, n_draws: int, temperature: float) -> jax.Array:
+    def add(t: jax.Array, total: jax.Array) -> jax.Array:
+        return total + _draw(logits, jax.random.fold_in(key, t), temperature)
+
+    return jax.lax.fori_loop(0, n_draws, add, jnp.zeros_like(logits))
+
+
+def _draw(logits: jax.Array, key: jax.Array, temperature: float) -> jax.Array:
+    noise = jax.random.gumbel(key, logits.shape, logits.dtype)
+    return jax.nn.softmax((logits + noise) / temperature, axis=1)
+
+
+def hard_sample(logits: np.ndarray, n_draws: int, rng: np.random.Generator) -> sp.csr_matrix:
+    """Binary rows: the items that n_draws draws from softmax(logits), with replacement, hit at least once.
+
+    Args:
+      logits: (n_synthetic, n_items).
+      n_draws: draws a row.
+      rng: the only source of randomness.
+
+    Returns:
+      (n_synthetic, n_items) CSR of ones, every row with 1 to n_draws entries.
+    """
+    shifted = np.asarray(logits, np.float64)
+    share = np.exp(shifted - shifted.max(axis=1, keepdims=True))
+    cumulative = np.cumsum(share, axis=1)
+    # One search for all rows: row u's distribution function lies in (u, u + 1].
+    n, m = share.shape
+    row = np.arange(n)[:, None]
+    at = np.searchsorted((cumulative / cumulative[:, -1:] + row).ravel(), (rng.random((n, n_draws)) + row).ravel())
+    drawn = np.unique(np.minimum(at, np.repeat((np.arange(n) + 1) * m - 1, n_draws)))
+    clicks = sp.csr_matrix((np.ones(drawn.size, np.float32), (drawn // m, drawn % m)), shape=(n, m))
+    clicks.sort_indices()
+    return clicks

@@ -1,0 +1,199 @@
+"""`Summary`: a few hundred synthetic users, what they were made with, and the forms they are exported in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from distillcf.errors import SummaryFileError
+from distillcf.sampler import hard_sample
+from infae import npz
+from infae.atomic import replacing
+from infae.data.interactions import Interactions
+from infae.kernels.tiles import Kernel
+from infae.model import InfiniteAE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "distillcf.Summary"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A distilled data set.
+
+    Attributes:
+      logits: (n_synthetic, n_items) the prior: a synthetic user's clicks are what
+        config["n_draws"] draws from softmax(logits), with replacement, hit.
+      soft: (n_synthetic, n_items) in [0, 1], the support that was optimised: each click's
+        probability, or the paper's relaxed sample.
+      hard: (n_synthetic, n_items) uint8, one binary sample.
+      labels: (n_synthetic, n_items) real-valued labels of the soft rows; None where these are
+        their own labels.
+      item_ids: (n_items,) of the source data.
+      item_weights: (n_items,) by which clicks enter the inner model, None for raw clicks.
+      model: the inner ∞-AE's depth, w_std, b_std, unit_rows, and whether its kernel was the
+        caller's own.
+      reg: the inner ridge penalty, relative.
+      config: the settings of `distill`, with its seed.
+      fingerprint: SHA-256 of the source's clicks and item ids.
+      history: one dict a validation: step, loss, the metric, reg, clicks (a synthetic user's
+        mean), variance (of a hard sample's row), seconds.
+    """
+
+    logits: np.ndarray
+    soft: np.ndarray
+    hard: np.ndarray
+    labels: np.ndarray | None
+    item_ids: np.ndarray
+    item_weights: np.ndarray | None
+    model: dict[str, Any]
+    reg: float
+    config: dict[str, Any]
+    fingerprint: str
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def n_users(self) -> int:
+        return self.soft.shape[0]
+
+    def __repr__(self) -> str:
+        labels = "free labels" if self.labels is not None else "their clicks for labels"
+        return (
+            f"Summary({self.n_users:,} synthetic users x {self.item_ids.size:,} items, {labels}, "
+            f"{self.soft.sum() / self.n_users:.0f} clicks each, {self.hard.sum() / self.n_users:.0f} in the sample)"
+        )
+
+    def sample(self, seed: int) -> Interactions:
+        """Fresh binary users drawn from the prior; the same seed gives the same ones."""
+        rng = np.random.default_rng([self.config["seed"], 4, seed])
+        return self._interactions(hard_sample(self.logits, self.config["n_draws"], rng))
+
+    def interactions(self, form: str = "hard") -> Interactions:
+        """The stored sample ("hard"), or the soft rows with their values as weights ("soft"); users are 0, 1, 2, ..."""
+        return self._interactions(sp.csr_matrix(self._form(form), dtype=np.float32))
+
+    def fit(self, form: str = "soft", *, kernel: Kernel | None = None, **params: Any) -> InfiniteAE:
+        """The inner ∞-AE, fitted on the soft rows (with their labels) or on the hard sample.
+
+        Args:
+          form: "soft" or "hard".
+          kernel: the caller's own, where one was used.
+          params: of `InfiniteAE`, in place of those the summary was made with, such as `reg`.
+        """
+        if bool(self.model["own_kernel"]) != (kernel is not None):
+            raise ValueError("give the kernel that the summary was made with, and none where it was a built-in one")
+        settings = {name: value for name, value in self.model.items() if name != "own_kernel"}
+        model = InfiniteAE(
+            **{"reg": self.reg, "item_weights": self.item_weights, "kernel": kernel, **settings, **params}
+        )
+        return model.fit(self.interactions(form), targets=self.labels if form == "soft" else None)
+
+    def to_csr(self, form: str = "hard") -> sp.csr_matrix:
+        """(n_synthetic, n_items) SciPy CSR."""
+        return self.interactions(form).matrix
+
+    def to_frame(self, form: str = "hard") -> pd.DataFrame:
+        """One row a click: `user_id`, `item_id` (the source's own) and `rating`, 1 or the soft value."""
+        clicks = self.interactions(form)
+        return clicks.to_frame().assign(rating=clicks.matrix.tocoo().data)
+
+    def to_csv(self, path: str | os.PathLike[str], form: str = "hard") -> None:
+        """`to_frame` as CSV."""
+        self._write(path, lambda aside: self.to_frame(form).to_csv(aside, index=False))
+
+    def to_parquet(self, path: str | os.PathLike[str], form: str = "hard") -> None:
+        """`to_frame` as Parquet; needs the `parquet` extra."""
+        self._write(path, lambda aside: self.to_frame(form).to_parquet(aside, index=False))
+
+    def to_recbole(self, path: str | os.PathLike[str], form: str = "hard") -> None:
+        """RecBole's atomic interaction file; `path` ends in `.inter` and the name before is the data set's."""
+        if Path(path).suffix != ".inter":
+            raise ValueError(f"RecBole finds its interactions by the ending .inter, got {Path(path).name!r}")
+        types = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
+        self._write(path, lambda aside: self.to_frame(form).rename(columns=types).to_csv(aside, sep="\t", index=False))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the summary to an `.npz` without pickles.
+
+        Three lines of NumPy read it:
+
+            file = np.load("summary.npz")
+            clicks = file["hard"]          # (n_synthetic, n_items) of 0 and 1
+            items = file["item_ids"]       # the columns
+
+        Beside them are `soft`, `logits`, `labels` and `item_weights` (both empty where there are
+        none), and `about`, a JSON of the rest with the schema's version.
+        """
+        about = {name: getattr(self, name) for name in _ABOUT}
+        npz.write(
+            Path(path),
+            FORMAT,
+            VERSION,
+            **{name: getattr(self, name) for name in ("logits", "soft", "hard", "item_ids")},
+            **{name: _or_empty(getattr(self, name)) for name in ("labels", "item_weights")},
+            about=np.array(json.dumps(about, allow_nan=True)),
+        )
+
+    def _form(self, form: str) -> np.ndarray:
+        if form not in ("soft", "hard"):
+            raise ValueError(f"form must be 'soft' or 'hard', got {form!r}")
+        return self.soft if form == "soft" else self.hard
+
+    def _interactions(self, matrix: sp.csr_matrix) -> Interactions:
+        return Interactions(matrix, np.arange(matrix.shape[0]), self.item_ids)
+
+    def _write(self, path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+        with replacing(Path(path)) as aside:
+            write(aside)
+
+
+_ABOUT = ("model", "reg", "config", "fingerprint", "history")
+
+
+def load(path: str | os.PathLike[str]) -> Summary:
+    """The summary that `Summary.save` wrote.
+
+    Raises FileNotFoundError, or SummaryFileError where the file is foreign, damaged or of
+    another version.
+    """
+    path = Path(path)
+    fields = npz.read(path, FORMAT, VERSION, SummaryFileError, "distill again")
+    try:
+        about = json.loads(str(fields["about"]))
+        summary = Summary(
+            logits=fields["logits"],
+            soft=fields["soft"],
+            hard=fields["hard"],
+            labels=fields["labels"] if fields["labels"].size else None,
+            item_ids=fields["item_ids"],
+            item_weights=fields["item_weights"] if fields["item_weights"].size else None,
+            **{name: about[name] for name in _ABOUT},
+        )
+        _check(summary)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SummaryFileError(f"{path} is damaged: {error!r}") from error
+    return summary
+
+
+def _check(summary: Summary) -> None:
+    shape = (summary.soft.shape[0], summary.item_ids.size)
+    for name in ("logits", "soft", "hard", "labels"):
+        array = getattr(summary, name)
+        if array is not None and (array.shape != shape or not np.isfinite(array).all()):
+            raise ValueError(f"{name} of shape {array.shape} should be finite numbers of shape {shape}")
+    if summary.item_weights is not None and summary.item_weights.shape != shape[1:]:
+        raise ValueError(f"item_weights of shape {summary.item_weights.shape} should be one an item")
+
+
+def _or_empty(array: np.ndarray | None) -> np.ndarray:
+    return np.zeros(0, np.float32) if array is None else array
