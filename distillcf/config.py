@@ -32,8 +32,10 @@ class Config:
         found; 0 shows and predicts the whole history. Of "match", only the history changes.
       l1: weight of a synthetic user's mean number of clicks: the paper's lambda_2 times n_users.
       sharpness: weight of the variance of a synthetic user's hard sample, reached by a linear
-        ramp after the first quarter of the steps. It drives clicks towards 0 and 1, so that a
-        hard sample serves nearly as well as the soft support, at some cost to the latter.
+        ramp after the first quarter of the steps. It drives clicks towards 0 and 1, so that
+        binary rows serve nearly as well as the soft support (0.01), at some cost to the latter,
+        and makes either serve other models better. Above 0 the best state is the best on
+        average of the soft and the most probable binary rows, and no run ends early.
       label_penalty: ridge penalty of free labels, relative to their mean diagonal.
       learning_rate: of Adam on the logits, decaying to 0 by a cosine over `steps`.
       reg: the inner ridge penalty, relative: None, learnt by gradient beside the prior; a number,
@@ -57,7 +59,7 @@ class Config:
     objective: str = "match"
     held_out: float = 0.0
     l1: float = 0.0
-    sharpness: float = 0.0
+    sharpness: float = 0.003
     label_penalty: float = 0.01
     learning_rate: float = 0.15
     reg: float | tuple[float, ...] | None = None

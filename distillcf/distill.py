@@ -18,8 +18,8 @@ from distillcf.config import Config
 from distillcf.coresets import head_users, random_users
 from distillcf.errors import DivergedError
 from distillcf.judge import Judge
-from distillcf.objective import LOSSES, Objective, Student
-from distillcf.sampler import hard_sample
+from distillcf.objective import LOSSES, Objective, Student, Support
+from distillcf.sampler import hard_sample, most_probable
 from distillcf.state import init, initial_logits, make_update, soft_clicks
 from distillcf.summary import Summary
 from distillcf.targets import (
@@ -38,6 +38,9 @@ from infae.memory import require_memory
 from infae.model import InfiniteAE
 from infae.progress import bar
 from infae.tiles import precision
+
+# Candidates for the stored binary rows, beside the most probable ones.
+_HARD_SAMPLES = 4
 
 
 def distill(
@@ -92,6 +95,7 @@ def distill(
       DivergedError: the loss is not finite; it holds the best summary until then.
       CheckpointError: `resume` names a foreign or damaged file, or one of other data or settings.
     """
+    started = time.perf_counter()
     config = Config(n_users=n_users, seed=seed, **settings)
     clicks = drop_empty_users(as_clicks(X))
     split = None if validation is None else as_split(as_clicks(X), validation)
@@ -118,13 +122,14 @@ def distill(
         with precision(np.float32):
             soft = soft_clicks(config, jnp.asarray(best.logits), _judging_key(config))
             support = judge.support(soft, best.reg)
-        rng = np.random.default_rng([config.seed, 4])
-        hard = hard_sample(best.logits, config.n_draws, rng).toarray().astype(np.uint8)
+            hard = _hard_rows(config, judge, best.logits, np.asarray(soft), best.reg)
+        free = config.labels == "free"
         return Summary(
             logits=best.logits,
             soft=np.asarray(soft),
-            hard=hard,
-            labels=None if config.labels == "clicks" else np.asarray(support.labels),
+            hard=np.asarray(hard.clicks).astype(np.uint8),
+            labels=np.asarray(support.labels) if free else None,
+            hard_labels=np.asarray(hard.labels) if free else None,
             item_ids=clicks.item_ids,
             item_weights=student.inputs.item_weights,
             model=described,
@@ -137,7 +142,7 @@ def distill(
     done = begun
     with bar("distilling", progress, total=config.steps, unit="step") as shown:
         shown.update(begun.step)
-        for done in _steps(config, objective, batches, judge, begun):
+        for done in _steps(config, objective, batches, judge, begun, started):
             shown.update(done.step - shown.n)
             if done.history:
                 shown.set_postfix(_shown(config, done))
@@ -152,10 +157,12 @@ def distill(
     return summary(done.best, done.history)
 
 
-def _steps(config: Config, objective: Objective, batches: Batches, judge: Judge, begun: Progress) -> Iterator[Progress]:
+def _steps(
+    config: Config, objective: Objective, batches: Batches, judge: Judge, begun: Progress, started: float
+) -> Iterator[Progress]:
     """The progress after each outer step; a step whose loss is not finite is the last, and changes nothing."""
     update = make_update(config, objective)
-    progress, started = begun, time.perf_counter()
+    progress = begun
     before = begun.history[-1]["seconds"] if begun.history else 0.0
     batch = batches(begun.step)
     for step in range(begun.step, config.steps):
@@ -177,6 +184,11 @@ def _validated(config: Config, judge: Judge, progress: Progress, seconds: float)
     with precision(np.float32):
         soft = soft_clicks(config, state.logits, _judging_key(config))
         value, reg = judge.best(soft, float(jnp.exp(state.log_reg)))
+        values = {config.metric: value}
+        if config.sharpness:
+            values[f"{config.metric} hard"] = judge.value(judge.support(most_probable(np.asarray(soft)), reg))
+            # What is to serve in both forms is judged by both.
+            value = float(np.mean(list(values.values())))
         if config.reg_grid:
             state = state._replace(log_reg=jnp.log(jnp.float32(reg)))
         best = progress.best
@@ -185,7 +197,7 @@ def _validated(config: Config, judge: Judge, progress: Progress, seconds: float)
         row = {
             "step": progress.step,
             "loss": float(np.mean(progress.losses)),
-            config.metric: value,
+            **values,
             "reg": reg,
             "clicks": float(jnp.mean(jnp.sum(soft, axis=1))),
             "variance": float(jnp.mean(jnp.sum(soft * (1 - soft), axis=1))),
@@ -281,6 +293,15 @@ def _check_start(config: Config, clicks: Interactions, n_users: int, item_ids: n
             f"start must have {config.n_users:,} users over X's own {clicks.n_items:,} items in the same order, "
             f"got {n_users:,} users x {item_ids.size:,} items"
         )
+
+
+def _hard_rows(config: Config, judge: Judge, logits: np.ndarray, soft: np.ndarray, reg: float) -> Support:
+    """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
+    rng = np.random.default_rng([config.seed, 4])
+    samples = [hard_sample(logits, config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
+    supports = [judge.support(rows, reg) for rows in (*samples, most_probable(soft))]
+    # Without a validation part every value is NaN, and the first sample is taken.
+    return max(supports, key=judge.value)
 
 
 def _judging_key(config: Config) -> jax.Array:

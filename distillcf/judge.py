@@ -63,36 +63,39 @@ class Judge:
         self._student, self._config, self._batches = student, config, batches
         self._item_ids, self._split = item_ids, split
 
-    def support(self, clicks: jax.Array, reg: float) -> Support:
+    def support(self, rows: jax.Array | np.ndarray, reg: float) -> Support:
         """With the labels that belong to the clicks: themselves, or solved from all real users."""
-        reg_array = jnp.float32(reg)
+        clicks, reg_array = jnp.asarray(rows), jnp.float32(reg)
         if self._config.labels == "clicks":
             return Support(clicks, clicks, reg_array)
         with precision(np.float32):
             total = None
-            for rows in self._batches.blocks(1024):
-                part = _label_system(self._student, clicks, reg_array, self._batches.of(rows))
+            for users in self._batches.blocks(1024):
+                part = _label_system(self._student, clicks, reg_array, self._batches.of(users))
                 total = part if total is None else total + part
             assert total is not None
             return Support(clicks, _solve_labels(total, self._config.label_penalty), reg_array)
 
-    def best(self, clicks: jax.Array, reg: float) -> tuple[float, float]:
+    def best(self, clicks: jax.Array | np.ndarray, reg: float) -> tuple[float, float]:
         """(metric on validation, reg): at the given reg, or at the best of the grid where there is one.
 
         NaN for the metric where nothing is held out.
         """
         if self._split is None:
             return float("nan"), reg
-        values = {r: self._value(self.support(clicks, r), self._split) for r in self._config.reg_grid or (reg,)}
+        values = {r: self.value(self.support(clicks, r)) for r in self._config.reg_grid or (reg,)}
         chosen = max(values, key=values.__getitem__)
         return values[chosen], chosen
 
-    def _value(self, support: Support, split: Split) -> float:
+    def value(self, support: Support) -> float:
+        """The metric on validation; -inf where the student has no finite scores, NaN where nothing is held out."""
+        if self._split is None:
+            return float("nan")
         fitted = Fitted(self._student, support, self._item_ids)
         metric = self._config.metric
         n_negatives = 50 if metric == "AUC-sampled" else 0
         try:
-            return evaluate(fitted, split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
+            return evaluate(fitted, self._split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
         except ValueError as error:
             if "NaN or infinity" in str(error):
                 return float("-inf")

@@ -36,9 +36,10 @@ class Summary:
         config["n_draws"] draws from softmax(logits), with replacement, hit.
       soft: (n_synthetic, n_items) in [0, 1], the support that was optimised: each click's
         probability, or the paper's relaxed sample.
-      hard: (n_synthetic, n_items) uint8, one binary sample.
-      labels: (n_synthetic, n_items) real-valued labels of the soft rows; None where these are
-        their own labels.
+      hard: (n_synthetic, n_items) uint8, one binary sample: the one of a few, and of the most
+        probable rows, that is best on validation.
+      labels, hard_labels: (n_synthetic, n_items) real-valued labels of the soft and of the hard
+        rows; None where these are their own labels.
       item_ids: (n_items,) of the source data.
       item_weights: (n_items,) by which clicks enter the inner model, None for raw clicks.
       model: the inner ∞-AE's depth, w_std, b_std, unit_rows, and whether its kernel was the
@@ -46,14 +47,16 @@ class Summary:
       reg: the inner ridge penalty, relative.
       config: the settings of `distill`, with its seed.
       fingerprint: SHA-256 of the source's clicks and item ids.
-      history: one dict a validation: step, loss, the metric, reg, clicks (a synthetic user's
-        mean), variance (of a hard sample's row), seconds.
+      history: one dict a validation: step, loss, the metric (with sharpness also of the most
+        probable binary rows, as "... hard"), reg, clicks (a synthetic user's mean), variance (of
+        a hard sample's row), seconds since `distill` was called.
     """
 
     logits: np.ndarray
     soft: np.ndarray
     hard: np.ndarray
     labels: np.ndarray | None
+    hard_labels: np.ndarray | None
     item_ids: np.ndarray
     item_weights: np.ndarray | None
     model: dict[str, Any]
@@ -83,7 +86,7 @@ class Summary:
         return self._interactions(sp.csr_matrix(self._form(form), dtype=np.float32))
 
     def fit(self, form: str = "soft", *, kernel: Kernel | None = None, **params: Any) -> InfiniteAE:
-        """The inner ∞-AE, fitted on the soft rows (with their labels) or on the hard sample.
+        """The inner ∞-AE, fitted on the soft rows or on the hard sample, with the labels of either.
 
         Args:
           form: "soft" or "hard".
@@ -96,7 +99,7 @@ class Summary:
         model = InfiniteAE(
             **{"reg": self.reg, "item_weights": self.item_weights, "kernel": kernel, **settings, **params}
         )
-        return model.fit(self.interactions(form), targets=self.labels if form == "soft" else None)
+        return model.fit(self.interactions(form), targets=self.labels if form == "soft" else self.hard_labels)
 
     def to_csr(self, form: str = "hard") -> sp.csr_matrix:
         """(n_synthetic, n_items) SciPy CSR."""
@@ -131,8 +134,8 @@ class Summary:
             clicks = file["hard"]          # (n_synthetic, n_items) of 0 and 1
             items = file["item_ids"]       # the columns
 
-        Beside them are `soft`, `logits`, `labels` and `item_weights` (both empty where there are
-        none), and `about`, a JSON of the rest with the schema's version.
+        Beside them are `soft`, `logits`, `labels`, `hard_labels` and `item_weights` (empty where
+        there are none), `format` and `version` of the schema, and `about`, a JSON of the rest.
         """
         about = {name: getattr(self, name) for name in _ABOUT}
         npz.write(
@@ -140,7 +143,7 @@ class Summary:
             FORMAT,
             VERSION,
             **{name: getattr(self, name) for name in ("logits", "soft", "hard", "item_ids")},
-            **{name: _or_empty(getattr(self, name)) for name in ("labels", "item_weights")},
+            **{name: _or_empty(getattr(self, name)) for name in ("labels", "hard_labels", "item_weights")},
             about=np.array(json.dumps(about, allow_nan=True)),
         )
 
@@ -174,9 +177,10 @@ def load(path: str | os.PathLike[str]) -> Summary:
             logits=fields["logits"],
             soft=fields["soft"],
             hard=fields["hard"],
-            labels=fields["labels"] if fields["labels"].size else None,
+            labels=_or_none(fields["labels"]),
+            hard_labels=_or_none(fields["hard_labels"]),
             item_ids=fields["item_ids"],
-            item_weights=fields["item_weights"] if fields["item_weights"].size else None,
+            item_weights=_or_none(fields["item_weights"]),
             **{name: about[name] for name in _ABOUT},
         )
         _check(summary)
@@ -187,12 +191,16 @@ def load(path: str | os.PathLike[str]) -> Summary:
 
 def _check(summary: Summary) -> None:
     shape = (summary.soft.shape[0], summary.item_ids.size)
-    for name in ("logits", "soft", "hard", "labels"):
+    for name in ("logits", "soft", "hard", "labels", "hard_labels"):
         array = getattr(summary, name)
         if array is not None and (array.shape != shape or not np.isfinite(array).all()):
             raise ValueError(f"{name} of shape {array.shape} should be finite numbers of shape {shape}")
     if summary.item_weights is not None and summary.item_weights.shape != shape[1:]:
         raise ValueError(f"item_weights of shape {summary.item_weights.shape} should be one an item")
+
+
+def _or_none(array: np.ndarray) -> np.ndarray | None:
+    return array if array.size else None
 
 
 def _or_empty(array: np.ndarray | None) -> np.ndarray:

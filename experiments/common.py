@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import app, flags
 
 
@@ -80,6 +81,20 @@ def _value(field: dataclasses.Field[Any]) -> Any:
         return tuple(element(x) for x in value)
     except ValueError as error:
         raise ValueError(f"--{field.name} takes a comma-separated list of {element.__name__}: {error}") from error
+
+
+def spread_table(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> str:
+    """As `table`, of several results a row: mean ± standard deviation."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for name, results in rows.items():
+        cells = [_spread([result[column] for result in results], column) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], column: str) -> str:
+    mean = _cell(float(np.mean(values)), column)
+    return mean if len(values) == 1 else f"{mean} ± {_cell(float(np.std(values, ddof=1)), column)}"
 
 
 def _cell(value: float, column: str) -> str:

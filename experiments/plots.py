@@ -53,3 +53,41 @@ def reg_path(path: Path, rows: Sequence[Mapping[str, Any]], metric: str, chosen:
     panel.set_xticks(ticks, [f"{row['reg']:g}" for row in rows])
     panel.set(xlabel="reg (relative to the kernel's mean diagonal)", ylabel=f"validation {metric}, %", title=title)
     save(drawn, path)
+
+
+def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, title: str) -> None:
+    """Of each run of DISTILL-CF the loss, and the validation metric of soft and binary rows, over steps."""
+    drawn, (left, right) = figure(2)
+    for i, (name, rows) in enumerate(runs.items()):
+        steps = [row["step"] for row in rows]
+        shade = {"color": INK if i == 0 else MUTED, "alpha": 1 if i == 0 else 0.7}
+        left.plot(steps, [row["loss"] for row in rows], label=name, **shade)
+        right.plot(steps, [100 * row[metric] for row in rows], label=f"soft, {name}", **shade)
+        if f"{metric} hard" in rows[0]:
+            values = [100 * row[f"{metric} hard"] for row in rows]
+            right.plot(steps, values, "--", label=f"binary, {name}", color=ACCENT, alpha=shade["alpha"])
+    left.set_yscale("log")
+    left.set(xlabel="outer step", ylabel="loss, with penalties", title=title)
+    right.set(xlabel="outer step", ylabel=f"validation {metric}, %")
+    right.legend(frameon=False, fontsize=8)
+    save(drawn, path)
+
+
+def curves(
+    path: Path, panels: Mapping[str, Mapping[str, Mapping[float, tuple[float, float]]]], x_label: str, y_label: str
+) -> None:
+    """A panel each; in it a line each of {x: (mean, standard deviation)}; a line of one x is drawn across."""
+    drawn, axes = figure(len(panels))
+    colours = ("#c0392b", "#e67e22", "#22313f", "#2980b9", "#27ae60", "#8e44ad", "#8395a7")
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for colour, (name, points) in zip(colours, lines.items(), strict=False):
+            xs = sorted(points)
+            means, spreads = ([points[x][k] for x in xs] for k in range(2))
+            if len(xs) == 1 and max(map(len, lines.values())) > 1:
+                axis.axhline(means[0], color=colour, ls=":", label=name)
+            else:
+                axis.errorbar(xs, means, spreads, fmt="o-", color=colour, label=name, capsize=2, markersize=4)
+        axis.set(xlabel=x_label, ylabel=y_label, title=title)
+        axis.margins(y=0.15)
+    axes[0].legend(frameon=False, fontsize=8)
+    save(drawn, path)

@@ -1,0 +1,232 @@
+"""Distil a data set into synthetic users, and see how well ∞-AE does on them.
+
+    python -m experiments.run_distillcf                    # an embedded synthetic set, offline
+    python -m experiments.run_distillcf --dataset=ml-1m    # 500 users of the paper's own split
+
+Writes into the output folder, for each seed, `summary_SEED.npz` (for `distillcf.load`) and a
+checkpoint while it works; `record.json`, `table.md` and `history.png`. The table compares, on
+test, ∞-AE on the soft and on the binary synthetic users, on fresh ones from the same prior, on
+equally many random real users (with their own clicks and with solved labels), and on all data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import distillcf
+import infae
+from distillcf.config import Config as Settings
+from distillcf.judge import Fitted, Judge
+from distillcf.objective import Student
+from distillcf.targets import Batches, choose_teacher
+from experiments import common, plots
+from experiments.common import option
+from experiments.record import Stopwatch, output_folder, surroundings, write_json, write_text
+from infae.evaluate import Recommender
+
+METRICS = ("AUC", "HR@10", "NDCG@10", "HR@100", "NDCG@100", "PSP@10")
+# For models of a few hundred users, whose best reg is smaller than that of all the data.
+SMALL_REGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of the run; the defaults are those of `distillcf.distill`."""
+
+    dataset: str = option("synthetic", "name of the data set; infae.data.datasets.names() lists them")
+    data_dir: str = option("", "folder that holds the data sets; INFAE_DATA where empty")
+    download: bool = option(False, "fetch the data set where it has a stable public address")
+    validation_fraction: float = option(0.0, "share of train to hold out where the set has no validation part")
+    seeds: tuple[int, ...] = option((0,), "one run each; the table gives mean and standard deviation")
+    n_users: int = option(500, "synthetic users; at most a tenth of the real ones in the embedded set")
+    labels: str = option("clicks", "clicks or free")
+    sampler: str = option("expected", "expected or gumbel")
+    n_draws: int = option(200, "draws a synthetic user, gamma")
+    temperature: float = option(0.5, "of the Gumbel sampler, tau")
+    objective: str = option("match", "match, squared, softmax or logistic")
+    held_out: float = option(0.0, "share of each history that is hidden")
+    l1: float = option(0.0, "weight of a synthetic user's mean number of clicks")
+    sharpness: float = option(0.003, "weight of a hard sample's variance")
+    label_penalty: float = option(0.01, "ridge penalty of free labels")
+    learning_rate: float = option(0.15, "of Adam on the logits")
+    reg: str = option("learn", "inner reg: learn, a number, or several to choose from at each validation")
+    steps: int = option(400, "outer steps at most")
+    batch_size: int = option(1024, "real users a step")
+    validate_every: int = option(25, "steps between validations")
+    patience: int = option(8, "validations without improvement before stopping, where sharpness is 0")
+    metric: str = option("HR@100", "what everything is chosen by, on validation")
+    start: str = option("random", "random, head, or the path of a summary to start from")
+    model: str = option("auto", "the inner model: auto, chosen on validation, or given, by the next flags")
+    model_reg: float = option(1.0, "reg of a given model on all the data")
+    depth: int = option(1, "hidden layers of a given model")
+    b_std: float = option(0.1, "bias scale of a given model")
+    popularity_power: float = option(-0.25, "item weighting of a given model")
+    unit_rows: bool = option(False, "unit-length rows of a given model")
+    checkpoint_every: int = option(50, "steps between checkpoints")
+    resume: bool = option(True, "continue from a checkpoint of the same run where there is one")
+    baselines: bool = option(True, "also fit random users and all the data")
+    export: tuple[str, ...] = option(("none",), "also csv, parquet, recbole")
+    out: str = option("out/run_distillcf", "output folder")
+    plot: bool = option(True, "write history.png")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Run the job and return the record that is written."""
+    folder = output_folder(config.out)
+    settings, record = _settings(config), {"config": config, **surroundings()}
+    _check_flags(config)
+    clock = Stopwatch()
+    with clock("load"):
+        split = infae.data.load(config.dataset, config.data_dir or None, download=config.download)
+        if config.validation_fraction:
+            split = infae.data.with_validation(split, fraction=config.validation_fraction)
+    print(split)
+    if config.dataset == "synthetic":
+        settings["n_users"] = min(config.n_users, split.train.n_users // 10)
+    reports: dict[str, list[infae.Report]] = {}
+    summaries = {}
+    for seed in config.seeds:
+        with clock("distil"):
+            summaries[seed] = _distil(config, settings, split, seed, folder)
+        with clock("test"):
+            for name, model in _on_summary(summaries[seed]).items():
+                reports.setdefault(name, []).append(_test(model, split))
+    if config.baselines:
+        with clock("baselines"):
+            for name, model in _baselines(config, split, summaries):
+                reports.setdefault(name, []).append(_test(model, split))
+    record |= {
+        "split": {"name": split.name, "shape": split.train.shape},
+        "runs": {seed: _described(summary, config.metric) for seed, summary in summaries.items()},
+        "test": {name: [dict(report) for report in found] for name, found in reports.items()},
+        "seconds": clock.seconds,
+    }
+    write_json(folder / "record.json", record)
+    text = common.spread_table(reports, METRICS)
+    write_text(folder / "table.md", text + "\n")
+    print(f"\nTest, in percent (AUC as it is):\n\n{text}\n")
+    if config.plot:
+        histories = {f"seed {seed}": summary.history for seed, summary in summaries.items()}
+        plots.history(folder / "history.png", histories, config.metric, f"DISTILL-CF on {config.dataset}")
+    print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in clock.seconds.items()))
+    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}")
+    return record
+
+
+def random_users_models(
+    split: infae.Split, inner: infae.InfiniteAE, n_users: int, seed: int, metric: str
+) -> Iterator[tuple[str, Recommender]]:
+    """(name, model) of ∞-AE on random users: with their own clicks as labels, and with labels solved from all data.
+
+    Both with the inputs of `inner` and reg chosen on validation; the second is Nyström's
+    approximation of all the data with these users as landmarks.
+    """
+    users = distillcf.CORESETS["random users"](split.train, n_users, seed)
+    kernel, inputs = inner.components(split.train)
+    params = {name: getattr(inner, name) for name in ("kernel", "depth", "w_std", "b_std", "unit_rows")}
+    own = infae.InfiniteAE(SMALL_REGS, metric=metric, item_weights=inputs.item_weights, **params)
+    yield f"{n_users:,} random users", own.fit(users, split)
+    settings = Settings(labels="free", objective="squared", label_penalty=1e-4, metric=metric, reg=SMALL_REGS)
+    student = Student(kernel, inputs)
+    batches = Batches(split.train.matrix, settings, None)
+    judge = Judge(student, settings, batches, split.train.item_ids, split)
+    rows = users.matrix.toarray()
+    _, reg = judge.best(rows, 1.0)
+    yield f"{n_users:,} random users, solved labels", Fitted(student, judge.support(rows, reg), split.train.item_ids)
+
+
+def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: int, folder: Path) -> distillcf.Summary:
+    checkpoint = folder / f"checkpoint_{seed}.npz"
+    summary = distillcf.distill(
+        split.train,
+        validation=split if split.validation.n_interactions else None,
+        seed=seed,
+        model=_given_model(config),
+        start=config.start if config.start in ("random", "head") else distillcf.load(config.start),
+        checkpoint=checkpoint,
+        checkpoint_every=config.checkpoint_every,
+        resume=checkpoint if config.resume and checkpoint.exists() else None,
+        progress=True,
+        **settings,
+    )
+    summary.save(folder / f"summary_{seed}.npz")
+    for name in set(config.export) - {"none"}:
+        ending = "inter" if name == "recbole" else name
+        getattr(summary, f"to_{name}")(folder / f"summary_{seed}.{ending}")
+    checkpoint.unlink(missing_ok=True)
+    print(f"seed {seed}: {summary}")
+    return summary
+
+
+def _on_summary(summary: distillcf.Summary) -> dict[str, Recommender]:
+    fresh = summary.sample(seed=1)
+    params = {name: value for name, value in summary.model.items() if name != "own_kernel"}
+    return {
+        f"{summary.n_users:,} synthetic users, soft": summary.fit("soft"),
+        f"{summary.n_users:,} synthetic users, binary": summary.fit("hard"),
+        "a fresh sample of them": infae.fit(fresh, summary.reg, item_weights=summary.item_weights, **params),
+    }
+
+
+def _baselines(
+    config: Config, split: infae.Split, summaries: dict[int, distillcf.Summary]
+) -> Iterator[tuple[str, Recommender]]:
+    given = _given_model(config)
+    full = given.fit(split.train) if given else choose_teacher(split.train, split, config.metric, progress=True)
+    for seed, summary in summaries.items():
+        yield from random_users_models(split, full, summary.n_users, seed, config.metric)
+    yield f"all {split.train.n_users:,} users, reg {full.reg_:g}", full
+
+
+def _described(summary: distillcf.Summary, metric: str) -> dict[str, Any]:
+    kept = max(summary.history, key=lambda row: row[metric] + row.get(f"{metric} hard", 0.0))
+    return {"model": summary.model, "reg": summary.reg, "best": kept, "history": summary.history}
+
+
+def _given_model(config: Config) -> infae.InfiniteAE | None:
+    if config.model == "auto":
+        return None
+    return infae.InfiniteAE(
+        config.model_reg,
+        depth=config.depth,
+        b_std=config.b_std,
+        popularity_power=config.popularity_power,
+        unit_rows=config.unit_rows,
+    )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The arguments of `distill` that are flags of the same name."""
+    names = {field.name for field in fields(Settings)} - {"seed", "reg"}
+    return {**{name: getattr(config, name) for name in names}, "reg": _reg(config.reg)}
+
+
+def _reg(text: str) -> float | tuple[float, ...] | None:
+    if text == "learn":
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--reg is learn, a number, or several with commas between, got {text!r}") from error
+    return values[0] if len(values) == 1 else values
+
+
+def _check_flags(config: Config) -> None:
+    """Whatever flags or packages are wrong is told now, not after the work."""
+    if config.model not in ("auto", "given"):
+        raise ValueError(f"--model is auto or given, got {config.model!r}")
+    if unknown := set(config.export) - {"none", "csv", "parquet", "recbole"}:
+        raise ValueError(f"--export knows csv, parquet and recbole, got {', '.join(sorted(unknown))}")
+    if config.plot:
+        plots.figure()
+
+
+def _test(model: Recommender, split: infae.Split) -> infae.Report:
+    return infae.evaluate(model, split, k=(10, 100))
+
+
+if __name__ == "__main__":
+    common.main(Config, run)
