@@ -63,9 +63,8 @@ def soft_clicks(config: Config, logits: jax.Array, key: jax.Array) -> jax.Array:
     return gumbel_inclusion(logits, key, config.n_draws, config.temperature)
 
 
-def make_update(config: Config, objective: Objective) -> Update:
-    """The compiled step: (state, batch, step number) -> (state, loss). Where the loss is not finite nothing moves."""
-    optimise = optimizer(config)
+def outer_loss(config: Config, objective: Objective) -> Callable[[dict[str, jax.Array], Batch, jax.Array], jax.Array]:
+    """The function that is minimised: ({"logits", "log_reg"}, batch, step number) -> ()."""
     key = jax.random.key(config.seed)
 
     def loss_of(parameters: dict[str, jax.Array], batch: Batch, step: jax.Array) -> jax.Array:
@@ -73,6 +72,14 @@ def make_update(config: Config, objective: Objective) -> Update:
         reg = jnp.exp(parameters["log_reg"])
         labels = _labels(config, objective.student, clicks, reg, batch)
         return objective(Support(clicks, labels, reg), batch, config.sharpness * ramp(step, config.steps))
+
+    return loss_of
+
+
+def make_update(config: Config, objective: Objective) -> Update:
+    """The compiled step: (state, batch, step number) -> (state, loss). Where the loss is not finite nothing moves."""
+    optimise = optimizer(config)
+    loss_of = outer_loss(config, objective)
 
     @jax.jit
     def update(state: State, batch: Batch, step: jax.Array) -> tuple[State, jax.Array]:

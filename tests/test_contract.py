@@ -1,5 +1,7 @@
 """What every recommender of this project must do, and a data set whose right answers are known."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -14,6 +16,10 @@ PERSONAL = [
     pytest.param(lambda: infae.InfiniteAE(reg=0.1), id="InfiniteAE"),
     pytest.param(lambda: EASE(reg=1.0), id="EASE"),
 ]
+if find_spec("torch"):
+    from experiments.baselines.bpr import BPRMF
+
+    PERSONAL.append(pytest.param(lambda: BPRMF(8, learning_rate=0.05, n_epochs=60), id="BPRMF"))
 RECOMMENDERS = [*PERSONAL, pytest.param(PopRec, id="PopRec")]
 
 
