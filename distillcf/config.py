@@ -34,7 +34,7 @@ class Config:
       sharpness: weight of the variance of a synthetic user's hard sample, reached by a linear
         ramp after the first quarter of the steps. It drives clicks towards 0 and 1, so that
         binary rows serve nearly as well as the soft support (0.01), at some cost to the latter,
-        and makes either serve other models better. Above 0 the best state is the best on
+        and makes either serve other models better. None is 0.003, or 0 with free labels. Above 0 the best state is the best on
         average of the soft and the most probable binary rows, and no run ends early.
       label_penalty: ridge penalty of free labels, relative to their mean diagonal.
       learning_rate: of Adam on the logits, decaying to 0 by a cosine over `steps`.
@@ -59,7 +59,7 @@ class Config:
     objective: str = "match"
     held_out: float = 0.0
     l1: float = 0.0
-    sharpness: float = 0.003
+    sharpness: float | None = None
     label_penalty: float = 0.01
     learning_rate: float = 0.15
     reg: float | tuple[float, ...] | None = None
@@ -80,6 +80,9 @@ class Config:
             _whole(name, getattr(self, name), 0)
         for name in ("temperature", "learning_rate"):
             _number(name, getattr(self, name), above=0)
+        if self.sharpness is None:
+            # The one default that depends on another setting.
+            object.__setattr__(self, "sharpness", 0.0 if self.labels == "free" else 0.003)
         for name in ("l1", "sharpness", "label_penalty"):
             _number(name, getattr(self, name), least=0)
         _number("held_out", self.held_out, least=0, below=1)

@@ -71,7 +71,8 @@ def outer_loss(config: Config, objective: Objective) -> Callable[[dict[str, jax.
         clicks = soft_clicks(config, parameters["logits"], jax.random.fold_in(key, step))
         reg = jnp.exp(parameters["log_reg"])
         labels = _labels(config, objective.student, clicks, reg, batch)
-        return objective(Support(clicks, labels, reg), batch, config.sharpness * ramp(step, config.steps))
+        sharpness = (config.sharpness or 0.0) * ramp(step, config.steps)
+        return objective(Support(clicks, labels, reg), batch, sharpness)
 
     return loss_of
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = "distillcf.Summary"
 VERSION = 1
+SOFT_LEAST = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,12 @@ class Summary:
         return self._interactions(hard_sample(self.logits, self.config["n_draws"], rng))
 
     def interactions(self, form: str = "hard") -> Interactions:
-        """The stored sample ("hard"), or the soft rows with their values as weights ("soft"); users are 0, 1, 2, ..."""
-        return self._interactions(sp.csr_matrix(self._form(form), dtype=np.float32))
+        """The stored sample ("hard"), or the soft rows with their values as weights ("soft"); users are 0, 1, 2, ...
+
+        Of the soft rows, values below 0.01 are left out: nearly all cells, and nearly no weight.
+        """
+        rows = self._form(form)
+        return self._interactions(np.where(rows >= SOFT_LEAST, rows, 0))
 
     def fit(self, form: str = "soft", *, kernel: Kernel | None = None, **params: Any) -> InfiniteAE:
         """The inner ∞-AE, fitted on the soft rows or on the hard sample, with the labels of either.
@@ -99,7 +104,9 @@ class Summary:
         model = InfiniteAE(
             **{"reg": self.reg, "item_weights": self.item_weights, "kernel": kernel, **settings, **params}
         )
-        return model.fit(self.interactions(form), targets=self.labels if form == "soft" else self.hard_labels)
+        return model.fit(
+            self._interactions(self._form(form)), targets=self.labels if form == "soft" else self.hard_labels
+        )
 
     def to_csr(self, form: str = "hard") -> sp.csr_matrix:
         """(n_synthetic, n_items) SciPy CSR."""
@@ -152,7 +159,8 @@ class Summary:
             raise ValueError(f"form must be 'soft' or 'hard', got {form!r}")
         return self.soft if form == "soft" else self.hard
 
-    def _interactions(self, matrix: sp.csr_matrix) -> Interactions:
+    def _interactions(self, rows: np.ndarray | sp.csr_matrix) -> Interactions:
+        matrix = sp.csr_matrix(rows, dtype=np.float32)
         return Interactions(matrix, np.arange(matrix.shape[0]), self.item_ids)
 
     def _write(self, path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:

@@ -49,7 +49,7 @@ class Config:
     objective: str = option("match", "match, squared, softmax or logistic")
     held_out: float = option(0.0, "share of each history that is hidden")
     l1: float = option(0.0, "weight of a synthetic user's mean number of clicks")
-    sharpness: float = option(0.003, "weight of a hard sample's variance")
+    sharpness: str = option("auto", "weight of a hard sample's variance: auto is 0.003, or 0 with free labels")
     label_penalty: float = option(0.01, "ridge penalty of free labels")
     learning_rate: float = option(0.15, "of Adam on the logits")
     reg: str = option("learn", "inner reg: learn, a number, or several to choose from at each validation")
@@ -200,8 +200,9 @@ def _given_model(config: Config) -> infae.InfiniteAE | None:
 
 def _settings(config: Config) -> dict[str, Any]:
     """The arguments of `distill` that are flags of the same name."""
-    names = {field.name for field in fields(Settings)} - {"seed", "reg"}
-    return {**{name: getattr(config, name) for name in names}, "reg": _reg(config.reg)}
+    names = {field.name for field in fields(Settings)} - {"seed", "reg", "sharpness"}
+    sharpness = None if config.sharpness == "auto" else float(config.sharpness)
+    return {**{name: getattr(config, name) for name in names}, "reg": _reg(config.reg), "sharpness": sharpness}
 
 
 def _reg(text: str) -> float | tuple[float, ...] | None:

@@ -27,6 +27,7 @@ import infae
 from distillcf.targets import REGS, choose_teacher
 from experiments import common, plots
 from experiments.baselines import EASE
+from experiments.baselines.ease import item_gram
 from experiments.common import option
 from experiments.record import output_folder, surroundings, write_json, write_text
 from experiments.run_distillcf import SMALL_REGS
@@ -150,7 +151,9 @@ def _summary(
 def _train_ease(
     users: infae.Interactions, split: infae.Split, teacher: infae.InfiniteAE, metric: str, seed: int
 ) -> Recommender:
-    return max((EASE(reg=reg).fit(users) for reg in EASE_LAMBDAS), key=lambda m: _validation(m, split, metric))
+    gram = item_gram(users.matrix)
+    models = (EASE(reg, gram=gram).fit(users) for reg in EASE_LAMBDAS)
+    return max(models, key=lambda model: _validation(model, split, metric))
 
 
 def _train_infae(

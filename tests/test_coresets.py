@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import random_interactions
 
-from distillcf import coresets
-from distillcf.coresets import CORESETS, Budget, forgetting_counts, head_users, random_users, svp_cf_users
+from distillcf import coresets, forgetting
+from distillcf.coresets import CORESETS, Budget, head_users, random_users, svp_cf_users
+from distillcf.forgetting import forgetting_counts
 from infae import Interactions
 from infae.data import load
 from infae.data.synthetic import synthetic
@@ -260,7 +261,7 @@ def slow_inverse_auc(dense, scores):
 @given(CLICKS, arrays(np.float64, 6, elements=st.sampled_from([-2.0, -0.0, 0.0, 0.5, 3.0])))
 def test_inverse_auc_is_the_share_of_pairs_in_the_wrong_order(dense, scores):
     matrix = Interactions.from_matrix(dense).matrix
-    assert_allclose(coresets.inverse_auc(matrix, scores), slow_inverse_auc(dense, scores), atol=1e-12)
+    assert_allclose(forgetting.inverse_auc(matrix, scores), slow_inverse_auc(dense, scores), atol=1e-12)
 
 
 def test_users_who_clicked_nothing_or_everything_have_nothing_to_forget():
@@ -271,8 +272,8 @@ def test_users_who_clicked_nothing_or_everything_have_nothing_to_forget():
 
 def test_forgetting_counts_are_means_over_the_ends_of_epochs(log, monkeypatch):
     seen = []
-    exact = coresets.inverse_auc
-    monkeypatch.setattr(coresets, "inverse_auc", lambda m, scores: (seen.append(scores.copy()), exact(m, scores))[1])
+    exact = forgetting.inverse_auc
+    monkeypatch.setattr(forgetting, "inverse_auc", lambda m, scores: (seen.append(scores.copy()), exact(m, scores))[1])
     counts = forgetting_counts(log, 3, epochs=4, learning_rate=0.001)
     dense = log.matrix.toarray()
     # Four epochs of one proxy, which goes on from where it is.
@@ -294,7 +295,7 @@ def test_one_step_is_adam_on_the_bpr_loss():
     mean_after = 0.9 * mean + 0.1 * gradient
     square_after = 0.98 * square + 0.02 * gradient**2
     expected = bias - 0.3 * (mean_after / (1 - 0.9**3)) / (np.sqrt(square_after / (1 - 0.98**3)) + 1e-8)
-    after = coresets._step(coresets._Proxy(bias, mean, square, n_steps=2), liked, passed, 0.3)
+    after = forgetting._step(forgetting._Proxy(bias, mean, square, n_steps=2), liked, passed, 0.3)
     assert after.n_steps == 3
     for got, want in ((after.bias, expected), (after.mean, mean_after), (after.square, square_after)):
         assert_allclose(got, want, rtol=1e-6, atol=1e-8)
@@ -304,13 +305,13 @@ def test_one_step_is_adam_on_the_bpr_loss():
 def test_each_click_meets_a_non_click_of_the_same_user(dense, seed):
     # By itself, or it would not be known whose pair it is.
     for row in dense:
-        liked, passed = coresets._pairs(Interactions.from_matrix(row[None]).matrix, np.random.default_rng(seed))
+        liked, passed = forgetting._pairs(Interactions.from_matrix(row[None]).matrix, np.random.default_rng(seed))
         if row.all() or not row.any():
             assert liked.size == passed.size == 0
         else:
             assert sorted(liked.tolist()) == np.flatnonzero(row).tolist()
             assert not row[passed].any()
-    liked, passed = coresets._pairs(Interactions.from_matrix(dense).matrix, np.random.default_rng(seed))
+    liked, passed = forgetting._pairs(Interactions.from_matrix(dense).matrix, np.random.default_rng(seed))
     others = dense[~dense.all(axis=1)]
     assert_array_equal(np.bincount(liked, minlength=6), others.sum(axis=0))
     for i, j in zip(liked, passed, strict=True):
@@ -323,7 +324,7 @@ def test_every_non_click_is_equally_likely_to_be_met():
     rng = np.random.default_rng(0)
     met = np.zeros((2, 8))
     for _ in range(1000):
-        liked, passed = coresets._pairs(matrix, rng)
+        liked, passed = forgetting._pairs(matrix, rng)
         np.add.at(met, (np.where(liked == 1, 1, 0), passed), 1)
     assert met[dense > 0].sum() == 0
     # 4000 over 4 items, and 1000 over 7.
@@ -335,9 +336,9 @@ def test_the_proxy_comes_to_rank_by_popularity():
     clicks = synthetic(400, 60, n_groups=1, mean_clicks=12, seed=2).interactions
     popularity = np.asarray(clicks.matrix.sum(axis=0)).ravel()
     rng = np.random.default_rng(0)
-    proxy = coresets._untrained(60)
+    proxy = forgetting._untrained(60)
     for _ in range(10):
-        proxy = coresets._epoch(proxy, *coresets._pairs(clicks.matrix, rng), 100, 0.02)
+        proxy = forgetting._epoch(proxy, *forgetting._pairs(clicks.matrix, rng), 100, 0.02)
     places = [np.argsort(np.argsort(x)) for x in (proxy.bias, popularity)]
     assert np.corrcoef(*places)[0, 1] > 0.97
 
