@@ -13,34 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from distillcf import checkpoint as checkpoints
+from distillcf.batches import Batches
 from distillcf.checkpoint import Best, Progress
 from distillcf.config import Config
-from distillcf.coresets import head_users, random_users
 from distillcf.errors import DivergedError
+from distillcf.fingerprint import clicks_fingerprint, fingerprint
 from distillcf.judge import Judge
-from distillcf.objective import LOSSES, Objective, Student, Support
-from distillcf.sampler import hard_sample, most_probable
-from distillcf.state import init, initial_logits, make_update, soft_clicks
+from distillcf.objective import LOSSES, Objective
+from distillcf.sampler import most_probable
+from distillcf.start import begin, check
+from distillcf.state import make_update, soft_clicks
 from distillcf.summary import Summary
-from distillcf.targets import (
-    Batches,
-    Scores,
-    choose_teacher,
-    clicks_fingerprint,
-    fingerprint,
-    given_scores,
-    teacher_scores,
-)
+from distillcf.teacher import inner_model
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.histories import as_clicks, as_split, drop_empty_users
-from infae.memory import require_memory
 from infae.model import InfiniteAE
 from infae.progress import bar
 from infae.tiles import precision
-
-# Candidates for the stored binary rows, beside the most probable ones.
-_HARD_SAMPLES = 4
 
 
 def distill(
@@ -77,7 +67,7 @@ def distill(
       seed: of everything random; the same seed gives the same bits on the same machine.
       model: an `InfiniteAE` whose kernel, inputs and `reg` serve as the inner model's and, for
         objective="match", as the full-data model's. Where None one is chosen on validation
-        from a few; see `distillcf.targets.choose_teacher`.
+        from a few; see `distillcf.teacher.choose_teacher`.
       scores: (n_users, n_items) of X's users to be matched instead of the full-data model's;
         labels="free" also matches their values on clicked items, which should then be no echo
         of the click itself.
@@ -96,11 +86,12 @@ def distill(
       CheckpointError: `resume` names a foreign or damaged file, or one of other data or settings.
     """
     started = time.perf_counter()
+    file = None if checkpoint is None else Path(checkpoint)
     config = Config(n_users=n_users, seed=seed, **settings)
     clicks = drop_empty_users(as_clicks(X))
     split = None if validation is None else as_split(as_clicks(X), validation)
-    _check(config, clicks, checkpoint_every)
-    student, described, targets = _teacher(config, clicks, split, model, scores, X, progress)
+    check(config, clicks, checkpoint_every, file)
+    student, described, targets = inner_model(config, clicks, split, model, scores, X, progress)
     batches = Batches(clicks.matrix, config, targets)
     scale = batches.mean_square() if config.objective in ("match", "squared") else 1.0
     objective = Objective(student, LOSSES[config.objective], scale or 1.0, config.l1)
@@ -114,7 +105,7 @@ def distill(
         "validation data": None if split is None else clicks_fingerprint(split.validation),
         "scores data": None if scores is None else fingerprint([np.asarray(scores)]),
     }
-    begun = _begin(config, clicks, start)
+    begun = begin(config, clicks, start)
     if resume is not None:
         begun = checkpoints.load(Path(resume), begun.state, identity)
 
@@ -122,7 +113,7 @@ def distill(
         with precision(np.float32):
             soft = soft_clicks(config, jnp.asarray(best.logits), _judging_key(config))
             support = judge.support(soft, best.reg)
-            hard = _hard_rows(config, judge, best.logits, np.asarray(soft), best.reg)
+            hard = judge.best_hard(best.logits, np.asarray(soft), best.reg)
         free = config.labels == "free"
         return Summary(
             logits=best.logits,
@@ -146,11 +137,11 @@ def distill(
             shown.update(done.step - shown.n)
             if done.history:
                 shown.set_postfix(_shown(config, done))
-            ends = done.step == config.steps or _stale(config, done)
-            if checkpoint is not None and (done.step % checkpoint_every == 0 or ends):
-                checkpoints.save(Path(checkpoint), done, identity)
             if not np.isfinite(done.losses[-1:]).all():
                 raise DivergedError(_diagnosis(config, done), done.best and summary(done.best, done.history))
+            ends = done.step == config.steps or _stale(config, done)
+            if file is not None and (done.step % checkpoint_every == 0 or ends):
+                checkpoints.save(file, done, identity)
             if ends:
                 break
     assert done.best is not None
@@ -211,97 +202,6 @@ def _stale(config: Config, progress: Progress) -> bool:
     if not config.patience or progress.best is None or config.sharpness or np.isnan(progress.best.value):
         return False
     return progress.step - progress.best.step >= config.patience * config.validate_every
-
-
-def _begin(config: Config, clicks: Interactions, start: str | Summary | Interactions) -> Progress:
-    if isinstance(start, Summary):
-        _check_start(config, clicks, start.n_users, start.item_ids)
-        logits, reg = start.logits, start.reg
-    else:
-        logits, reg = initial_logits(_rows(config, clicks, start), config.n_draws), (config.reg_grid or (1.0,))[0]
-    with precision(np.float32):
-        return Progress(0, init(config, logits, reg), None, [], [])
-
-
-def _rows(config: Config, clicks: Interactions, start: str | Interactions) -> np.ndarray:
-    if isinstance(start, Interactions):
-        _check_start(config, clicks, start.n_users, start.item_ids)
-        chosen = start
-    elif start in ("random", "head"):
-        draw = random_users if start == "random" else head_users
-        chosen = draw(clicks, config.n_users, config.seed)
-    else:
-        raise ValueError(f"start must be 'random', 'head', a Summary or Interactions, got {start!r}")
-    return np.minimum(chosen.matrix.toarray(), 1)
-
-
-def _teacher(
-    config: Config,
-    clicks: Interactions,
-    split: Split | None,
-    model: InfiniteAE | None,
-    scores: np.ndarray | None,
-    X: Any,
-    progress: bool,
-) -> tuple[Student, dict[str, Any], Scores | None]:
-    """The inner model, a description of it, and the scores to be matched."""
-    if scores is not None and config.objective != "match":
-        raise ValueError(f"scores are matched by objective='match', got objective={config.objective!r}")
-    targets: Scores | None = None
-    if config.objective == "match" and scores is None:
-        if model is None:
-            model = choose_teacher(clicks, split, config.metric, progress=progress)
-        else:
-            model = InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
-        targets = teacher_scores(model)
-    elif scores is not None:
-        kept = np.flatnonzero(np.diff(as_clicks(X).matrix.indptr))
-        targets = given_scores(scores, as_clicks(X).shape)
-        if kept.size < as_clicks(X).n_users:
-            targets = given_scores(np.asarray(scores)[kept], clicks.shape)
-    model = model or InfiniteAE(popularity_power=-0.25)
-    kernel, inputs = model.components(clicks)
-    described = {name: getattr(model, name) for name in ("depth", "w_std", "b_std", "unit_rows")}
-    return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets
-
-
-def _check(config: Config, clicks: Interactions, checkpoint_every: int) -> None:
-    if config.n_users > clicks.n_users:
-        raise ValueError(
-            f"expected at most as many synthetic users as there are real ones with clicks, {clicks.n_users:,}, "
-            f"got n_users={config.n_users:,}: a summary is smaller than its source"
-        )
-    if isinstance(checkpoint_every, bool) or checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be a whole number of at least 1, got {checkpoint_every!r}")
-    batch = min(config.batch_size, clicks.n_users)
-    require_memory(required_bytes(config.n_users, clicks.n_items, batch), _what(config, clicks.n_items, batch))
-
-
-def required_bytes(n_users: int, n_items: int, batch_size: int) -> int:
-    """An estimate of a step's peak memory in float32: some 14 support-shaped, 8 batch-shaped and 12 kernel arrays."""
-    support, shown, kernel = n_users * n_items, batch_size * n_items, n_users * (n_users + batch_size)
-    return 4 * (14 * support + 8 * shown + 12 * kernel)
-
-
-def _what(config: Config, n_items: int, batch: int) -> str:
-    return f"a step with {config.n_users:,} synthetic users x {n_items:,} items and batches of {batch:,} users"
-
-
-def _check_start(config: Config, clicks: Interactions, n_users: int, item_ids: np.ndarray) -> None:
-    if n_users != config.n_users or not np.array_equal(item_ids, clicks.item_ids):
-        raise ValueError(
-            f"start must have {config.n_users:,} users over X's own {clicks.n_items:,} items in the same order, "
-            f"got {n_users:,} users x {item_ids.size:,} items"
-        )
-
-
-def _hard_rows(config: Config, judge: Judge, logits: np.ndarray, soft: np.ndarray, reg: float) -> Support:
-    """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
-    rng = np.random.default_rng([config.seed, 4])
-    samples = [hard_sample(logits, config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
-    supports = [judge.support(rows, reg) for rows in (*samples, most_probable(soft))]
-    # Without a validation part every value is NaN, and the first sample is taken.
-    return max(supports, key=judge.value)
 
 
 def _judging_key(config: Config) -> jax.Array:

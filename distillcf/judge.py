@@ -9,15 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distillcf.batches import Batches
 from distillcf.config import Config
 from distillcf.objective import LabelSystem, Student, Support
-from distillcf.targets import Batches
+from distillcf.sampler import hard_sample, most_probable
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.dual import Dual
 from infae.evaluate import batch_size, evaluate, metric_k
 from infae.histories import as_histories
 from infae.tiles import precision
+
+# Candidates for the stored binary rows, beside the most probable ones.
+_HARD_SAMPLES = 4
 
 
 class Fitted:
@@ -100,6 +104,14 @@ class Judge:
             if "NaN or infinity" in str(error):
                 return float("-inf")
             raise
+
+    def best_hard(self, logits: np.ndarray, soft: np.ndarray, reg: float) -> Support:
+        """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
+        rng = np.random.default_rng([self._config.seed, 4])
+        samples = [hard_sample(logits, self._config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
+        supports = [self.support(rows, reg) for rows in (*samples, most_probable(soft))]
+        # Without a validation part every value is NaN, and the first sample is taken.
+        return max(supports, key=self.value)
 
 
 # Compiled once a student: it holds arrays, and is compared by identity.

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from distillcf import sampler
+from distillcf.batches import Batches
 from distillcf.config import Config as Settings
 from distillcf.objective import LOSSES, Objective, Student
 from distillcf.state import initial_logits, outer_loss
-from distillcf.targets import Batches
 from experiments import common, plots
 from experiments.common import option
 from experiments.record import output_folder, surroundings, write_json, write_text

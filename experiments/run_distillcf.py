@@ -18,10 +18,11 @@ from typing import Any
 
 import distillcf
 import infae
+from distillcf.batches import Batches
 from distillcf.config import Config as Settings
 from distillcf.judge import Fitted, Judge
 from distillcf.objective import Student
-from distillcf.targets import Batches, choose_teacher
+from distillcf.teacher import choose_teacher
 from experiments import common, plots
 from experiments.common import option
 from experiments.record import Stopwatch, output_folder, surroundings, write_json, write_text

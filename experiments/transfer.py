@@ -24,7 +24,7 @@ import numpy as np
 
 import distillcf
 import infae
-from distillcf.targets import REGS, choose_teacher
+from distillcf.teacher import REGS, choose_teacher
 from experiments import common, plots
 from experiments.baselines import EASE
 from experiments.baselines.ease import item_gram

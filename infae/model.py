@@ -137,14 +137,14 @@ class InfiniteAE:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
             a sequence such a reg is passed over.
         """
-        regs = self._checked()
+        regs, kernel = self._checked()
         clicks = as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
         if split is None and len(regs) > 1:
             raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
         anchors = drop_empty_users(clicks)
         labels = anchors.matrix if targets is None else _labels(targets, clicks)
-        kernel, inputs = self.components(anchors)
+        inputs = self._input_map(anchors)
         rows = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
         gram = _gram(kernel, rows, progress)
 
@@ -221,7 +221,7 @@ class InfiniteAE:
     def _several_regs(self) -> bool:
         return np.ndim(self.reg) > 0
 
-    def _checked(self) -> tuple[float, ...]:
+    def _checked(self) -> tuple[tuple[float, ...], Kernel]:
         if getattr(self.dtype, "__name__", str(self.dtype)) not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
         metric_k(self.metric)
@@ -234,20 +234,21 @@ class InfiniteAE:
             raise ValueError("reg is an empty sequence; give at least one number")
         if self.item_weights is not None and self.popularity_power:
             raise ValueError("give popularity_power or item_weights, not both")
-        return tuple(map(check_reg, regs))
+        return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
 
     def components(self, clicks: Interactions) -> tuple[Kernel, InputMap]:
         """The kernel and the map from clicks to input rows that `fit` would use on these clicks; nothing is solved."""
-        self._checked()
-        kernel = self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
+        return self._checked()[1], self._input_map(clicks)
+
+    def _input_map(self, clicks: Interactions) -> InputMap:
         if self.item_weights is None:
-            return kernel, InputMap.from_clicks(clicks.matrix, self.popularity_power, self.unit_rows)
+            return InputMap.from_clicks(clicks.matrix, self.popularity_power, self.unit_rows)
         weights = np.asarray(self.item_weights, float)
         if weights.shape != (clicks.n_items,) or not (np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError(
                 f"item_weights must be {clicks.n_items:,} positive numbers, one an item, got shape {weights.shape}"
             )
-        return kernel, InputMap(weights, self.unit_rows)
+        return InputMap(weights, self.unit_rows)
 
     def _adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
         # Last, and at once: a `fit` that fails leaves an earlier one in place.

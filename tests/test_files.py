@@ -3,6 +3,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
 import infae
@@ -11,6 +12,10 @@ from infae.errors import ModelFileError, NotFittedError
 
 def linear(x1, x2=None):
     return x1 @ (x1 if x2 is None else x2).T
+
+
+WEIGHTS = np.linspace(0.2, 3.0, 16)
+LABELS = np.random.default_rng(4).standard_normal((24, 16))
 
 
 def rewrite(path, **changes):
@@ -34,8 +39,12 @@ def saved(model, tmp_path):
         {"dtype": "float64", "depth": 3},
         {"popularity_power": -0.5, "unit_rows": True},
         {"dtype": np.float32, "depth": np.int64(2), "b_std": np.float32(0.5)},
+        {"item_weights": WEIGHTS, "unit_rows": True},
+        {"targets": LABELS},
+        {"targets": LABELS.astype(np.float32), "dtype": "float64"},
+        {"targets": sp.csr_matrix(LABELS > 0.5, dtype=int)},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_a_loaded_model_predicts_the_same_bits(params, clicks, new_users, tmp_path):
     model = infae.fit(clicks, reg=2, **params)
@@ -44,6 +53,7 @@ def test_a_loaded_model_predicts_the_same_bits(params, clicks, new_users, tmp_pa
     assert loaded.predict(new_users).dtype == model.predict(new_users).dtype
     for histories in (new_users, clicks):
         assert_array_equal(loaded.predict(histories), model.predict(histories))
+    assert_array_equal(loaded.leave_one_out(np.arange(24)), model.leave_one_out(np.arange(24)))
     assert loaded.path_ == model.path_
     assert (loaded.reg_, loaded.residual_, loaded.depth) == (model.reg_, model.residual_, model.depth)
 
@@ -62,6 +72,29 @@ def test_a_chosen_reg_survives(split, tmp_path):
     loaded = infae.load(tmp_path / "model.npz")
     assert loaded.reg == [0.1, 10.0]
     assert (loaded.reg_, loaded.path_) == (model.reg_, model.path_)
+
+
+def test_soft_clicks_survive(clicks, tmp_path):
+    soft = clicks.matrix.multiply(np.random.default_rng(0).random(clicks.shape)).tocsr().astype(np.float32)
+    model = infae.fit(clicks.with_matrix(soft), targets=LABELS)
+    model.save(tmp_path / "model.npz")
+    loaded = infae.load(tmp_path / "model.npz")
+    for histories in (clicks, clicks.with_matrix(soft)):
+        assert_array_equal(loaded.predict(histories), model.predict(histories))
+
+
+def test_weights_survive_as_the_parameter_they_were(clicks, saved, tmp_path):
+    assert infae.load(saved).item_weights is None
+    own, by_power = infae.fit(clicks, item_weights=list(WEIGHTS)), infae.fit(clicks, popularity_power=-0.5)
+    for model in (own, by_power):
+        model.save(tmp_path / "model.npz")
+        loaded = infae.load(tmp_path / "model.npz")
+        assert loaded.popularity_power == model.popularity_power
+        assert (loaded.item_weights is None) == (model.item_weights is None)
+        assert_array_equal(loaded.inputs_.item_weights, model.inputs_.item_weights)
+        loaded.save(tmp_path / "again.npz")
+        refitted = infae.load(tmp_path / "again.npz").fit(clicks)
+        assert_array_equal(refitted.predict(clicks), model.predict(clicks))
 
 
 def test_a_loaded_model_saves_and_fits_again(saved, clicks, new_users, model):
@@ -134,7 +167,7 @@ def test_an_array_is_no_model(tmp_path):
 @pytest.mark.parametrize("fields", [{"data": np.zeros(3)}, {"format": np.array("another.Model")}])
 def test_a_foreign_npz(fields, tmp_path):
     np.savez(tmp_path / "other.npz", **fields)
-    with pytest.raises(ModelFileError, match=r"not a model that InfiniteAE\.save wrote"):
+    with pytest.raises(ModelFileError, match=r"is not a file of infae\.InfiniteAE"):
         infae.load(tmp_path / "other.npz")
 
 
@@ -155,9 +188,12 @@ def test_a_pickle_inside_is_never_opened(field, saved):
     assert not Bomb.went_off
 
 
-def test_a_newer_version_asks_for_an_upgrade(saved):
-    rewrite(saved, version=np.array(99))
-    with pytest.raises(ModelFileError, match="version 99 and this infae reads 2; upgrade"):
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(1, "fit and save the model again"), (3, "upgrade infae"), (99, "upgrade infae")]
+)
+def test_another_version_says_what_to_do(version, remedy, saved):
+    rewrite(saved, version=np.array(version))
+    with pytest.raises(ModelFileError, match=rf"model\.npz has format version {version} .* reads 2; {remedy}$"):
         infae.load(saved)
 
 
@@ -175,6 +211,10 @@ def test_a_newer_version_asks_for_an_upgrade(saved):
         {"clicks_indices": np.full(3, 0)},
         {"clicks_shape": np.array([24, 2])},
         {"item_weights": np.ones(2)},
+        {"targets": np.zeros((24, 15))},
+        {"targets": np.zeros(5)},
+        {"targets": None},
+        {"inverse_diagonal": np.ones(23)},
     ],
     ids=lambda changes: f"{next(iter(changes))}={next(iter(changes.values()))}",
 )

@@ -1,0 +1,25 @@
+"""What tells one data set from another, in files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from infae.data.interactions import Interactions
+
+
+def fingerprint(arrays: Sequence[np.ndarray]) -> str:
+    """SHA-256 of arrays, their types and shapes, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def clicks_fingerprint(clicks: Interactions) -> str:
+    """Of the clicks and the item ids; who the users are does not enter."""
+    matrix = clicks.matrix
+    return fingerprint([matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data, clicks.item_ids])

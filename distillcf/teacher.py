@@ -1,0 +1,92 @@
+"""The inner model and the full-data model whose scores are matched."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from distillcf.config import Config
+from distillcf.objective import Student
+from infae.data.interactions import Interactions
+from infae.data.splits import Split
+from infae.histories import as_clicks
+from infae.model import InfiniteAE
+
+# Full-data models to choose from by validation: dense data prefers the first, sparse data the second.
+CANDIDATES: tuple[dict[str, Any], ...] = (
+    {"popularity_power": -0.25},
+    {"unit_rows": True, "b_std": 0.0},
+    {"popularity_power": -0.25, "unit_rows": True, "b_std": 0.0},
+)
+REGS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+
+
+class Scores(Protocol):
+    """Scores to be matched: (n,) rows of the clicks -> (n, n_items)."""
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+def choose_teacher(
+    clicks: Interactions, split: Split | None, metric: str, *, depth: int = 1, progress: bool = False
+) -> InfiniteAE:
+    """∞-AE of all the data, inputs and reg chosen from `CANDIDATES` and `REGS` by `metric` on validation.
+
+    Without a validation part it is the first candidate at reg 1.
+    """
+    if split is None:
+        return InfiniteAE(1.0, depth=depth, **CANDIDATES[0]).fit(clicks, progress=progress)
+    best: tuple[float, InfiniteAE] | None = None
+    for inputs in CANDIDATES:
+        model = InfiniteAE(REGS, depth=depth, metric=metric, **inputs).fit(clicks, split, progress=progress)
+        value = max(row[metric] for row in model.path_ if row["reg"] == model.reg_)
+        if best is None or value > best[0]:
+            best = value, model
+    assert best is not None
+    return best[1]
+
+
+def teacher_scores(teacher: InfiniteAE) -> Scores:
+    """A fitted model's leave-one-out scores of its own users: what it says without their own clicks' echo."""
+    return teacher.leave_one_out
+
+
+def given_scores(scores: Any, shape: tuple[int, int]) -> Scores:
+    """Scores handed in, checked: (n_users, n_items) finite numbers, row by row with the clicks."""
+    array = np.asarray(scores)
+    if array.shape != shape or array.dtype.kind not in "biuf":
+        raise ValueError(f"scores must be numbers of X's shape {shape}, got {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("scores hold NaN or infinity; every cell needs a finite score")
+    return lambda rows: array[rows].astype(np.float32)
+
+
+def inner_model(
+    config: Config,
+    clicks: Interactions,
+    split: Split | None,
+    model: InfiniteAE | None,
+    scores: np.ndarray | None,
+    X: Any,
+    progress: bool,
+) -> tuple[Student, dict[str, Any], Scores | None]:
+    """(inner model, a description of it for files, the scores to be matched if any); see `distill`."""
+    if scores is not None and config.objective != "match":
+        raise ValueError(f"scores are matched by objective='match', got objective={config.objective!r}")
+    targets: Scores | None = None
+    if config.objective == "match" and scores is None:
+        if model is None:
+            model = choose_teacher(clicks, split, config.metric, progress=progress)
+        else:
+            model = InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
+        targets = teacher_scores(model)
+    elif scores is not None:
+        kept = np.flatnonzero(np.diff(as_clicks(X).matrix.indptr))
+        targets = given_scores(scores, as_clicks(X).shape)
+        if kept.size < as_clicks(X).n_users:
+            targets = given_scores(np.asarray(scores)[kept], clicks.shape)
+    model = model or InfiniteAE(popularity_power=-0.25)
+    kernel, inputs = model.components(clicks)
+    described = {name: getattr(model, name) for name in ("depth", "w_std", "b_std", "unit_rows")}
+    return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets

@@ -1,0 +1,165 @@
+"""The distillation binaries' `run` on tiny data: what they write, that they go on, and what they refuse."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import distillcf
+import infae
+from experiments import bench_distillcf, common, run_distillcf, transfer
+from infae.data import random_split
+from infae.data.synthetic import synthetic
+
+SMALL = {"n_users": 6, "steps": 6, "validate_every": 2, "batch_size": 64, "checkpoint_every": 2, "metric": "HR@10"}
+
+
+@pytest.fixture(scope="module")
+def split():
+    return random_split(synthetic(120, 60, n_groups=4, mean_clicks=10, seed=3).interactions, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def small_data(split, monkeypatch):
+    monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: split)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, split):
+    folder = tmp_path_factory.mktemp("distil")
+    config = run_distillcf.Config(dataset="made", seeds=(0, 1), export=("csv", "recbole"), out=str(folder), **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(infae.data, "load", lambda *args, **kwargs: split)
+        return folder, run_distillcf.run(config)
+
+
+def test_run_distillcf_writes_all_it_promises_and_no_checkpoint_stays(finished):
+    folder, _ = finished
+    each = {f"summary_{seed}.{ending}" for seed in (0, 1) for ending in ("npz", "csv", "inter")}
+    assert {path.name for path in folder.iterdir()} == each | {"record.json", "table.md", "history.png"}
+    assert distillcf.load(folder / "summary_1.npz").config["seed"] == 1
+
+
+def test_its_table_compares_the_summary_with_random_users_and_all_data(finished):
+    folder, record = finished
+    table = (folder / "table.md").read_text()
+    for name in (
+        "6 synthetic users, soft",
+        "6 synthetic users, binary",
+        "a fresh sample",
+        "6 random users, solved labels",
+    ):
+        assert f"| {name}" in table
+    assert "±" in table.splitlines()[2]
+    assert json.loads((folder / "record.json").read_text())["test"].keys() == record["test"].keys()
+
+
+def test_its_figures_are_those_of_the_saved_summary(finished, split):
+    folder, record = finished
+    report = infae.evaluate(distillcf.load(folder / "summary_1.npz").fit("hard"), split)
+    assert record["test"]["6 synthetic users, binary"][1]["NDCG@10"] == pytest.approx(report["NDCG@10"], abs=1e-6)
+
+
+def test_random_users_with_solved_labels_are_kernel_ridge_regression_on_landmarks(split):
+    inner = infae.InfiniteAE(popularity_power=-0.25)
+    (_, _), (_, solved) = run_distillcf.random_users_models(split, inner, 30, 0, "HR@10")
+    train = split.train.matrix.toarray()
+    weights = np.maximum(train.sum(axis=0), 1) ** -0.25
+    users = distillcf.CORESETS["random users"](split.train, 30, 0).matrix.toarray()
+    kernel = np.asarray(infae.kernels.relu_ntk(train * weights, users * weights), float)
+    # Far less ridge than noise: then any labels of the landmarks reach the least-squares fit.
+    best = kernel @ np.linalg.lstsq(kernel, train, rcond=1e-5)[0]
+    error, floor = (np.sum((scores - train) ** 2) for scores in (solved.predict(split.train), best))
+    assert floor <= error < np.sum((train - train.mean(axis=0)) ** 2)
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, split, monkeypatch):
+    config = run_distillcf.Config(dataset="made", out=str(tmp_path), baselines=False, plot=False, **SMALL)
+    real = distillcf.Summary.save
+
+    def stopped(self, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distillcf.Summary, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_distillcf.run(config)
+    assert (tmp_path / "checkpoint_0.npz").exists()
+    monkeypatch.setattr(distillcf.Summary, "save", real)
+    called = []
+    distil = distillcf.distill
+    monkeypatch.setattr(distillcf, "distill", lambda *a, **k: called.append(k["resume"]) or distil(*a, **k))
+    run_distillcf.run(config)
+    assert called == [tmp_path / "checkpoint_0.npz"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"reg": "some"}, "learn, a number"),
+        ({"model": "other"}, "auto or given"),
+        ({"export": ("xlsx",)}, "csv, parquet and recbole"),
+        ({"n_draws": 0}, "n_draws"),
+    ],
+)
+def test_wrong_flags_are_told(flags, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_distillcf.run(run_distillcf.Config(dataset="made", out=str(tmp_path), **{**SMALL, **flags}))
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, split):
+    folder = tmp_path_factory.mktemp("transfer")
+    config = transfer.Config(
+        dataset="made", budgets=(5, 10), models=("ease", "infae"), steps=4, metric="HR@10", out=str(folder)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(infae.data, "load", lambda *args, **kwargs: split)
+        return folder, config, transfer.run(config)
+
+
+def test_transfer_has_a_cell_for_every_model_source_and_budget(studied):
+    folder, _, record = studied
+    sources = ["DISTILL-CF", "DISTILL-CF, binary", *distillcf.CORESETS]
+    wanted = {f"{m}/{s}/{b}/0" for m in ("ease", "infae") for s in sources for b in (5, 10)}
+    assert record["cells"].keys() == wanted | {f"{m}/all users/120/0" for m in ("ease", "infae")}
+    assert {"transfer.png", "table.md", "record.json", "cells.json"} <= {path.name for path in folder.iterdir()}
+
+
+def test_transfer_goes_on_where_it_was_stopped_and_refuses_other_settings(studied, monkeypatch):
+    _, config, record = studied
+    monkeypatch.setitem(transfer._TRAIN, "ease", lambda *args: pytest.fail("trained again"))
+    assert transfer.run(config)["cells"] == record["cells"]
+    with pytest.raises(ValueError, match="other settings"):
+        transfer.run(dataclasses.replace(config, metric="NDCG@10"))
+
+
+def test_transfer_refuses_unknown_models(tmp_path):
+    with pytest.raises(ValueError, match="knows ease"):
+        transfer.run(transfer.Config(models=("other",), out=str(tmp_path)))
+
+
+def test_bench_distillcf_measures_every_shape(tmp_path):
+    config = bench_distillcf.Config(
+        n_real=60, n_items=40, mean_clicks=6, n_users=5, batch_size=16, n_draws=(3, 6), stored_draws=(2,),
+        users=(4, 5), items=(30,), batches=(8, 60), repeats=1, out=str(tmp_path),
+    )  # fmt: skip
+    rows = bench_distillcf.run(config)["rows"]
+    assert len(rows) == 2 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1
+    assert all(row["seconds"] > 0 and row["planned_bytes"] >= 0 for row in rows)
+    assert {path.name for path in tmp_path.iterdir()} == {"record.json", "table.md", "bench_distillcf.png"}
+
+
+def test_the_benchmarks_stored_samples_are_the_samplers_own():
+    import jax
+
+    from distillcf.sampler import gumbel_inclusion
+
+    logits, key = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32), jax.random.key(5)
+    stored = bench_distillcf.stored_gumbel_inclusion(logits, key, 7, 0.5)
+    np.testing.assert_allclose(stored, gumbel_inclusion(logits, key, 7, 0.5), atol=1e-5)
+
+
+def test_spread_tables_give_mean_and_deviation():
+    table = common.spread_table({"a": [{"HR@10": 0.1, "AUC": 0.5}, {"HR@10": 0.3, "AUC": 0.7}]}, ["HR@10", "AUC"])
+    assert table.splitlines()[2] == "| a | 20.00 ± 14.14 | 0.6000 ± 0.1414 |"
