@@ -31,6 +31,7 @@ from infae.evaluate import Recommender
 METRICS = ("AUC", "HR@10", "NDCG@10", "HR@100", "NDCG@100", "PSP@10")
 # For models of a few hundred users, whose best reg is smaller than that of all the data.
 SMALL_REGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+LABEL_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,22 @@ def random_users_models(
     params = {name: getattr(inner, name) for name in ("kernel", "depth", "w_std", "b_std", "unit_rows")}
     own = infae.InfiniteAE(SMALL_REGS, metric=metric, item_weights=inputs.item_weights, **params)
     yield f"{n_users:,} random users", own.fit(users, split)
-    settings = Settings(labels="free", objective="squared", label_penalty=1e-4, metric=metric, reg=SMALL_REGS)
-    student = Student(kernel, inputs)
-    batches = Batches(split.train.matrix, settings, None)
-    judge = Judge(student, settings, batches, split.train.item_ids, split)
-    rows = users.matrix.toarray()
-    _, reg = judge.best(rows, 1.0)
-    yield f"{n_users:,} random users, solved labels", Fitted(student, judge.support(rows, reg), split.train.item_ids)
+    yield f"{n_users:,} random users, solved labels", _with_solved_labels(users, Student(kernel, inputs), split, metric)
+
+
+def _with_solved_labels(users: infae.Interactions, student: Student, split: infae.Split, metric: str) -> Recommender:
+    """The penalty of the labels and the inner reg are chosen on validation too."""
+    rows, found = users.matrix.toarray(), []
+    for penalty in LABEL_PENALTIES:
+        settings = Settings(
+            labels="free", objective="squared", label_penalty=penalty, metric=metric, reg=(0.1, 1.0, 10.0)
+        )
+        batches = Batches(split.train.matrix, settings, None)
+        judge = Judge(student, settings, batches, split.train.item_ids, split)
+        value, reg = judge.best(rows, 1.0)
+        found.append((value, judge, reg))
+    _, judge, reg = max(found, key=lambda one: one[0])
+    return Fitted(student, judge.support(rows, reg), split.train.item_ids)
 
 
 def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: int, folder: Path) -> distillcf.Summary:
