@@ -127,6 +127,7 @@ def distill(
             reg=best.reg,
             config=config.as_dict(),
             fingerprint=source,
+            kept=best.step,
             history=history,
         )
 
@@ -178,12 +179,10 @@ def _validated(config: Config, judge: Judge, progress: Progress, seconds: float)
         values = {config.metric: value}
         if config.sharpness:
             values[f"{config.metric} hard"] = judge.value(judge.support(most_probable(np.asarray(soft)), reg))
-            # What is to serve in both forms is judged by both.
-            value = float(np.mean(list(values.values())))
         if config.reg_grid:
             state = state._replace(log_reg=jnp.log(jnp.float32(reg)))
         best = progress.best
-        if best is None or not value <= best.value:
+        if best is None or _eligible(config, progress.step) > _eligible(config, best.step) or not value <= best.value:
             best = Best(np.asarray(state.logits), reg, value, progress.step)
         row = {
             "step": progress.step,
@@ -195,6 +194,11 @@ def _validated(config: Config, judge: Judge, progress: Progress, seconds: float)
             "seconds": seconds,
         }
     return progress._replace(state=state, best=best, losses=[], history=[*progress.history, row])
+
+
+def _eligible(config: Config, step: int) -> bool:
+    """Whether a state may be the best: a prior that is to be sharp is not taken before it is."""
+    return not config.sharpness or step > 0.75 * config.steps
 
 
 def _stale(config: Config, progress: Progress) -> bool:

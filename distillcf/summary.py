@@ -48,6 +48,7 @@ class Summary:
       reg: the inner ridge penalty, relative.
       config: the settings of `distill`, with its seed.
       fingerprint: SHA-256 of the source's clicks and item ids.
+      kept: step of the state that was kept.
       history: one dict a validation: step, loss, the metric (with sharpness also of the most
         probable binary rows, as "... hard"), reg, clicks (a synthetic user's mean), variance (of
         a hard sample's row), seconds since `distill` was called.
@@ -64,6 +65,7 @@ class Summary:
     reg: float
     config: dict[str, Any]
     fingerprint: str
+    kept: int
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -168,7 +170,7 @@ class Summary:
             write(aside)
 
 
-_ABOUT = ("model", "reg", "config", "fingerprint", "history")
+_ABOUT = ("model", "reg", "config", "fingerprint", "kept", "history")
 
 
 def load(path: str | os.PathLike[str]) -> Summary:

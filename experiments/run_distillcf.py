@@ -102,7 +102,7 @@ def run(config: Config) -> dict[str, Any]:
                 reports.setdefault(name, []).append(_test(model, split))
     record |= {
         "split": {"name": split.name, "shape": split.train.shape},
-        "runs": {seed: _described(summary, config.metric) for seed, summary in summaries.items()},
+        "runs": {seed: _described(summary) for seed, summary in summaries.items()},
         "test": {name: [dict(report) for report in found] for name, found in reports.items()},
         "seconds": clock.seconds,
     }
@@ -192,9 +192,8 @@ def _baselines(
     yield f"all {split.train.n_users:,} users, reg {full.reg_:g}", full
 
 
-def _described(summary: distillcf.Summary, metric: str) -> dict[str, Any]:
-    kept = max(summary.history, key=lambda row: row[metric] + row.get(f"{metric} hard", 0.0))
-    return {"model": summary.model, "reg": summary.reg, "best": kept, "history": summary.history}
+def _described(summary: distillcf.Summary) -> dict[str, Any]:
+    return {name: getattr(summary, name) for name in ("model", "reg", "kept", "history")}
 
 
 def _given_model(config: Config) -> infae.InfiniteAE | None:

@@ -364,6 +364,14 @@ def test_labels_are_the_clicks_themselves_in_the_paper():
     assert labels is clicks
 
 
+def test_free_labels_are_the_solved_ones(dtype):
+    student, clicks, batch = Student(ReluNTK(), PLAIN), soft(dtype=dtype), a_batch(dtype)
+    with precision(dtype):
+        labels = _labels(Config(labels="free", label_penalty=0.3), student, clicks, dtype.type(0.7), batch)
+        phi = np.asarray(student.smoother(clicks, dtype.type(0.7), batch.shown))
+    assert_allclose(labels, oracles.ridge(phi.T @ phi, phi.T @ batch.targets, 0.3), **tolerance(dtype))
+
+
 def test_the_slope_of_the_error_at_fixed_labels_is_that_of_the_minimum():
     """Differences solve the labels anew for each support, the gradient holds them; the penalty is next to none."""
     config, batch = Config(labels="free", label_penalty=1e-9), a_batch(holes=False)
@@ -454,6 +462,8 @@ def test_every_user_comes_once_an_epoch(size):
         assert len(set(together)) == len(together) == 12 // size * size
         epochs.append(dealt)
     assert size == 12 or epochs[0] != epochs[1] != epochs[2]
+    other = batches(np.eye(12, dtype=np.float32), batch_size=size, seed=1)
+    assert size == 12 or epochs[0] != [users_of(other(k)) for k in range(12 // size)]
 
 
 def assert_same_batches(first, second):
@@ -500,6 +510,8 @@ def test_held_out_clicks_are_hidden_and_to_be_found():
     clicks[:, ::3] = 0
     batch = batches(clicks, batch_size=200, held_out=0.3)(0)
     assert_array_equal(batch.targets, clicks)
+    other = batches(clicks, batch_size=200, held_out=0.3)(1)
+    assert (other.shown != batch.shown).any()
     hidden = (batch.targets == 1) & (batch.shown == 0)
     assert hidden.sum() / clicks.sum() == pytest.approx(0.3, abs=0.02)
     assert hidden.any(axis=0).sum() == clicks.any(axis=0).sum()
@@ -793,8 +805,9 @@ def test_a_support_that_cannot_be_solved_is_the_worst(judged):
         *(
             ({name: value}, f"{name} must be (at least 0|a finite number)")
             for name in ("l1", "sharpness", "label_penalty")
-            for value in (-1e-9, math.nan, math.inf, None, False)
+            for value in (-1e-9, math.nan, math.inf, "0", False)
         ),
+        ({"l1": None}, "l1 must be a finite number, got None"),
         ({"held_out": -0.1}, "held_out must be at least 0 and below 1, got -0.1"),
         ({"held_out": 1.0}, "held_out must be at least 0 and below 1"),
         ({"reg": (1.0, 0.0)}, "reg must be above 0, got 0.0"),
@@ -811,6 +824,13 @@ def test_a_support_that_cannot_be_solved_is_the_worst(judged):
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Config(**settings)
+
+
+@pytest.mark.parametrize(("labels", "sharpness"), [("clicks", 0.003), ("free", 0.0)])
+def test_the_sharpness_left_open_goes_by_the_labels(labels, sharpness):
+    assert Config(labels=labels).sharpness == Config(labels=labels, sharpness=None).sharpness == sharpness
+    assert Config(labels=labels, sharpness=0.5).sharpness == 0.5
+    assert Config(labels=labels, sharpness=0).sharpness == 0
 
 
 @pytest.mark.parametrize(
