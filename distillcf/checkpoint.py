@@ -68,10 +68,15 @@ def load(path: Path, like: State, identity: dict[str, Any]) -> Progress:
     fields = npz.read(path, FORMAT, VERSION, CheckpointError, "start again without resume")
     try:
         about = json.loads(str(fields["about"]))
+        if not isinstance(about["identity"], dict):
+            raise ValueError("the identity is no dictionary")
         if differing := _differences(about["identity"], identity):
             raise CheckpointError(f"{path} is a checkpoint of another run: {'; '.join(differing)}")
-        best = about["best"] and Best(np.asarray(fields["best_logits"]), **about["best"])
-        return Progress(about["step"], _state(fields, like), best, about["losses"], about["history"])
+        best = about["best"] and Best(_checked(fields["best_logits"], "best_logits", like.logits), **about["best"])
+        step = about["step"]
+        if not isinstance(step, int) or not 0 <= step <= identity["settings"]["steps"]:
+            raise ValueError(f"{step!r} is no step of this run")
+        return Progress(step, _state(fields, like), best, about["losses"], about["history"])
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -80,11 +85,14 @@ def load(path: Path, like: State, identity: dict[str, Any]) -> Progress:
 
 def _state(fields: dict[str, Any], like: State) -> State:
     leaves, tree = jax.tree.flatten(like)
-    stored = [fields[f"state_{i}"] for i in range(len(leaves))]
-    for i, (found, leaf) in enumerate(zip(stored, leaves, strict=True)):
-        if found.shape != leaf.shape or found.dtype != leaf.dtype:
-            raise ValueError(f"state_{i} is {found.dtype} {found.shape}, expected {leaf.dtype} {leaf.shape}")
+    stored = [_checked(fields[f"state_{i}"], f"state_{i}", leaf) for i, leaf in enumerate(leaves)]
     return jax.tree.unflatten(tree, [jnp.asarray(found) for found in stored])
+
+
+def _checked(found: np.ndarray, name: str, like: Any) -> np.ndarray:
+    if found.shape != like.shape or found.dtype != like.dtype or not np.isfinite(found).all():
+        raise ValueError(f"{name} is {found.dtype} {found.shape}, expected finite {like.dtype} {like.shape}")
+    return found
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

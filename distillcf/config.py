@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import numpy as np
 
 from infae.evaluate import metric_k
 
@@ -71,13 +73,15 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("n_users", "n_draws", "steps", "batch_size", "validate_every"):
-            _whole(name, getattr(self, name), 1)
+            whole(name, getattr(self, name), 1)
         for name in ("patience", "seed"):
-            _whole(name, getattr(self, name), 0)
+            whole(name, getattr(self, name), 0)
         for name in ("temperature", "learning_rate"):
             _number(name, getattr(self, name), above=0)
         if self.sharpness is None:
@@ -86,7 +90,9 @@ class Config:
         for name in ("l1", "sharpness", "label_penalty"):
             _number(name, getattr(self, name), least=0)
         _number("held_out", self.held_out, least=0, below=1)
-        for reg in self.reg_grid or (1.0,):
+        if self.reg is not None and not self.reg_grid:
+            raise ValueError("reg is an empty sequence; give numbers to choose from, or None to learn it")
+        for reg in self.reg_grid:
             _number("reg", reg, above=0)
         metric_k(self.metric)
 
@@ -95,16 +101,24 @@ class Config:
         """The regs to choose from; empty where reg is learnt."""
         if self.reg is None:
             return ()
-        return tuple(self.reg) if isinstance(self.reg, (tuple, list)) else (self.reg,)
+        return self.reg if isinstance(self.reg, tuple) else (self.reg,)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for records and files."""
         settings = asdict(self)
-        settings["reg"] = list(self.reg) if isinstance(self.reg, (tuple, list)) else self.reg
+        settings["reg"] = list(self.reg) if isinstance(self.reg, tuple) else self.reg
         return settings
 
 
-def _whole(name: str, value: Any, least: int) -> None:
+def plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, and sequences as tuples of such; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """ValueError unless `value` is a whole number of at least `least`."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 

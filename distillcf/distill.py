@@ -88,22 +88,26 @@ def distill(
     started = time.perf_counter()
     file = None if checkpoint is None else Path(checkpoint)
     config = Config(n_users=n_users, seed=seed, **settings)
-    clicks = drop_empty_users(as_clicks(X))
-    split = None if validation is None else as_split(as_clicks(X), validation)
+    everybody = as_clicks(X)
+    clicks = drop_empty_users(everybody)
+    split = None if validation is None else as_split(everybody, validation)
     check(config, clicks, checkpoint_every, file)
-    student, described, targets = inner_model(config, clicks, split, model, scores, X, progress)
+    student, described, targets = inner_model(config, clicks, split, model, scores, everybody, progress)
     batches = Batches(clicks.matrix, config, targets)
     scale = batches.mean_square() if config.objective in ("match", "squared") else 1.0
     objective = Objective(student, LOSSES[config.objective], scale or 1.0, config.l1)
     judge = Judge(student, config, batches, clicks.item_ids, split)
     source = clicks_fingerprint(clicks)
+    weights = student.inputs.item_weights
     identity = {
         "settings": config.as_dict(),
         "model": described,
         "start": start if isinstance(start, str) else type(start).__name__,
         "source data": source,
         "validation data": None if split is None else clicks_fingerprint(split.validation),
-        "scores data": None if scores is None else fingerprint([np.asarray(scores)]),
+        "item weights data": None if weights is None else fingerprint([weights]),
+        # Of a model's scores some users tell: they depend on all its settings.
+        "scores data": None if targets is None else fingerprint([targets(np.arange(min(256, clicks.n_users)))]),
     }
     begun = begin(config, clicks, start)
     if resume is not None:
@@ -122,7 +126,7 @@ def distill(
             labels=np.asarray(support.labels) if free else None,
             hard_labels=np.asarray(hard.labels) if free else None,
             item_ids=clicks.item_ids,
-            item_weights=student.inputs.item_weights,
+            item_weights=weights,
             model=described,
             reg=best.reg,
             config=config.as_dict(),
@@ -158,6 +162,8 @@ def _steps(
     before = begun.history[-1]["seconds"] if begun.history else 0.0
     batch = batches(begun.step)
     for step in range(begun.step, config.steps):
+        if _stale(config, progress):
+            return
         state, loss = update(progress.state, batch, jnp.int32(step))
         # The next batch is laid out while this step is computed.
         batch = batches(step + 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distillcf.checkpoint import Progress
-from distillcf.config import Config
+from distillcf.config import Config, whole
 from distillcf.coresets import head_users, random_users
 from distillcf.state import init, initial_logits
 from distillcf.summary import Summary
@@ -24,8 +24,7 @@ def check(config: Config, clicks: Interactions, checkpoint_every: int, checkpoin
             f"expected at most as many synthetic users as there are real ones with clicks, {clicks.n_users:,}, "
             f"got n_users={config.n_users:,}: a summary is smaller than its source"
         )
-    if isinstance(checkpoint_every, bool) or checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every must be a whole number of at least 1, got {checkpoint_every!r}")
+    whole("checkpoint_every", checkpoint_every, 1)
     if checkpoint is not None:
         # Not after an hour of work.
         with tempfile.TemporaryFile(dir=checkpoint.parent):
@@ -46,11 +45,12 @@ def _what(config: Config, n_items: int, batch: int) -> str:
 
 def begin(config: Config, clicks: Interactions, start: str | Summary | Interactions) -> Progress:
     """The progress before the first step: from random or head users, given ones, or a summary's prior."""
+    reg = config.reg_grid[0] if config.reg_grid else 1.0
     if isinstance(start, Summary):
         _check_start(config, clicks, start.n_users, start.item_ids)
-        logits, reg = start.logits, start.reg
+        logits, reg = start.logits, reg if config.reg_grid else start.reg
     else:
-        logits, reg = initial_logits(_rows(config, clicks, start), config.n_draws), (config.reg_grid or (1.0,))[0]
+        logits = initial_logits(_rows(config, clicks, start), config.n_draws)
     with precision(np.float32):
         return Progress(0, init(config, logits, reg), None, [], [])
 

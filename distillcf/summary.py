@@ -147,12 +147,13 @@ class Summary:
         there are none), `format` and `version` of the schema, and `about`, a JSON of the rest.
         """
         about = {name: getattr(self, name) for name in _ABOUT}
+        about["optional"] = [name for name in _OPTIONAL if getattr(self, name) is not None]
         npz.write(
             Path(path),
             FORMAT,
             VERSION,
             **{name: getattr(self, name) for name in ("logits", "soft", "hard", "item_ids")},
-            **{name: _or_empty(getattr(self, name)) for name in ("labels", "hard_labels", "item_weights")},
+            **{name: _or_empty(getattr(self, name)) for name in _OPTIONAL},
             about=np.array(json.dumps(about, allow_nan=True)),
         )
 
@@ -170,6 +171,7 @@ class Summary:
             write(aside)
 
 
+_OPTIONAL = ("labels", "hard_labels", "item_weights")
 _ABOUT = ("model", "reg", "config", "fingerprint", "kept", "history")
 
 
@@ -183,6 +185,8 @@ def load(path: str | os.PathLike[str]) -> Summary:
     fields = npz.read(path, FORMAT, VERSION, SummaryFileError, "distill again")
     try:
         about = json.loads(str(fields["about"]))
+        if missing := [name for name in _OPTIONAL if (fields[name].size > 0) != (name in about["optional"])]:
+            raise ValueError(f"{', '.join(missing)} should be there, or should not")
         summary = Summary(
             logits=fields["logits"],
             soft=fields["soft"],
@@ -194,19 +198,28 @@ def load(path: str | os.PathLike[str]) -> Summary:
             **{name: about[name] for name in _ABOUT},
         )
         _check(summary)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SummaryFileError(f"{path} is damaged: {error!r}") from error
     return summary
 
 
 def _check(summary: Summary) -> None:
-    shape = (summary.soft.shape[0], summary.item_ids.size)
+    shape = (len(summary.logits), summary.item_ids.size)
     for name in ("logits", "soft", "hard", "labels", "hard_labels"):
         array = getattr(summary, name)
         if array is not None and (array.shape != shape or not np.isfinite(array).all()):
             raise ValueError(f"{name} of shape {array.shape} should be finite numbers of shape {shape}")
-    if summary.item_weights is not None and summary.item_weights.shape != shape[1:]:
-        raise ValueError(f"item_weights of shape {summary.item_weights.shape} should be one an item")
+    if not ((summary.soft >= 0).all() and (summary.soft <= 1).all() and np.isin(summary.hard, (0, 1)).all()):
+        raise ValueError("soft should lie in [0, 1] and hard be 0 or 1")
+    if np.unique(summary.item_ids).size != summary.item_ids.size:
+        raise ValueError("item_ids repeat")
+    weights = summary.item_weights
+    if weights is not None and (weights.shape != shape[1:] or not np.isfinite(weights).all()):
+        raise ValueError(f"item_weights of shape {weights.shape} should be finite, one an item")
+    if summary.model.keys() != {"depth", "w_std", "b_std", "unit_rows", "own_kernel"}:
+        raise ValueError(f"the inner model has unknown settings: {summary.model}")
+    if not isinstance(summary.reg, float) or not {"seed", "n_draws"} <= summary.config.keys():
+        raise ValueError("reg or config are not what was written")
 
 
 def _or_none(array: np.ndarray) -> np.ndarray | None:

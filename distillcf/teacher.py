@@ -6,11 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distillcf.config import Config
+from distillcf.config import Config, plain
 from distillcf.objective import Student
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.histories import as_clicks
 from infae.model import InfiniteAE
 
 # Full-data models to choose from by validation: dense data prefers the first, sparse data the second.
@@ -52,14 +51,15 @@ def teacher_scores(teacher: InfiniteAE) -> Scores:
     return teacher.leave_one_out
 
 
-def given_scores(scores: Any, shape: tuple[int, int]) -> Scores:
-    """Scores handed in, checked: (n_users, n_items) finite numbers, row by row with the clicks."""
+def given_scores(scores: Any, everybody: Interactions) -> Scores:
+    """Scores handed in, of the users with clicks: finite numbers, row by row with all users."""
     array = np.asarray(scores)
-    if array.shape != shape or array.dtype.kind not in "biuf":
-        raise ValueError(f"scores must be numbers of X's shape {shape}, got {array.dtype} {array.shape}")
+    if array.shape != everybody.shape or array.dtype.kind not in "biuf":
+        raise ValueError(f"scores must be numbers of X's shape {everybody.shape}, got {array.dtype} {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError("scores hold NaN or infinity; every cell needs a finite score")
-    return lambda rows: array[rows].astype(np.float32)
+    kept = np.flatnonzero(np.diff(everybody.matrix.indptr))
+    return lambda rows: array[kept[rows]].astype(np.float32)
 
 
 def inner_model(
@@ -68,7 +68,7 @@ def inner_model(
     split: Split | None,
     model: InfiniteAE | None,
     scores: np.ndarray | None,
-    X: Any,
+    everybody: Interactions,
     progress: bool,
 ) -> tuple[Student, dict[str, Any], Scores | None]:
     """(inner model, a description of it for files, the scores to be matched if any); see `distill`."""
@@ -82,11 +82,8 @@ def inner_model(
             model = InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
         targets = teacher_scores(model)
     elif scores is not None:
-        kept = np.flatnonzero(np.diff(as_clicks(X).matrix.indptr))
-        targets = given_scores(scores, as_clicks(X).shape)
-        if kept.size < as_clicks(X).n_users:
-            targets = given_scores(np.asarray(scores)[kept], clicks.shape)
+        targets = given_scores(scores, everybody)
     model = model or InfiniteAE(popularity_power=-0.25)
     kernel, inputs = model.components(clicks)
-    described = {name: getattr(model, name) for name in ("depth", "w_std", "b_std", "unit_rows")}
+    described = {name: plain(getattr(model, name)) for name in ("depth", "w_std", "b_std", "unit_rows")}
     return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets

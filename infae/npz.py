@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,10 @@ import numpy as np
 from infae.atomic import replacing
 
 # What NumPy and zipfile raise for bytes that are no archive, a damaged one, or one that holds pickles.
-_UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError)
+_UNREADABLE = (
+    zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, SyntaxError,
+    tokenize.TokenError,
+)  # fmt: skip
 
 
 def write(path: Path, file_format: str, version: int, **arrays: np.ndarray) -> None:

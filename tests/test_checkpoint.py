@@ -6,7 +6,6 @@ import pickle
 import shutil
 import time
 from contextlib import suppress
-from tokenize import TokenError
 
 import jax
 import numpy as np
@@ -151,7 +150,6 @@ def test_a_run_that_ended_early_is_resumed_to_the_same_summary(planted, tmp_path
     assert_same_bits(*early_end(planted, tmp_path / "run.npz", 2, monkeypatch))
 
 
-@pytest.mark.xfail(strict=True, reason="patience is looked at after a step only: resuming takes one, and validates")
 def test_so_it_is_where_each_step_is_validated(planted, tmp_path, monkeypatch):
     assert_same_bits(*early_end(planted, tmp_path / "run.npz", 1, monkeypatch))
 
@@ -310,8 +308,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(change, message,
     [{"popularity_power": -0.5}, {"item_weights": np.linspace(1, 2, 60)}, {"reg": 9.0, "popularity_power": -0.25}],
     ids=str,
 )
-@pytest.mark.xfail(strict=True, reason="neither item weights nor the full-data model's reg are in the identity")
-def test_so_it_is_where_inputs_or_reg_of_the_model_differ(params, planted, recorded):
+def test_so_is_one_of_other_inputs_or_another_full_data_model(params, planted, recorded):
     with pytest.raises(CheckpointError, match="another run"):
         run(planted, resume=recorded[1] / "6.npz", model=InfiniteAE(**{"reg": 1.0, **params}))
 
@@ -374,7 +371,6 @@ def flips(whole, stride):
     ]
 
 
-@pytest.mark.xfail(raises=(TokenError, SyntaxError), strict=True, reason="as below")
 def test_a_flipped_bit_is_found_or_harmless(saved, like):
     expected, whole, found = values_of(checkpoint.load(saved, *like)), saved.read_bytes(), 0
     for spoilt in flips(whole, 41):
@@ -394,7 +390,6 @@ def flip(path, place_of, bit):
     path.write_bytes(whole)
 
 
-@pytest.mark.xfail(strict=True, reason="NumPy's TokenError passes: a member of over 4 KiB is parsed before its CRC-32")
 def test_a_flipped_bit_in_the_header_of_a_long_array_is_found(saved, like):
     whole = saved.read_bytes()
     place = whole.index(b"{'descr'", whole.index(b"about.npy"))
@@ -452,29 +447,19 @@ def test_versions(planted, saved):
         {"about": np.array("{")},
         {"about": np.array("[]")},
         {"about": np.array("{}")},
+        {"about": {"identity": []}},
+        {"about": {"step": "six"}},
+        {"about": {"step": 13}},
+        {"about": {"best": {"value": 0.5}}},
         {"state_0": np.zeros((8, 61), np.float32)},
         {"state_0": np.zeros((8, 60), np.float64)},
+        {"state_0": np.full((8, 60), np.nan, np.float32)},
+        {"best_logits": np.zeros((0, 60), np.float32)},
+        {"best_logits": np.full((8, 60), np.nan, np.float32)},
     ],
     ids=lambda changes: f"{next(iter(changes))}={next(iter(changes.values()))!r:.30}",
 )
 def test_damaged_fields(changes, planted, saved):
-    rewrite(saved, **changes)
-    refused(planted, saved, "damaged")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"about": {"identity": []}},
-        {"about": {"step": "six"}},
-        {"best_logits": np.zeros((0, 60), np.float32)},
-        {"best_logits": np.full((8, 60), np.nan, np.float32)},
-        {"state_0": np.full((8, 60), np.nan, np.float32)},
-    ],
-    ids=lambda changes: f"{next(iter(changes))}={next(iter(changes.values()))!r:.30}",
-)
-@pytest.mark.xfail(strict=True, reason="the best state, the step and the kind of the identity are taken on trust")
-def test_damaged_fields_that_pass(changes, planted, saved):
     if isinstance(changes.get("about"), dict):
         changes = {"about": about(saved, **changes["about"])}
     rewrite(saved, **changes)
@@ -503,6 +488,5 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(planted, tmp_pa
             run(planted, checkpoint=folder / "run.npz")
 
 
-@pytest.mark.xfail(strict=True, reason="whole numbers of NumPy's are taken as settings, and JSON refuses them")
 def test_settings_that_are_numpys_numbers_can_be_written(planted, tmp_path):
     run(planted, n_users=np.int64(8), seed=np.int64(0), steps=1, checkpoint=tmp_path / "run.npz")
