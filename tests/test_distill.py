@@ -183,14 +183,11 @@ def test_the_loss_begins_at_its_formula_and_falls(objective, sampler, labels, pl
         assert_allclose(loss[0], first_loss(clicks, targets.astype(np.float64), config), rtol=1e-4)
 
 
-@pytest.mark.parametrize("labels", LABELS)
-@pytest.mark.parametrize("objective", ["match", "squared"])
+@pytest.mark.parametrize(("objective", "labels"), [("match", "clicks"), ("match", "free"), ("squared", "clicks")])
 def test_held_out_clicks_are_learnt_from(objective, labels, planted):
     settings = {"objective": objective, "labels": labels, "steps": 24, "validate_every": 6, "batch_size": 40}
     loss = [row["loss"] for row in distil(planted.train, held_out=0.5, **settings).history]
     assert loss[-1] < loss[0]
-    if objective == "match" and labels == "clicks":
-        assert loss[0] != distil(planted.train, **settings).history[0]["loss"]
 
 
 def test_l1_makes_for_fewer_clicks_and_sharpness_for_surer_ones(planted):
@@ -201,15 +198,12 @@ def test_l1_makes_for_fewer_clicks_and_sharpness_for_surer_ones(planted):
     assert sharp["variance"] < 0.9 * plain["variance"]
 
 
-def test_edges_of_the_sizes(planted):
-    few = planted.train.select_users(np.arange(3))
-    for clicks, settings in (
-        (few, {"n_users": 3, "batch_size": 1}),
-        (few.select_users([0]), {"n_users": 1, "n_draws": 1}),
-    ):
-        summary = distil(clicks, steps=1, objective="softmax", **settings)
-        assert summary.soft.shape == (settings["n_users"], 60)
-        assert np.isfinite(summary.fit().predict(clicks)).all()
+def test_one_user_of_one_draw(planted):
+    one = planted.train.select_users(np.array([7]))
+    summary = distil(one, n_users=1, n_draws=1, steps=1, objective="softmax")
+    assert summary.soft.shape == (1, 60)
+    assert summary.hard.sum() == 1
+    assert np.isfinite(summary.fit().predict(one)).all()
 
 
 # --- reg ------------------------------------------------------------------------------------------
@@ -228,18 +222,14 @@ def test_none_learns_reg(planted):
     assert len(set(regs)) == len(regs)
 
 
-@pytest.mark.parametrize("labels", LABELS)
-def test_of_several_regs_each_validation_takes_the_best(labels, planted):
+def test_of_several_regs_each_validation_takes_the_best(planted):
     grid = (0.01, 1.0, 100.0)
-    settings = {"validation": planted, "labels": labels, "metric": "AUC", "patience": 0}
-    summary = distil(planted.train, reg=grid, **settings)
+    summary = distil(planted.train, validation=planted, metric="AUC", patience=0, reg=grid)
     assert {row["reg"] for row in summary.history} <= set(grid)
     best = max(summary.history, key=lambda row: row["AUC"])
-    assert summary.reg == best["reg"]
-    if labels == "clicks":
-        values = {reg: infae.evaluate(summary.fit(reg=reg), planted, "validation")["AUC"] for reg in grid}
-        assert summary.reg == max(values, key=values.get)
-        assert_allclose(best["AUC"], max(values.values()), atol=1e-4)
+    values = {reg: infae.evaluate(summary.fit(reg=reg), planted, "validation")["AUC"] for reg in grid}
+    assert summary.reg == best["reg"] == max(values, key=values.get)
+    assert_allclose(best["AUC"], max(values.values()), atol=1e-4)
 
 
 def test_the_reg_that_a_validation_took_is_the_next_steps(planted, monkeypatch):
@@ -376,14 +366,14 @@ def test_without_validation_all_steps_are_taken_and_the_last_state_is_kept(plant
 
 def test_with_sharpness_the_best_of_the_last_quarter_is_kept_and_no_run_ends_early(planted, monkeypatch):
     seen = scripted(monkeypatch, [0.9] * 9 + [0.1, 0.3, 0.2])
-    settings = {"validate_every": 1, "patience": 1, "sharpness": 0.02}
+    settings = {"validate_every": 1, "patience": 1, "sharpness": 3.0}
     summary = distil(planted.train, validation=planted, **settings)
     assert steps_of(summary) == list(range(1, 13))
     assert_array_equal(summary.soft, seen[10])
 
 
 def test_the_binary_rows_serve_at_least_as_well_as_the_most_probable_ones(planted):
-    summary = distil(planted.train, validation=planted, validate_every=12, metric="AUC", sharpness=0.02)
+    summary = distil(planted.train, validation=planted, validate_every=12, metric="AUC", sharpness=3.0)
     (row,) = summary.history
     likely = (summary.soft > 0.5) | (summary.soft == summary.soft.max(axis=1, keepdims=True))
     model = infae.fit(likely, summary.reg, item_weights=summary.item_weights)
@@ -402,11 +392,12 @@ def linear(x1, x2=None):
         ({}, {"labels": "free"}),
         ({}, {"sampler": "gumbel"}),
         ({}, {"metric": "HR@10", "reg": (0.1, 5.0)}),
-        ({}, {"metric": "AUC-sampled", "labels": "free", "held_out": 0.3}),
+        ({}, {"metric": "AUC-sampled", "labels": "free"}),
         ({"popularity_power": -0.5, "depth": 2}, {}),
-        ({"unit_rows": True, "b_std": 0.0}, {}),
-        ({"item_weights": np.linspace(0.5, 2, 60), "unit_rows": True, "w_std": 1.0}, {"objective": "softmax"}),
-        ({"kernel": linear, "popularity_power": -0.25}, {}),
+        (
+            {"item_weights": np.linspace(0.5, 2, 60), "unit_rows": True, "w_std": 1.0, "b_std": 0.0},
+            {"objective": "softmax"},
+        ),
         ({"kernel": linear, "dtype": "float64"}, {"labels": "free"}),
     ],
     ids=str,
@@ -455,10 +446,14 @@ def test_the_full_data_model_is_chosen_on_validation(planted, monkeypatch):
 # --- chance ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"sampler": "gumbel"}], ids=str)
-def test_the_same_seed_gives_the_same_bits_and_another_other_users(settings, planted):
-    first, again, other = (distil(planted.train, validation=planted, seed=seed, **settings) for seed in (0, 0, 1))
+@pytest.mark.parametrize("sampler", ["expected", "gumbel"])
+def test_the_same_seed_gives_the_same_bits(sampler, planted):
+    first, again = (distil(planted.train, validation=planted, sampler=sampler) for _ in range(2))
     assert_same_bits(first, again)
+
+
+def test_another_seed_gives_other_users(planted):
+    first, other = (distil(planted.train, seed=seed) for seed in (0, 1))
     assert not np.allclose(first.soft, other.soft, atol=0.01)
     assert not np.array_equal(first.hard, other.hard)
 
@@ -702,8 +697,7 @@ def step_bytes(n_users, n_items, batch_size, **settings):
     ("shape", "settings"),
     [
         ((100, 500, 256), {}),
-        ((20, 2000, 128), {"labels": "free"}),
-        ((200, 200, 256), {"objective": "logistic", "sampler": "gumbel"}),
+        ((200, 200, 256), {"objective": "logistic", "labels": "free"}),
     ],
 )
 def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
