@@ -60,9 +60,10 @@ class Batches:
 
     def mean_square(self) -> float:
         """Mean over users of the weighted sum of squared targets; estimated from up to 4,096 users."""
-        rows = np.random.default_rng([self._config.seed, 3]).permutation(self._clicks.shape[0])[:4096]
+        rng = np.random.default_rng([self._config.seed, 3])
+        rows = rng.permutation(self._clicks.shape[0])[:4096]
         total = 0.0
         for part in np.array_split(rows, -(-rows.size // 512)):
-            batch = self.of(part)
+            batch = self.of(part, rng)
             total += float(np.sum(batch.weights * np.asarray(batch.targets) ** 2, dtype=np.float64))
         return total / rows.size

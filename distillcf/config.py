@@ -90,10 +90,11 @@ class Config:
         for name in ("l1", "sharpness", "label_penalty"):
             _number(name, getattr(self, name), least=0)
         _number("held_out", self.held_out, least=0, below=1)
-        if self.reg is not None and not self.reg_grid:
+        if isinstance(self.reg, tuple) and not self.reg:
             raise ValueError("reg is an empty sequence; give numbers to choose from, or None to learn it")
-        for reg in self.reg_grid:
-            _number("reg", reg, above=0)
+        for reg in self.reg if isinstance(self.reg, tuple) else (self.reg,):
+            if reg is not None:
+                _number("reg", reg, above=0)
         metric_k(self.metric)
 
     @property
@@ -101,7 +102,7 @@ class Config:
         """The regs to choose from; empty where reg is learnt."""
         if self.reg is None:
             return ()
-        return self.reg if isinstance(self.reg, tuple) else (self.reg,)
+        return tuple(map(float, self.reg)) if isinstance(self.reg, tuple) else (float(self.reg),)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for records and files."""

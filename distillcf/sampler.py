@@ -119,10 +119,12 @@ def hard_sample(logits: np.ndarray, n_draws: int, rng: np.random.Generator) -> s
     shifted = np.asarray(logits, np.float64)
     share = np.exp(shifted - shifted.max(axis=1, keepdims=True))
     cumulative = np.cumsum(share, axis=1)
-    # One search for all rows: row u's distribution function lies in (u, u + 1].
+    # One search for all rows: row u's distribution function lies in [u, u + 1].
     n, m = share.shape
     row = np.arange(n)[:, None]
-    at = np.searchsorted((cumulative / cumulative[:, -1:] + row).ravel(), (rng.random((n, n_draws)) + row).ravel())
+    ends = (cumulative / cumulative[:, -1:] + row).ravel()
+    at = np.searchsorted(ends, (rng.random((n, n_draws)) + row).ravel(), side="right")
+    # A draw that rounds up to the row's end is its last item's.
     drawn = np.unique(np.minimum(at, np.repeat((np.arange(n) + 1) * m - 1, n_draws)))
     clicks = sp.csr_matrix((np.ones(drawn.size, np.float32), (drawn // m, drawn % m)), shape=(n, m))
     clicks.sort_indices()

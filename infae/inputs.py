@@ -32,7 +32,9 @@ class InputMap:
 
     def __call__(self, clicks: sp.csr_matrix, dtype: np.dtype) -> sp.csr_matrix:
         """(n, n_items) input rows from (n, n_items) clicks."""
-        values = clicks.data if self.item_weights is None else clicks.data * self.item_weights[clicks.indices]
+        values = clicks.data.astype(dtype)
+        if self.item_weights is not None:
+            values = values * self.item_weights[clicks.indices]
         if self.unit_rows:
             row_of = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
             length = np.sqrt(np.bincount(row_of, values**2, minlength=clicks.shape[0]))

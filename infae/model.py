@@ -143,7 +143,7 @@ class InfiniteAE:
         if split is None and len(regs) > 1:
             raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
         anchors = drop_empty_users(clicks)
-        labels = anchors.matrix if targets is None else _labels(targets, clicks)
+        labels = anchors.matrix if targets is None else _labels(targets, clicks, np.dtype(self.dtype))
         inputs = self._input_map(anchors)
         rows = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
         gram = _gram(kernel, rows, progress)
@@ -360,14 +360,14 @@ def _gram(kernel: Kernel, anchors: Rows, progress: bool) -> SymmetricTiles:
         return symmetric_gram(kernel, anchors, progress=onto(shown))
 
 
-def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions) -> np.ndarray | sp.csr_matrix:
-    """The labels of the users with clicks, checked."""
+def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np.dtype) -> np.ndarray | sp.csr_matrix:
+    """The labels of the users with clicks, checked, in `dtype`."""
     labels: Any = sp.csr_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
     if labels.shape != clicks.shape or labels.dtype.kind not in "biuf":
         raise ValueError(f"targets must be numbers of X's shape {clicks.shape}, got {labels.dtype} {labels.shape}")
     if not np.isfinite(labels.data if sp.issparse(labels) else labels).all():
         raise ValueError("targets hold NaN or infinity; every label is a finite number")
-    return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))]
+    return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
 
 
 def _solution(gram: SymmetricTiles, targets: sp.csr_matrix | np.ndarray, reg: float, progress: bool) -> Solution:

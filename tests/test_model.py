@@ -382,9 +382,7 @@ each_map = pytest.mark.parametrize("inputs", MAPS, ids=["raw", "weights", "unit"
 
 
 @each_map
-def test_input_rows_of_arrays_equal_those_of_sparse_clicks(inputs, dtype, new_users, request):
-    if inputs is MAPS[2] and dtype == np.float64:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="float32 clicks are squared in float32"))
+def test_input_rows_of_arrays_equal_those_of_sparse_clicks(inputs, dtype, new_users):
     histories = new_users * np.random.default_rng(0).random(new_users.shape, np.float32)
     sparse = inputs(sp.csr_matrix(histories), dtype).toarray()
     with precision(dtype):
@@ -543,8 +541,8 @@ def test_bad_labels_are_refused(labels, message, clicks):
     "labels_dtype",
     [
         np.float32,
-        pytest.param(np.float64, marks=pytest.mark.xfail(strict=True, reason="scores of known rows take its dtype")),
-        pytest.param(int, marks=pytest.mark.xfail(strict=True, reason="scores of known rows take its dtype")),
+        np.float64,
+        int,
     ],
 )
 def test_scores_are_of_the_models_dtype_whatever_the_labels(labels_dtype, clicks):

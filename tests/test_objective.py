@@ -555,9 +555,7 @@ def test_the_clicks_handed_in_are_left_alone():
     ("labels", "objective", "held_out"),
     [
         ("clicks", "squared", 0.0),
-        pytest.param(
-            "clicks", "squared", 0.3, marks=pytest.mark.xfail(strict=True, reason="0: every click is weighted 0")
-        ),
+        ("clicks", "squared", 0.3),
         ("clicks", "match", 0.0),
         ("clicks", "match", 0.3),
         ("free", "match", 0.0),
@@ -800,15 +798,12 @@ def test_a_support_that_cannot_be_solved_is_the_worst(judged):
             for name in ("patience", "seed")
             for value in (-1, 1.0, False, None)
         ),
+        *(({name: 0}, f"{name} must be above 0, got 0") for name in ("temperature", "learning_rate", "reg")),
+        *(({name: -1e-9}, f"{name} must be at least 0, got -1e-09") for name in ("l1", "sharpness", "label_penalty")),
         *(
-            ({name: value}, f"{name} must be (above 0|a finite number)")
-            for name in ("temperature", "learning_rate", "reg")
-            for value in (0, -1.0, math.nan, math.inf, "1", True)
-        ),
-        *(
-            ({name: value}, f"{name} must be (at least 0|a finite number)")
-            for name in ("l1", "sharpness", "label_penalty")
-            for value in (-1e-9, math.nan, math.inf, "0", False)
+            ({name: value}, f"{name} must be a finite number")
+            for name in ("temperature", "learning_rate", "reg", "l1", "sharpness", "label_penalty", "held_out")
+            for value in (math.nan, math.inf, "1", True)
         ),
         ({"l1": None}, "l1 must be a finite number, got None"),
         ({"held_out": -0.1}, "held_out must be at least 0 and below 1, got -0.1"),

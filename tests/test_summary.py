@@ -551,15 +551,12 @@ def test_kernels_of_the_callers_own(clicks, tmp_path):
         loaded.fit()
 
 
-whole_reg = pytest.mark.xfail(strict=True, reason="a reg that is a whole number is written, and not read again")
-
-
 @pytest.mark.parametrize(
     "settings",
     [
         {"n_users": np.int64(8), "reg": np.float32(0.5), "seed": np.uint8(3)},
-        pytest.param({"reg": (1, np.int64(5)), "l1": np.float64(0), "validation": True}, marks=whole_reg),
-        pytest.param({"reg": 1, "validation": True}, marks=whole_reg),
+        {"reg": (1, np.int64(5)), "l1": np.float64(0), "validation": True},
+        {"reg": 1, "validation": True},
         {"model": InfiniteAE(np.float32(1), depth=np.int64(1), b_std=np.float32(0.1), unit_rows=np.bool_(True))},
     ],
     ids=str,
