@@ -2,16 +2,20 @@
 
     python -m experiments.bench_distillcf
 
-On made data of ML-1M's shape and density (no data set is read). Seconds are the median of a few
-steps after compilation; memory is what XLA plans for the step beyond its arguments, and the
-process's own peak above what it held before. Writes `record.json`, `table.md` and
-`bench_distillcf.png`.
+On made data of ML-1M's shape and density (no data set is read). Each row is measured in a process
+of its own: seconds are the median of a few steps after compilation, memory is what XLA plans for
+the step beyond its arguments, and the peak of the whole process. Writes `record.json`, `table.md`
+and `bench_distillcf.png`.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +33,6 @@ from distillcf.state import initial_logits, outer_loss
 from experiments import common, plots
 from experiments.common import option
 from experiments.record import output_folder, surroundings, write_json, write_text
-from infae.data.interactions import Interactions
 from infae.data.synthetic import synthetic
 from infae.model import InfiniteAE
 from infae.tiles import precision
@@ -62,9 +65,8 @@ def run(config: Config) -> dict[str, Any]:
     folder = output_folder(config.out)
     if config.plot:
         plots.figure()
-    clicks = synthetic(config.n_real, config.n_items, mean_clicks=config.mean_clicks).interactions
     rate = _product_rate()
-    rows = [*_samplers(config), *_steps(config, clicks)]
+    rows = [_alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
     record = {"config": config, **surroundings(), "product_gflops": rate, "rows": rows}
     write_json(folder / "record.json", record)
     text = _table(rows, rate)
@@ -82,21 +84,40 @@ def stored_gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, tem
     return jnp.minimum(jnp.sum(jax.nn.softmax((logits + noise) / temperature, axis=2), axis=0), 1)
 
 
-def _samplers(config: Config) -> list[dict[str, Any]]:
+Measurement = tuple[Callable[..., dict[str, Any]], dict[str, Any]]
+"""A function of the configuration, and its other arguments."""
+
+
+def _alone(measure: Callable[..., dict[str, Any]], config: Config, **arguments: Any) -> dict[str, Any]:
+    """What a fresh process measures: another row's memory would hide in its peak."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, config, **arguments).result()
+
+
+def _samplers(config: Config) -> list[Measurement]:
     """The sampler alone, forward and backward."""
+    draws = {
+        "custom gradient": config.n_draws,
+        "stored samples": config.stored_draws,
+        "expected inclusion": config.n_draws,
+    }
+    return [(_sampler, {"form": form, "n_draws": n}) for form, counts in draws.items() for n in counts]
+
+
+def _sampler(config: Config, form: str, n_draws: int) -> dict[str, Any]:
+    samples = {
+        "custom gradient": partial(_gumbel, sampler.gumbel_inclusion, n_draws),
+        "stored samples": partial(_gumbel, stored_gumbel_inclusion, n_draws),
+        "expected inclusion": partial(_expected, n_draws),
+    }
     rng = np.random.default_rng(0)
     logits, cotangent = (jnp.asarray(rng.standard_normal((config.n_users, config.n_items)), jnp.float32) for _ in "lc")
-    key = jax.random.key(0)
-
-    def measured(name: str, n_draws: int, sample: Callable[[jax.Array, jax.Array], jax.Array]) -> dict[str, Any]:
-        step = jax.jit(jax.grad(lambda x, k: jnp.sum(cotangent * sample(x, k))))
-        return {"what": f"sampler alone, {name}", "n_draws": n_draws, **_measure(config, step, logits, key)}
-
-    forms: list[tuple[str, Callable[..., jax.Array], int]]
-    forms = [("custom gradient", sampler.gumbel_inclusion, n) for n in config.n_draws]
-    forms += [("stored samples", stored_gumbel_inclusion, n) for n in config.stored_draws]
-    rows = [measured(name, n, partial(_gumbel, form, n)) for name, form, n in forms]
-    return rows + [measured("expected inclusion", n, partial(_expected, n)) for n in config.n_draws]
+    step = jax.jit(jax.grad(lambda x, k: jnp.sum(cotangent * samples[form](x, k))))
+    return {
+        "what": f"sampler alone, {form}",
+        "n_draws": n_draws,
+        **_measure(config, step, logits, jax.random.key(0)),
+    }
 
 
 def _gumbel(form: Callable[..., jax.Array], n_draws: int, logits: jax.Array, key: jax.Array) -> jax.Array:
@@ -107,24 +128,23 @@ def _expected(n_draws: int, logits: jax.Array, key: jax.Array) -> jax.Array:
     return sampler.expected_inclusion(logits, n_draws)
 
 
-def _steps(config: Config, clicks: Interactions) -> list[dict[str, Any]]:
+def _steps(config: Config) -> list[Measurement]:
     """Whole steps: loss and gradient of the outer objective."""
     full = min(config.n_real, max(config.batches))
-    rows = [
-        _step(config, clicks, "full batch, Gumbel", sampler="gumbel", n_draws=n, batch_size=full)
-        for n in config.n_draws
+    changes: list[dict[str, Any]] = [
+        {"what": "full batch, Gumbel", "sampler": "gumbel", "n_draws": n, "batch_size": full} for n in config.n_draws
     ]
-    rows += [_step(config, clicks, "by draws", n_draws=n) for n in config.n_draws]
-    rows += [_step(config, clicks, "by synthetic users", n_users=n) for n in config.users]
-    rows += [_step(config, clicks, "by batch", batch_size=n) for n in config.batches]
-    rows += [_step(config, clicks, "free labels", labels="free")]
-    for n_items in config.items:
-        made = synthetic(config.n_real, n_items, mean_clicks=min(config.mean_clicks, n_items / 4)).interactions
-        rows.append(_step(config, made, "by items"))
-    return rows
+    changes += [{"what": "by draws", "n_draws": n} for n in config.n_draws]
+    changes += [{"what": "by synthetic users", "n_users": n} for n in config.users]
+    changes += [{"what": "by batch", "batch_size": n} for n in config.batches]
+    changes += [{"what": "free labels", "labels": "free"}]
+    changes += [{"what": "by items", "n_items": n} for n in config.items]
+    return [(_step, each) for each in changes]
 
 
-def _step(config: Config, clicks: Interactions, what: str, **changes: Any) -> dict[str, Any]:
+def _step(config: Config, what: str, n_items: int = 0, **changes: Any) -> dict[str, Any]:
+    n_items = n_items or config.n_items
+    clicks = synthetic(config.n_real, n_items, mean_clicks=min(config.mean_clicks, n_items / 4)).interactions
     defaults = {"n_users": config.n_users, "batch_size": config.batch_size, "objective": "softmax"}
     settings = Settings(**{**defaults, **changes})
     student = Student(*InfiniteAE(popularity_power=-0.25).components(clicks))
@@ -145,33 +165,21 @@ def _step(config: Config, clicks: Interactions, what: str, **changes: Any) -> di
 
 
 def _measure(config: Config, step: Any, *args: Any) -> dict[str, float]:
-    """Seconds (median), bytes that XLA plans beyond the arguments, and the process's own peak above its start."""
+    """Seconds (median), bytes that XLA plans beyond the arguments, and the process's peak."""
     with precision(np.float32):
         compiled = step.lower(*args).compile()
         jax.block_until_ready(compiled(*args))
-        before = _reset_peak()
         seconds = []
         for _ in range(config.repeats):
             started = time.perf_counter()
             jax.block_until_ready(compiled(*args))
             seconds.append(time.perf_counter() - started)
-        peak = _status("VmHWM") - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "seconds": float(np.median(seconds)),
         "planned_bytes": compiled.memory_analysis().temp_size_in_bytes,
-        "peak_bytes": max(peak, 0),
+        "peak_bytes": peak,
     }
-
-
-def _reset_peak() -> int:
-    """Resident bytes now; from here the kernel counts the peak anew."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def _product_rate() -> float:
@@ -191,7 +199,7 @@ def _table(rows: list[dict[str, Any]], rate: float) -> str:
     lines = [
         f"Matrix products run at {rate:.0f} GFLOP/s.",
         "",
-        "| what | sampler | draws | users | items | batch | seconds | planned MiB | peak MiB |",
+        "| what | sampler | draws | users | items | batch | seconds | planned MiB | process peak MiB |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
