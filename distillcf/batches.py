@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import scipy.sparse as sp
 
 from distillcf.config import Config
 from distillcf.objective import Batch
 from distillcf.teacher import Scores
+from infae.histories import RowIndex
 
 
 class Batches:
@@ -52,6 +55,11 @@ class Batches:
         # Whatever a model says of clicks that are never recommended again is not worth matching.
         counts = np.ones_like(history) if self._config.labels == "free" else (clicks.toarray() == 0)
         return Batch(history, targets, counts.astype(history.dtype))
+
+    @cached_property
+    def index(self) -> RowIndex:
+        """Finds who has a given history."""
+        return RowIndex(sp.csr_matrix(self._clicks.sign()))
 
     def blocks(self, size: int) -> list[np.ndarray]:
         """All users, `size` at a time."""

@@ -37,7 +37,7 @@ class Config:
         ramp after the first quarter of the steps. It drives clicks towards 0 and 1, so that
         binary rows serve nearly as well as the soft support (0.01), at some cost to the latter,
         and makes either serve other models better. None is 0.003, or 0 with free labels. Above 0
-        the best state is one of the last quarter of the steps, and no run ends early.
+        the best state is one of the last quarter of the steps, where `patience` counts too.
       label_penalty: ridge penalty of free labels, relative to their mean diagonal.
       learning_rate: of Adam on the logits, decaying to 0 by a cosine over `steps`.
       reg: the inner ridge penalty, relative: None, learnt by gradient beside the prior; a number,

@@ -19,12 +19,12 @@ from distillcf.config import Config
 from distillcf.errors import DivergedError
 from distillcf.fingerprint import clicks_fingerprint, fingerprint
 from distillcf.judge import Judge
-from distillcf.objective import LOSSES, Objective
+from distillcf.objective import LOSSES, Objective, Student
 from distillcf.sampler import most_probable
 from distillcf.start import begin, check
 from distillcf.state import make_update, soft_clicks
 from distillcf.summary import Summary
-from distillcf.teacher import inner_model
+from distillcf.teacher import Scores, inner_model
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.histories import as_clicks, as_split, drop_empty_users
@@ -41,7 +41,7 @@ def distill(
     seed: int = 0,
     model: InfiniteAE | None = None,
     scores: np.ndarray | None = None,
-    start: str | Summary | Interactions = "random",
+    start: str | Summary | Interactions = "mixed",
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 50,
     resume: str | os.PathLike[str] | None = None,
@@ -71,7 +71,9 @@ def distill(
       scores: (n_users, n_items) of X's users to be matched instead of the full-data model's;
         labels="free" also matches their values on clicked items, which should then be no echo
         of the click itself.
-      start: "random" or "head" users, a `Summary`, or `Interactions` of n_users users.
+      start: "mixed", halves of two random users a row; "random" or "head" users, a `Summary`, or
+        `Interactions` of n_users users. Rows that are of little use to the objective stay near
+        their start, so only the first gives away nobody's history.
       checkpoint: file to write the progress to; None for none.
       checkpoint_every: steps between writes; the last step is always written.
       resume: checkpoint to continue from, to the bits of an uninterrupted run.
@@ -97,19 +99,20 @@ def distill(
     scale = batches.mean_square() if config.objective in ("match", "squared") else 1.0
     objective = Objective(student, LOSSES[config.objective], scale or 1.0, config.l1)
     judge = Judge(student, config, batches, clicks.item_ids, split)
+    begun = begin(config, clicks, start)
     source = clicks_fingerprint(clicks)
     weights = student.inputs.item_weights
     identity = {
         "settings": config.as_dict(),
         "model": described,
         "start": start if isinstance(start, str) else type(start).__name__,
+        "start data": fingerprint([np.asarray(begun.state.logits)]),
         "source data": source,
-        "validation data": None if split is None else clicks_fingerprint(split.validation),
+        "validation data": None if split is None else _validation_fingerprint(split),
         "item weights data": None if weights is None else fingerprint([weights]),
-        # Of a model's scores some users tell: they depend on all its settings.
-        "scores data": None if targets is None else fingerprint([targets(np.arange(min(256, clicks.n_users)))]),
+        "scores data": _scores_fingerprint(scores, targets, clicks.n_users),
+        "kernel data": fingerprint([_kernel_of_a_few(student, batches)]) if described["own_kernel"] else None,
     }
-    begun = begin(config, clicks, start)
     if resume is not None:
         begun = checkpoints.load(Path(resume), begun.state, identity)
 
@@ -143,6 +146,9 @@ def distill(
             if done.history:
                 shown.set_postfix(_shown(config, done))
             if not np.isfinite(done.losses[-1:]).all():
+                # Without the loss that is none, so that it can be read again.
+                if file is not None:
+                    checkpoints.save(file, done._replace(losses=done.losses[:-1]), identity)
                 raise DivergedError(_diagnosis(config, done), done.best and summary(done.best, done.history))
             ends = done.step == config.steps or _stale(config, done)
             if file is not None and (done.step % checkpoint_every == 0 or ends):
@@ -208,10 +214,32 @@ def _eligible(config: Config, step: int) -> bool:
 
 
 def _stale(config: Config, progress: Progress) -> bool:
-    """No better validation for `patience` times; never while the sharpness still rises."""
-    if not config.patience or progress.best is None or config.sharpness or np.isnan(progress.best.value):
+    """No better validation for `patience` times, of those whose states may be kept."""
+    if not config.patience or progress.best is None or np.isnan(progress.best.value):
+        return False
+    if not _eligible(config, progress.step):
         return False
     return progress.step - progress.best.step >= config.patience * config.validate_every
+
+
+def _validation_fingerprint(split: Split) -> str:
+    return fingerprint(
+        [np.array([clicks_fingerprint(split.validation), clicks_fingerprint(split.context("validation"))])]
+    )
+
+
+def _scores_fingerprint(given: np.ndarray | None, targets: Scores | None, n_users: int) -> str | None:
+    if given is not None:
+        return fingerprint([np.asarray(given)])
+    # Of a model some users' scores tell: they depend on all its settings.
+    return None if targets is None else fingerprint([targets(np.arange(min(256, n_users)))])
+
+
+def _kernel_of_a_few(student: Student, batches: Batches) -> np.ndarray:
+    """(8, 8) at most: what tells a caller's own kernel from another, code being no data."""
+    with precision(np.float32):
+        shown = batches.of(batches.blocks(8)[0]).shown
+        return np.asarray(student.kernel(student.inputs.dense(jnp.asarray(shown))))
 
 
 def _judging_key(config: Config) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 
 from distillcf.batches import Batches
 from distillcf.config import Config
@@ -109,9 +110,19 @@ class Judge:
         """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
         rng = np.random.default_rng([self._config.seed, 4])
         samples = [hard_sample(logits, self._config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
-        supports = [self.support(rows, reg) for rows in (*samples, most_probable(soft))]
+        supports = [self.support(self._nobodys(rows, soft), reg) for rows in (*samples, most_probable(soft))]
         # Without a validation part every value is NaN, and the first sample is taken.
         return max(supports, key=self.value)
+
+    def _nobodys(self, rows: np.ndarray, soft: np.ndarray) -> np.ndarray:
+        """The rows, those that equal a real user's history with their likeliest further click until they do not."""
+        rows = rows.copy()
+        while True:
+            found = self._batches.index.find(sp.csr_matrix(rows)) >= 0
+            equal = np.flatnonzero(found & (rows == 0).any(axis=1))
+            if not equal.size:
+                return rows
+            rows[equal, np.where(rows[equal] > 0, -1, soft[equal]).argmax(axis=1)] = 1
 
 
 # Compiled once a student: it holds arrays, and is compared by identity.

@@ -94,9 +94,11 @@ def logistic(scores: jax.Array, batch: Batch) -> jax.Array:
     algorithm 2's: without it K alpha is no probability, and its logarithm not defined.
     """
     log_p = _log_softmax(scores, batch.weights)
+    # A pair that the paper's split holds twice is one click here: 1 - X is a probability.
+    clicks = jnp.minimum(batch.targets, 1)
     # log(1 - p), also where p rounds to 1.
     log_not_p = jnp.log1p(-jnp.minimum(jnp.exp(log_p), 1 - 1e-6))
-    return -_per_user(batch.targets * log_p + (1 - batch.targets) * log_not_p, batch)
+    return -_per_user(clicks * log_p + (1 - clicks) * log_not_p, batch)
 
 
 def softmax_cross_entropy(scores: jax.Array, batch: Batch) -> jax.Array:

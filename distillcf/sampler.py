@@ -49,13 +49,24 @@ def gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, temperatur
 
     Returns:
       (n_synthetic, n_items), values in [0, 1]: at most n_draws in a row together.
+
+    Raises ValueError for n_draws below 1 or a temperature that is not above 0.
     """
+    _check(n_draws, temperature)
     return _clipped(_sum_of_draws(logits, key, n_draws, temperature))
+
+
+def _check(n_draws: int, temperature: float = 1.0) -> None:
+    if not n_draws >= 1:
+        raise ValueError(f"n_draws (gamma) must be at least 1, got {n_draws!r}")
+    if not temperature > 0:
+        raise ValueError(f"temperature (tau) must be above 0, got {temperature!r}")
 
 
 def _forward(
     logits: jax.Array, key: jax.Array, n_draws: int, temperature: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    _check(n_draws, temperature)
     total = _sum_of_draws(logits, key, n_draws, temperature)
     return _clipped(total), (logits, key, total < 1)
 
@@ -115,7 +126,10 @@ def hard_sample(logits: np.ndarray, n_draws: int, rng: np.random.Generator) -> s
 
     Returns:
       (n_synthetic, n_items) CSR of ones, every row with 1 to n_draws entries.
+
+    Raises ValueError for n_draws below 1.
     """
+    _check(n_draws)
     shifted = np.asarray(logits, np.float64)
     share = np.exp(shifted - shifted.max(axis=1, keepdims=True))
     cumulative = np.cumsum(share, axis=1)

@@ -30,7 +30,11 @@ def check(config: Config, clicks: Interactions, checkpoint_every: int, checkpoin
         with tempfile.TemporaryFile(dir=checkpoint.parent):
             pass
     batch = min(config.batch_size, clicks.n_users)
-    require_memory(required_bytes(config.n_users, clicks.n_items, batch), _what(config, clicks.n_items, batch))
+    require_memory(
+        required_bytes(config.n_users, clicks.n_items, batch),
+        _what(config, clicks.n_items, batch),
+        "ask for fewer synthetic users, or a smaller batch_size",
+    )
 
 
 def required_bytes(n_users: int, n_items: int, batch_size: int) -> int:
@@ -44,7 +48,7 @@ def _what(config: Config, n_items: int, batch: int) -> str:
 
 
 def begin(config: Config, clicks: Interactions, start: str | Summary | Interactions) -> Progress:
-    """The progress before the first step: from random or head users, given ones, or a summary's prior."""
+    """The progress before the first step: from users mixed, random, head or given ones, or a summary's prior."""
     reg = config.reg_grid[0] if config.reg_grid else 1.0
     if isinstance(start, Summary):
         _check_start(config, clicks, start.n_users, start.item_ids)
@@ -59,12 +63,25 @@ def _rows(config: Config, clicks: Interactions, start: str | Interactions) -> np
     if isinstance(start, Interactions):
         _check_start(config, clicks, start.n_users, start.item_ids)
         chosen = start
+    elif start == "mixed":
+        return _mixtures(clicks, config.n_users, config.seed)
     elif start in ("random", "head"):
         draw = random_users if start == "random" else head_users
         chosen = draw(clicks, config.n_users, config.seed)
     else:
-        raise ValueError(f"start must be 'random', 'head', a Summary or Interactions, got {start!r}")
+        raise ValueError(f"start must be 'mixed', 'random', 'head', a Summary or Interactions, got {start!r}")
     return np.minimum(chosen.matrix.toarray(), 1)
+
+
+def _mixtures(clicks: Interactions, n_users: int, seed: int) -> np.ndarray:
+    """Rows that are nobody's: of two random users each half of the clicks, drawn at random, rounded up."""
+    rng = np.random.default_rng([seed, 5])
+    rows = np.zeros((n_users, clicks.n_items), np.float32)
+    for row in rows:
+        for user in rng.choice(clicks.n_users, min(2, clicks.n_users), replace=False):
+            items = clicks.matrix.indices[clicks.matrix.indptr[user] : clicks.matrix.indptr[user + 1]]
+            row[rng.choice(items, -(-items.size // 2), replace=False)] = 1
+    return rows
 
 
 def _check_start(config: Config, clicks: Interactions, n_users: int, item_ids: np.ndarray) -> None:

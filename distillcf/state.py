@@ -108,7 +108,6 @@ def ramp(step: jax.Array, steps: int) -> jax.Array:
 def _labels(config: Config, student: Student, clicks: jax.Array, reg: jax.Array, batch: Batch) -> jax.Array:
     if config.labels == "clicks":
         return clicks
-    # The labels minimise the same error, so the derivative of the minimum by the clicks is that at
-    # fixed labels (envelope theorem).
-    system = LabelSystem.of(student, clicks, reg, batch)
-    return jax.lax.stop_gradient(system.solve(config.label_penalty))
+    # Differentiated through: what is minimised by the labels is not the outer loss to the letter (it
+    # has a penalty, and counts all cells), so the derivative at fixed labels would not be the loss's.
+    return LabelSystem.of(student, clicks, reg, batch).solve(config.label_penalty)

@@ -38,7 +38,7 @@ class Summary:
       soft: (n_synthetic, n_items) in [0, 1], the support that was optimised: each click's
         probability, or the paper's relaxed sample.
       hard: (n_synthetic, n_items) uint8, one binary sample: the one of a few, and of the most
-        probable rows, that is best on validation.
+        probable rows, that is best on validation. No row equals a real user's history.
       labels, hard_labels: (n_synthetic, n_items) real-valued labels of the soft and of the hard
         rows; None where these are their own labels.
       item_ids: (n_items,) of the source data.
@@ -80,8 +80,13 @@ class Summary:
         )
 
     def sample(self, seed: int) -> Interactions:
-        """Fresh binary users drawn from the prior; the same seed gives the same ones."""
-        rng = np.random.default_rng([self.config["seed"], 4, seed])
+        """Fresh binary users drawn from the prior; the same seed gives the same ones.
+
+        They have no labels but their clicks, and serve less well than `hard`: with free labels,
+        or on sparse data, worse than real users drawn at random. Users drawn this way are not
+        compared with the source, which a summary does not hold.
+        """
+        rng = np.random.default_rng([self.config["seed"], 6, seed])
         return self._interactions(hard_sample(self.logits, self.config["n_draws"], rng))
 
     def interactions(self, form: str = "hard") -> Interactions:

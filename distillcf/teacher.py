@@ -27,18 +27,16 @@ class Scores(Protocol):
     def __call__(self, rows: np.ndarray) -> np.ndarray: ...
 
 
-def choose_teacher(
-    clicks: Interactions, split: Split | None, metric: str, *, depth: int = 1, progress: bool = False
-) -> InfiniteAE:
+def choose_teacher(clicks: Interactions, split: Split | None, metric: str, *, progress: bool = False) -> InfiniteAE:
     """∞-AE of all the data, inputs and reg chosen from `CANDIDATES` and `REGS` by `metric` on validation.
 
     Without a validation part it is the first candidate at reg 1.
     """
     if split is None:
-        return InfiniteAE(1.0, depth=depth, **CANDIDATES[0]).fit(clicks, progress=progress)
+        return InfiniteAE(1.0, **CANDIDATES[0]).fit(clicks, progress=progress)
     best: tuple[float, InfiniteAE] | None = None
     for inputs in CANDIDATES:
-        model = InfiniteAE(REGS, depth=depth, metric=metric, **inputs).fit(clicks, split, progress=progress)
+        model = InfiniteAE(REGS, metric=metric, **inputs).fit(clicks, split, progress=progress)
         value = max(row[metric] for row in model.path_ if row["reg"] == model.reg_)
         if best is None or value > best[0]:
             best = value, model
@@ -75,15 +73,14 @@ def inner_model(
     if scores is not None and config.objective != "match":
         raise ValueError(f"scores are matched by objective='match', got objective={config.objective!r}")
     targets: Scores | None = None
-    if config.objective == "match" and scores is None:
-        if model is None:
-            model = choose_teacher(clicks, split, config.metric, progress=progress)
-        else:
-            model = InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
-        targets = teacher_scores(model)
-    elif scores is not None:
+    chosen = model is None
+    if model is None:
+        model = choose_teacher(clicks, split, config.metric, progress=progress)
+    if scores is not None:
         targets = given_scores(scores, everybody)
-    model = model or InfiniteAE(popularity_power=-0.25)
+    elif config.objective == "match":
+        fitted = model if chosen else InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
+        targets = teacher_scores(fitted)
     kernel, inputs = model.components(clicks)
     described = {name: plain(getattr(model, name)) for name in ("depth", "w_std", "b_std", "unit_rows")}
     return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets

@@ -16,6 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import distillcf
 import infae
 from distillcf.batches import Batches
@@ -60,7 +62,7 @@ class Config:
     validate_every: int = option(25, "steps between validations")
     patience: int = option(8, "validations without improvement before stopping, where sharpness is 0")
     metric: str = option("HR@100", "what everything is chosen by, on validation")
-    start: str = option("random", "random, head, or the path of a summary to start from")
+    start: str = option("mixed", "mixed, random, head, or the path of a summary to start from")
     model: str = option("auto", "the inner model: auto, chosen on validation, or given, by the next flags")
     model_reg: float = option(1.0, "reg of a given model on all the data")
     depth: int = option(1, "hidden layers of a given model")
@@ -86,8 +88,11 @@ def run(config: Config) -> dict[str, Any]:
         if config.validation_fraction:
             split = infae.data.with_validation(split, fraction=config.validation_fraction)
     print(split)
+    _check_validation(config, split)
     if config.dataset == "synthetic":
+        # The embedded set is smaller than what the default is for.
         settings["n_users"] = min(config.n_users, split.train.n_users // 10)
+        record["n_users"] = settings["n_users"]
     reports: dict[str, list[infae.Report]] = {}
     summaries = {}
     for seed in config.seeds:
@@ -102,7 +107,7 @@ def run(config: Config) -> dict[str, Any]:
                 reports.setdefault(name, []).append(_test(model, split))
     record |= {
         "split": {"name": split.name, "shape": split.train.shape},
-        "runs": {seed: _described(summary) for seed, summary in summaries.items()},
+        "runs": {seed: _described(summary, split.train) for seed, summary in summaries.items()},
         "test": {name: [dict(report) for report in found] for name, found in reports.items()},
         "seconds": clock.seconds,
     }
@@ -113,6 +118,9 @@ def run(config: Config) -> dict[str, Any]:
     if config.plot:
         histories = {f"seed {seed}": summary.history for seed, summary in summaries.items()}
         plots.history(folder / "history.png", histories, config.metric, f"DISTILL-CF on {config.dataset}")
+    # Only now: a run that is killed at a later seed takes the earlier ones from theirs.
+    for seed in config.seeds:
+        (folder / f"checkpoint_{seed}.npz").unlink(missing_ok=True)
     print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in clock.seconds.items()))
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}")
     return record
@@ -151,23 +159,29 @@ def _with_solved_labels(users: infae.Interactions, student: Student, split: infa
 
 def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: int, folder: Path) -> distillcf.Summary:
     checkpoint = folder / f"checkpoint_{seed}.npz"
-    summary = distillcf.distill(
-        split.train,
-        validation=split if split.validation.n_interactions else None,
-        seed=seed,
-        model=_given_model(config),
-        start=config.start if config.start in ("random", "head") else distillcf.load(config.start),
-        checkpoint=checkpoint,
-        checkpoint_every=config.checkpoint_every,
-        resume=checkpoint if config.resume and checkpoint.exists() else None,
-        progress=True,
-        **settings,
-    )
-    summary.save(folder / f"summary_{seed}.npz")
+    path = folder / f"summary_{seed}.npz"
+    try:
+        summary = distillcf.distill(
+            split.train,
+            validation=split if split.validation.n_interactions else None,
+            seed=seed,
+            model=_given_model(config),
+            start=config.start if config.start in ("mixed", "random", "head") else distillcf.load(config.start),
+            checkpoint=checkpoint,
+            checkpoint_every=config.checkpoint_every,
+            resume=checkpoint if config.resume and checkpoint.exists() else None,
+            progress=True,
+            **settings,
+        )
+    except distillcf.DivergedError as error:
+        if error.summary is None:
+            raise
+        error.summary.save(path)
+        raise distillcf.DivergedError(f"{error}. The best state is in {path}", error.summary) from error
+    summary.save(path)
     for name in set(config.export) - {"none"}:
         ending = "inter" if name == "recbole" else name
         getattr(summary, f"to_{name}")(folder / f"summary_{seed}.{ending}")
-    checkpoint.unlink(missing_ok=True)
     print(f"seed {seed}: {summary}")
     return summary
 
@@ -192,8 +206,9 @@ def _baselines(
     yield f"all {split.train.n_users:,} users, reg {full.reg_:g}", full
 
 
-def _described(summary: distillcf.Summary) -> dict[str, Any]:
-    return {name: getattr(summary, name) for name in ("model", "reg", "kept", "history")}
+def _described(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, Any]:
+    described = {name: getattr(summary, name) for name in ("model", "reg", "kept", "history")}
+    return {**described, "nearest real users": _nearness(summary, clicks)}
 
 
 def _given_model(config: Config) -> infae.InfiniteAE | None:
@@ -233,6 +248,23 @@ def _check_flags(config: Config) -> None:
         raise ValueError(f"--export knows csv, parquet and recbole, got {', '.join(sorted(unknown))}")
     if config.plot:
         plots.figure()
+
+
+def _check_validation(config: Config, split: infae.Split) -> None:
+    if config.baselines and not split.validation.n_interactions:
+        raise ValueError(
+            f"{config.dataset} has no validation part to choose the models by that a summary is compared with; pass "
+            "--validation_fraction=0.1 to hold one out of train, or --nobaselines"
+        )
+
+
+def _nearness(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, float]:
+    """Of the binary rows, how many equal a real user's history, and the Jaccard similarity to the nearest one."""
+    synthetic, real = summary.to_csr("hard"), clicks.matrix.sign()
+    common_clicks = (synthetic @ real.T).toarray()
+    either = synthetic.sum(axis=1) + real.sum(axis=1).T - common_clicks
+    nearest = np.asarray(common_clicks / np.maximum(either, 1)).max(axis=1)
+    return {"equal": int((nearest == 1).sum()), "median": float(np.median(nearest)), "most": float(nearest.max())}
 
 
 def _test(model: Recommender, split: infae.Split) -> infae.Report:

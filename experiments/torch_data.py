@@ -1,6 +1,7 @@
 """Clicks as PyTorch data sets: user rows, ranking triples, and (user, item, label) pairs.
 
-They take any `Interactions`, such as real clicks or `summary.sample(seed)`, as it is: sorted, without
+They take a `Summary`, of which they use the stored binary rows, or any `Interactions`, such as real
+clicks, `summary.interactions("soft")` or `summary.sample(seed)`, as it is: sorted, without
 stored zeros, with values in (0, 1] where the support is soft. Users and items are row and column
 positions. Nothing here draws from a global generator.
 
@@ -17,13 +18,14 @@ import scipy.sparse as sp
 import torch
 from torch.utils.data import Dataset
 
+from distillcf.summary import Summary
 from infae.data.interactions import Interactions
 
 
 class UserRows(Dataset):
     """Item u is the click row of user u, (n_items,) float32, soft values kept: for autoencoders.
 
-    Raises ValueError for anything but `Interactions`.
+    Raises ValueError for anything but a `Summary` or `Interactions`.
 
     Example:
         net = nn.Sequential(nn.Linear(clicks.n_items, 64), nn.Tanh(), nn.Linear(64, clicks.n_items))
@@ -34,8 +36,8 @@ class UserRows(Dataset):
                 optimizer.zero_grad(), loss.backward(), optimizer.step()
     """
 
-    def __init__(self, clicks: Interactions):
-        self._matrix = _checked(clicks)
+    def __init__(self, clicks: Interactions | Summary):
+        self._matrix = _checked(clicks).matrix
 
     def __len__(self) -> int:
         return self._matrix.shape[0]
@@ -60,7 +62,7 @@ class Triples(Dataset):
       weights: (n,) float32, the stored value of the click: below 1 on a soft support.
 
     Raises:
-      ValueError: not `Interactions`, a bad `seed` or `n_negatives`, or nothing to draw: no clicks, or
+      ValueError: neither `Summary` nor `Interactions`, a bad `seed` or `n_negatives`, or nothing to draw: no clicks, or
         every user who clicked has clicked every item. Where only some have, one warning
         says that they are left out.
 
@@ -75,8 +77,9 @@ class Triples(Dataset):
                 optimizer.zero_grad(), loss.backward(), optimizer.step()
     """
 
-    def __init__(self, clicks: Interactions, seed: int = 0, n_negatives: int = 1):
-        self._matrix, self._seed = _checked(clicks), check_whole(seed, "seed", 0)
+    def __init__(self, clicks: Interactions | Summary, seed: int = 0, n_negatives: int = 1):
+        clicks = _checked(clicks)
+        self._matrix, self._seed = clicks.matrix, check_whole(seed, "seed", 0)
         n = check_whole(n_negatives, "n_negatives", 1)
         self._n_free = _n_free(self._matrix)
         users = _rows(self._matrix)
@@ -119,7 +122,7 @@ class Pairs(Dataset):
       users, items: (n,) int64. All clicks in CSR order, then the items not clicked.
       labels: (n,) float32.
 
-    Raises ValueError for anything but `Interactions`, or for no clicks, a bad `negative_ratio` or `seed`.
+    Raises ValueError for neither `Summary` nor `Interactions`, no clicks, a bad `negative_ratio` or `seed`.
 
     Example:
         data, users, items = Pairs(clicks), nn.Embedding(clicks.n_users, 32), nn.Embedding(clicks.n_items, 32)
@@ -135,7 +138,8 @@ class Pairs(Dataset):
     def __init__(self, clicks: Interactions, negative_ratio: float = 1.0, seed: int = 0):
         if not (np.isfinite(negative_ratio) and negative_ratio > 0):
             raise ValueError(f"negative_ratio must be positive and finite (1 is one a click), got {negative_ratio!r}")
-        self._matrix, self._seed = _checked(clicks), check_whole(seed, "seed", 0)
+        clicks = _checked(clicks)
+        self._matrix, self._seed = clicks.matrix, check_whole(seed, "seed", 0)
         if not self._matrix.nnz:
             raise ValueError(f"no pairs in {clicks}: expected at least one click")
         wanted = np.rint(negative_ratio * np.diff(self._matrix.indptr)).astype(np.int64)
@@ -169,13 +173,15 @@ def check_whole(value: int, name: str, least: int) -> int:
     return int(value)
 
 
-def _checked(clicks: Interactions) -> sp.csr_matrix:
+def _checked(clicks: Interactions | Summary) -> Interactions:
+    if isinstance(clicks, Summary):
+        return clicks.interactions()
     if not isinstance(clicks, Interactions):
         raise ValueError(
-            f"expected infae.Interactions, got {type(clicks).__name__}; make them with Interactions.from_matrix or "
-            ".from_frame, or take a summary's sample(seed)"
+            f"expected a Summary or infae.Interactions, got {type(clicks).__name__}; make them with "
+            "Interactions.from_matrix or .from_frame"
         )
-    return clicks.matrix
+    return clicks
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:

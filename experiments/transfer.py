@@ -24,6 +24,7 @@ import numpy as np
 
 import distillcf
 import infae
+from distillcf.fingerprint import clicks_fingerprint
 from distillcf.teacher import REGS, choose_teacher
 from experiments import common, plots
 from experiments.baselines import EASE
@@ -34,6 +35,8 @@ from experiments.run_distillcf import SMALL_REGS
 from infae.evaluate import Recommender, metric_k
 from infae.progress import bar
 
+# The flags that a cell's result depends on beside its own name.
+_DECIDING = ("dataset", "sharpness", "steps", "metric")
 METRICS = ("HR@10", "NDCG@10", "HR@100", "NDCG@100")
 EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 
@@ -61,18 +64,21 @@ def run(config: Config) -> dict[str, Any]:
     _check_flags(config)
     split = infae.data.load(config.dataset, config.data_dir or None)
     print(split)
+    if not split.validation.n_interactions:
+        raise ValueError(f"{config.dataset} has no validation part, which everything here is chosen by")
     teacher = choose_teacher(split.train, split, config.metric, progress=True)
-    cells = Cells(
-        folder / "cells.json", {**config.__dict__, "budgets": None, "seeds": None, "models": None, "out": None}
-    )
+    cells = Cells(folder / "cells.json", {name: getattr(config, name) for name in _DECIDING})
     work = list(_work(config, split, teacher, folder))
     for budget, seed, source, make in bar("transfer", True, work, "source"):
         for name in config.models:
             if (key := f"{name}/{source}/{budget}/{seed}") not in cells:
+                users = make()
                 started = time.perf_counter()
-                model = _TRAIN[name](make(), split, teacher, config.metric, seed)
+                model = _TRAIN[name](users, split, teacher, config.metric, seed)
                 report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
                 cells[key] = {**{m: report[m] for m in METRICS}, "seconds": time.perf_counter() - started}
+    asked = {f"{name}/{source}/{budget}/{seed}" for budget, seed, source, _ in work for name in config.models}
+    cells.found = {key: cell for key, cell in cells.found.items() if key in asked}
     record = {"config": config, **surroundings(), "split": split.name, "cells": cells.found}
     write_json(folder / "record.json", record)
     text = _table(config, cells)
@@ -131,7 +137,13 @@ def _summary(
 ) -> distillcf.Summary:
     path = folder / f"summary_{budget}_{seed}.npz"
     if path.exists():
-        return distillcf.load(path)
+        found = distillcf.load(path)
+        made_with = (found.n_users, found.config["seed"], found.config["sharpness"], found.config["steps"])
+        if made_with != (budget, seed, config.sharpness, config.steps) or found.fingerprint != clicks_fingerprint(
+            split.train
+        ):
+            raise ValueError(f"{path} is a summary of other data or settings; remove it, or give another --out")
+        return found
     params = {**teacher.get_params(), "reg": teacher.reg_}
     summary = distillcf.distill(
         split.train,

@@ -32,13 +32,15 @@ def available_bytes() -> int | None:
     return min(found, default=None)
 
 
-def require_memory(n_bytes: int, what: str) -> None:
-    """Raise MemoryError, with both figures and `what` it is for, where n_bytes are not to be had."""
+_REMEDY = "fit on fewer users (Interactions.select_users), in float32, or on a larger machine"
+
+
+def require_memory(n_bytes: int, what: str, remedy: str = _REMEDY) -> None:
+    """Raise MemoryError, with both figures, `what` it is for and the remedy, where n_bytes are not to be had."""
     available = available_bytes()
     if available is not None and n_bytes > available:
         raise MemoryError(
-            f"{what} takes {n_bytes / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are available; "
-            "fit on fewer users (Interactions.select_users), in float32, or on a larger machine"
+            f"{what} takes {n_bytes / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are available; {remedy}"
         )
 
 

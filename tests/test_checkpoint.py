@@ -22,8 +22,10 @@ from test_distill import (  # noqa: F401 - a fixture for this module too
 
 import infae
 from distillcf import CheckpointError, checkpoint
+from distillcf.coresets import random_users
 from infae import InfiniteAE, Interactions
 from infae.data import Split
+from infae.kernels import ReluNTK
 
 STEPS = 12
 
@@ -293,7 +295,7 @@ def other_validation(planted):
         (lambda planted: {"model": InfiniteAE(1.0, popularity_power=-0.25, unit_rows=True)}, "unit_rows was False"),
         (lambda planted: {"validation": None}, "the validation data differs$"),
         (lambda planted: {"validation": other_validation(planted)}, "the validation data differs$"),
-        (lambda planted: {"start": "head"}, "start was 'random' and is 'head'"),
+        (lambda planted: {"start": "head"}, "start was 'mixed' and is 'head'"),
         (lambda planted: {"scores": np.zeros((120, 60)), "model": teacher()}, "the scores data differs$"),
         (lambda planted: {"n_draws": 21, "l1": 0.5}, "l1 was 0.0 and is 0.5; n_draws was 20 and is 21"),
     ],
@@ -301,6 +303,41 @@ def other_validation(planted):
 def test_a_checkpoint_of_another_run_is_refused_by_what_differs(change, message, planted, recorded):
     with pytest.raises(CheckpointError, match=f"6.npz is a checkpoint of another run: {message}"):
         run(planted, resume=recorded[1] / "6.npz", **change(planted))
+
+
+@pytest.mark.parametrize("form", ["users", "summary"])
+def test_so_is_one_of_another_start_of_the_same_form(form, planted, tmp_path):
+    starts = [random_users(planted.train, 8, seed) for seed in range(2)]
+    if form == "summary":
+        starts = [run(planted, start=users, steps=1) for users in starts]
+    run(planted, start=starts[0], checkpoint=tmp_path / "run.npz")
+    with pytest.raises(CheckpointError, match=r"the start data differs$"):
+        run(planted, start=starts[1], resume=tmp_path / "run.npz")
+
+
+def test_so_is_one_of_other_scores_of_any_user(planted, tmp_path):
+    scores = np.tile(np.linspace(0, 1, 60), (120, 1))
+    run(planted, scores=scores, model=teacher(), checkpoint=tmp_path / "run.npz")
+    scores[-1, -1] = 2
+    with pytest.raises(CheckpointError, match=r"the scores data differs$"):
+        run(planted, scores=scores, model=teacher(), resume=tmp_path / "run.npz")
+
+
+def test_so_is_one_of_another_kernel_of_the_callers_own(planted, tmp_path):
+    settings = {"objective": "softmax"}
+    run(planted, model=InfiniteAE(kernel=ReluNTK(1)), checkpoint=tmp_path / "run.npz", **settings)
+    with pytest.raises(CheckpointError, match=r"the kernel data differs$"):
+        run(planted, model=InfiniteAE(kernel=ReluNTK(2)), resume=tmp_path / "run.npz", **settings)
+
+
+def test_so_is_one_of_another_validation_context(planted, tmp_path):
+    held_out = [
+        Split(planted.train, planted.validation, planted.test, validation_context=context)
+        for context in (planted.train, other_clicks(planted.train))
+    ]
+    run(planted, validation=held_out[0], checkpoint=tmp_path / "run.npz")
+    with pytest.raises(CheckpointError, match=r"the validation data differs$"):
+        run(planted, validation=held_out[1], resume=tmp_path / "run.npz")
 
 
 @pytest.mark.parametrize(

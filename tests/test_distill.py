@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import warnings
+from itertools import combinations
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ from distillcf.batches import Batches
 from distillcf.coresets import head_users, random_users
 from distillcf.judge import Judge
 from distillcf.objective import LOSSES, Batch, Objective, Student
-from distillcf.start import required_bytes
+from distillcf.start import _mixtures, required_bytes
 from distillcf.state import init, initial_logits, make_update
 from infae import InfiniteAE, Interactions
 from infae.data import Split, random_split, user_split
@@ -267,6 +268,37 @@ def test_named_starts_are_those_users(name, draw, planted):
     assert_array_equal(by_name.logits, by_users.logits)
 
 
+def test_a_mixed_start_is_halves_of_two_users(planted):
+    real = planted.train.matrix.toarray() > 0
+    rows = _mixtures(planted.train, 50, seed=3) > 0
+    assert_array_equal(rows, _mixtures(planted.train, 50, seed=3) > 0)
+    halves = -(-real.sum(axis=1) // 2)
+    for row in rows:
+        shared = (real & row).sum(axis=1)
+        pairs = [
+            (a, b)
+            for a, b in combinations(np.flatnonzero(shared >= halves), 2)
+            if not (row & ~real[a] & ~real[b]).any() and row.sum() <= halves[a] + halves[b]
+        ]
+        assert pairs
+    summary = distil(planted.train, steps=1)
+    assert summary.soft[_mixtures(planted.train, 8, seed=0) > 0].min() > 2 * np.median(summary.soft)
+
+
+def test_a_mixed_start_of_one_user_is_half_of_it():
+    rows = _mixtures(infae.Interactions.from_matrix(np.ones((1, 5))), 1, seed=0)
+    assert rows.sum() == 3
+
+
+def test_no_binary_row_is_a_real_users_history(planted):
+    """Rows that start at real users and hardly move: what an objective that does not need them leaves."""
+    users = random_users(planted.train, 8, 0)
+    summary = distil(planted.train, start=users, steps=1, learning_rate=1e-6, n_draws=10**6, sharpness=1.0)
+    real = {tuple(row) for row in planted.train.matrix.toarray().astype(int).tolist()}
+    assert not real & {tuple(row) for row in summary.hard.tolist()}
+    assert (summary.hard[users.matrix.toarray() > 0] == 1).all()
+
+
 def test_a_run_begins_at_the_clicks_of_its_start(planted):
     users = head_users(planted.train, 8)
     clicked = users.matrix.toarray() > 0
@@ -291,7 +323,7 @@ def test_wrong_starts_are_refused(planted):
     renamed = Interactions(users.matrix, users.user_ids, users.item_ids + 1)
     turned = Interactions(users.matrix[:, ::-1].tocsr(), users.user_ids, users.item_ids[::-1])
     for start, settings, message in [
-        ("tail", {}, "'random', 'head', a Summary or Interactions, got 'tail'"),
+        ("tail", {}, "'mixed', 'random', 'head', a Summary or Interactions, got 'tail'"),
         (None, {}, "got None"),
         (random_users(X, 9, 0), {}, r"start must have 8 users over X's own 60 items.*got 9 users x 60 items"),
         (summary, {"n_users": 9}, "start must have 9 users.*got 8 users"),
@@ -364,12 +396,15 @@ def test_without_validation_all_steps_are_taken_and_the_last_state_is_kept(plant
     assert summary.reg == summary.history[-1]["reg"]
 
 
-def test_with_sharpness_the_best_of_the_last_quarter_is_kept_and_no_run_ends_early(planted, monkeypatch):
-    seen = scripted(monkeypatch, [0.9] * 9 + [0.1, 0.3, 0.2])
+@pytest.mark.parametrize(("values", "n_steps", "kept"), [([0.1, 0.3, 0.2], 12, 10), ([0.3, 0.2], 11, 9)])
+def test_with_sharpness_the_best_of_the_last_quarter_is_kept_and_patience_counts_there(
+    values, n_steps, kept, planted, monkeypatch
+):
+    seen = scripted(monkeypatch, [0.9] * 9 + values)
     settings = {"validate_every": 1, "patience": 1, "sharpness": 3.0}
     summary = distil(planted.train, validation=planted, **settings)
-    assert steps_of(summary) == list(range(1, 13))
-    assert_array_equal(summary.soft, seen[10])
+    assert steps_of(summary) == list(range(1, n_steps + 1))
+    assert_array_equal(summary.soft, seen[kept])
 
 
 def test_the_binary_rows_serve_at_least_as_well_as_the_most_probable_ones(planted):

@@ -372,21 +372,31 @@ def test_free_labels_are_the_solved_ones(dtype):
     assert_allclose(labels, oracles.ridge(phi.T @ phi, phi.T @ batch.targets, 0.3), **tolerance(dtype))
 
 
-def test_the_slope_of_the_error_at_fixed_labels_is_that_of_the_minimum():
-    """Differences solve the labels anew for each support, the gradient holds them; the penalty is next to none."""
-    config, batch = Config(labels="free", label_penalty=1e-9), a_batch(holes=False)
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("loss", [squared_error, softmax_cross_entropy, logistic])
+def test_the_gradient_sees_the_labels_solved_anew(loss, holes):
+    """At the default penalty, and where the loss is not the error that the labels minimise."""
+    config, batch = Config(labels="free"), a_batch(holes=holes)
     student = Student(ReluNTK(), input_map(-0.5))
-    objective = Objective(student, squared_error)
+    objective = Objective(student, loss)
 
     @jax.jit
-    def minimum(clicks, reg):
+    def solved(clicks, reg):
         labels = _labels(config, student, clicks, reg, batch)
         return objective(Support(clicks, labels, reg), batch)
 
     with precision(np.float64):
-        check_grads(minimum, (soft(), 0.7), order=1, modes=["rev"], eps=1e-5, rtol=1e-4, atol=1e-6)
-        slope = jax.jit(jax.grad(minimum))(soft(), 0.7)
+        check_grads(solved, (soft(), 0.7), order=1, modes=["rev"], eps=1e-5, rtol=1e-4, atol=1e-6)
+        slope = jax.jit(jax.grad(solved))(soft(), 0.7)
     assert np.abs(slope).max() > 0.01
+
+
+def test_of_a_pair_held_twice_the_logistic_loss_counts_one_click():
+    scores, once = jnp.asarray([[2.0, -1.0, 0.5]]), np.array([[1.0, 0.0, 1.0]])
+    ones = np.ones((1, 3))
+    assert_allclose(
+        logistic(scores, Batch(once, np.array([[2.0, 0.0, 1.0]]), ones)), logistic(scores, Batch(once, once, ones))
+    )
 
 
 # --- the starting prior ---------------------------------------------------------------------------

@@ -389,3 +389,16 @@ class Constant:
 def test_the_ends_of_the_unit_interval_fall_into_their_own_row(value, item):
     clicks = hard_sample(np.tile([-np.inf, 0.0, 0.0], (4, 1)), 3, Constant(value)).toarray()
     assert_array_equal(clicks, np.tile(np.arange(3) == item, (4, 1)))
+
+
+@pytest.mark.parametrize(("n_draws", "temperature"), [(0, 0.5), (-1, 0.5), (5, 0.0), (5, -1.0), (5, float("nan"))])
+def test_bad_draws_and_temperatures_are_refused(n_draws, temperature):
+    logits = jnp.zeros((2, 3))
+    for call in (gumbel_inclusion, jax.grad(lambda *args: gumbel_inclusion(*args).sum())):
+        with pytest.raises(ValueError, match=r"n_draws \(gamma\)|temperature \(tau\)"):
+            call(logits, jax.random.key(0), n_draws, temperature)
+
+
+def test_a_hard_sample_of_no_draws_is_refused():
+    with pytest.raises(ValueError, match="n_draws"):
+        hard_sample(np.zeros((2, 3)), 0, np.random.default_rng(0))

@@ -93,6 +93,50 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, split, mon
     assert called == [tmp_path / "checkpoint_0.npz"]
 
 
+def test_finished_seeds_are_not_distilled_again(tmp_path, split, monkeypatch):
+    config = run_distillcf.Config(
+        dataset="made", out=str(tmp_path), baselines=False, plot=False, **{**SMALL, "seeds": (0, 1)}
+    )
+    real = distillcf.Summary.save
+
+    def killed(self, path):
+        if path.name == "summary_1.npz":
+            raise KeyboardInterrupt
+        real(self, path)
+
+    monkeypatch.setattr(distillcf.Summary, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_distillcf.run(config)
+    monkeypatch.setattr(distillcf.Summary, "save", real)
+    before = distillcf.load(tmp_path / "summary_0.npz").history
+    run_distillcf.run(config)
+    # With the seconds of the first time.
+    assert distillcf.load(tmp_path / "summary_0.npz").history == before
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
+def test_the_best_state_of_a_run_that_diverged_is_saved(tmp_path, split, monkeypatch):
+    summary = distillcf.distill(split.train, 6, seed=0, **{k: v for k, v in SMALL.items() if k in ("steps", "metric")})
+
+    def diverge(*args, **kwargs):
+        raise distillcf.DivergedError("the loss is not finite", summary)
+
+    monkeypatch.setattr(distillcf, "distill", diverge)
+    with pytest.raises(distillcf.DivergedError, match=r"The best state is in .*summary_0\.npz"):
+        run_distillcf.run(run_distillcf.Config(dataset="made", out=str(tmp_path), **SMALL))
+    assert distillcf.load(tmp_path / "summary_0.npz").n_users == 6
+
+
+def test_without_a_validation_part_the_flag_to_make_one_is_named(tmp_path, split, monkeypatch):
+    bare = infae.Split(split.train, split.validation.with_matrix(0 * split.validation.matrix), split.test)
+    bare.validation.matrix.eliminate_zeros()
+    monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: bare)
+    with pytest.raises(ValueError, match=r"--validation_fraction=0\.1"):
+        run_distillcf.run(run_distillcf.Config(dataset="made", out=str(tmp_path), **SMALL))
+    with pytest.raises(ValueError, match="no validation part"):
+        transfer.run(transfer.Config(dataset="made", out=str(tmp_path), plot=False))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
