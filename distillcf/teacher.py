@@ -73,14 +73,16 @@ def inner_model(
     if scores is not None and config.objective != "match":
         raise ValueError(f"scores are matched by objective='match', got objective={config.objective!r}")
     targets: Scores | None = None
-    chosen = model is None
-    if model is None:
-        model = choose_teacher(clicks, split, config.metric, progress=progress)
     if scores is not None:
         targets = given_scores(scores, everybody)
-    elif config.objective == "match":
-        fitted = model if chosen else InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
-        targets = teacher_scores(fitted)
+    matched = config.objective == "match" and scores is None
+    if model is None and (matched or split is not None):
+        model = choose_teacher(clicks, split, config.metric, progress=progress)
+    elif matched and model is not None:
+        model = InfiniteAE(**model.get_params()).fit(clicks, split, progress=progress)
+    model = model or InfiniteAE(1.0, **CANDIDATES[0])
+    if matched:
+        targets = teacher_scores(model)
     kernel, inputs = model.components(clicks)
     described = {name: plain(getattr(model, name)) for name in ("depth", "w_std", "b_std", "unit_rows")}
     return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets

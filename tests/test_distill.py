@@ -128,7 +128,7 @@ def best_of_random_users(split, n_users):
 @pytest.mark.parametrize("labels", LABELS)
 def test_distilled_users_serve_better_than_as_many_random_ones(labels):
     split = random_split(synthetic(200, 80, mean_clicks=12, n_groups=4, seed=5).interactions, fractions=(0.6, 0.2, 0.2))
-    summary = distil(split.train, n_users=10, validation=split, steps=40, validate_every=10, labels=labels)
+    summary = distil(split.train, n_users=10, validation=split, steps=80, validate_every=20, labels=labels)
     served = infae.evaluate(summary.fit(), split)["HR@10"]
     assert served > best_of_random_users(split, 10) + 0.1
 
@@ -167,7 +167,7 @@ def first_loss(clicks, targets, config):
 @pytest.mark.parametrize("objective", LOSSES)
 def test_the_loss_begins_at_its_formula_and_falls(objective, sampler, labels, planted):
     settings = {"objective": objective, "sampler": sampler, "labels": labels, "l1": 0.001, "sharpness": 0.001}
-    summary = distil(planted.train, steps=30, validate_every=1, **settings)
+    summary = distil(planted.train, start="random", steps=30, validate_every=1, **settings)
     loss = [row["loss"] for row in summary.history]
     assert np.mean(loss[-5:]) < np.mean(loss[:5])
     assert np.isfinite(summary.logits).all()
@@ -193,7 +193,8 @@ def test_held_out_clicks_are_learnt_from(objective, labels, planted):
 
 def test_l1_makes_for_fewer_clicks_and_sharpness_for_surer_ones(planted):
     plain, few, sharp = (
-        distil(planted.train, **settings).history[-1] for settings in ({}, {"l1": 0.5}, {"sharpness": 3.0})
+        distil(planted.train, start="random", **settings).history[-1]
+        for settings in ({}, {"l1": 0.5}, {"sharpness": 3.0})
     )
     assert few["clicks"] < plain["clicks"] - 1
     assert sharp["variance"] < 0.9 * plain["variance"]
