@@ -217,7 +217,7 @@ def _stale(config: Config, progress: Progress) -> bool:
     """No better validation for `patience` times, of those whose states may be kept."""
     if not config.patience or progress.best is None or np.isnan(progress.best.value):
         return False
-    if not _eligible(config, progress.step):
+    if not _eligible(config, progress.best.step):
         return False
     return progress.step - progress.best.step >= config.patience * config.validate_every
 

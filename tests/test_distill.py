@@ -408,6 +408,13 @@ def test_with_sharpness_the_best_of_the_last_quarter_is_kept_and_patience_counts
     assert_array_equal(summary.soft, seen[kept])
 
 
+def test_patience_waits_for_the_first_validation_of_the_last_quarter(planted, monkeypatch):
+    seen = scripted(monkeypatch, [0.9, 0.1, 0.2])
+    summary = distil(planted.train, validation=planted, validate_every=4, patience=1, sharpness=3.0)
+    assert steps_of(summary) == [4, 8, 12]
+    assert_array_equal(summary.soft, seen[2])
+
+
 def test_the_binary_rows_serve_at_least_as_well_as_the_most_probable_ones(planted):
     summary = distil(planted.train, validation=planted, validate_every=12, metric="AUC", sharpness=3.0)
     (row,) = summary.history
