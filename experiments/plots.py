@@ -89,5 +89,5 @@ def curves(
                 axis.errorbar(xs, means, spreads, fmt="o-", color=colour, label=name, capsize=2, markersize=4)
         axis.set(xlabel=x_label, ylabel=y_label, title=title)
         axis.margins(y=0.15)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawn, path)
