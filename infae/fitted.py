@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,8 @@ from infae.histories import RowIndex
 from infae.inputs import InputMap
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
-from infae.solvers.ridge import Solution
+from infae.solvers.landmarks import LandmarkSums, accumulate, landmark_gram, solve_landmarks
+from infae.solvers.ridge import ExactSolution, Solution
 from infae.tiles import precision
 
 
@@ -27,11 +29,10 @@ class Fitted:
     """Anchors, their coefficients, and the map from clicks to input rows.
 
     Attributes:
-      clicks: the training users with clicks, who are the anchors.
+      clicks: of the anchors.
       inputs: from clicks to the network's input.
       kernel: between input rows.
       anchors: the input rows of `clicks`.
-      targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
       solution: coefficients, residual, reg and ridge.
     """
 
@@ -39,7 +40,6 @@ class Fitted:
     inputs: InputMap
     kernel: Kernel
     anchors: Rows
-    targets: sp.csr_matrix | np.ndarray
     solution: Solution
 
     @property
@@ -52,10 +52,6 @@ class Fitted:
         """The kernel machine."""
         return Dual(self.kernel, self.anchors, self.solution.coef)
 
-    @cached_property
-    def _index(self) -> RowIndex:
-        return RowIndex(self.clicks.matrix)
-
     def predict(self, histories: Interactions, /) -> np.ndarray:
         """(n_users, n_items) scores of clicks over `item_ids_`."""
         matrix = histories.matrix
@@ -67,16 +63,34 @@ class Fitted:
 
     def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
         """(n, n_items) scores of one batch of clicks."""
+        return self.dual.scores(self.inputs(clicks, self.solution.coef.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class ExactFit(Fitted):
+    """All training users with clicks are the anchors.
+
+    Attributes:
+      solution: with what leave-one-out scores need.
+      targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
+    """
+
+    solution: ExactSolution
+    targets: sp.csr_matrix | np.ndarray
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex(self.clicks.matrix)
+
+    def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
+        """(n, n_items) scores of one batch of clicks; of rows that are anchors without a kernel."""
         known = self._index.find(clicks)
         if (known < 0).all():
-            return self._new_scores(clicks)
+            return super().scores(clicks)
         scores = self._own_scores(clicks, known)
         if len(new := np.flatnonzero(known < 0)):
-            scores[new] = self._new_scores(clicks[new])
+            scores[new] = super().scores(clicks[new])
         return scores
-
-    def _new_scores(self, clicks: sp.csr_matrix) -> np.ndarray:
-        return self.dual.scores(self.inputs(clicks, self.solution.coef.dtype))
 
     def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
         # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
@@ -90,6 +104,26 @@ class Fitted:
         with precision(self.solution.coef.dtype):
             taken = np.asarray(_take(self.solution.coef, rows))
         return dense(self.targets[rows]) - taken / self.solution.inverse_diagonal[rows, None]
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkFit(Fitted):
+    """A few users are the anchors, and all were fitted.
+
+    Attributes:
+      sums: over the users fitted, to which others can be added.
+    """
+
+    sums: LandmarkSums
+
+    def with_users(self, blocks: Iterable[sp.csr_matrix], progress: Callable[[int], None]) -> LandmarkFit:
+        """The fit at the same `reg` of these users too."""
+        pairs = ((clicks, clicks) for clicks in blocks)
+        added = accumulate(self.kernel, self.anchors, self.inputs, pairs, self.item_ids_.size, progress=progress)
+        sums = self.sums + added
+        gram = landmark_gram(self.kernel, self.anchors)
+        solution = solve_landmarks(gram, sums, self.solution.reg, self.solution.coef.dtype)
+        return replace(self, solution=solution, sums=sums)
 
 
 def dense(rows: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions, item_positions
 from infae.data.splits import Split
 
@@ -49,13 +50,16 @@ def as_histories(histories: Any, item_ids: np.ndarray) -> sp.csr_matrix:
     return Interactions.from_matrix(matrix).matrix
 
 
-def as_split(clicks: Interactions, validation: Any) -> Split:
+def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
     """A split to choose by on its validation part, checked against the clicks to be fitted.
 
     `validation` is a `Split`, or `Interactions` held out from the users of `clicks`, row by row.
     Raises ValueError for anything else, other items, other users, or no clicks to rank.
     """
+    if isinstance(validation, Interactions) and isinstance(clicks, Blocks):
+        raise ValueError("blocks of users are chosen by on a Split, with its own users, not on clicks row by row")
     if isinstance(validation, Interactions):
+        assert isinstance(clicks, Interactions)
         if validation.shape != clicks.shape or not np.array_equal(validation.user_ids, clicks.user_ids):
             raise ValueError(
                 f"validation clicks {validation.shape} must be of the users of X {clicks.shape}, row by row; "

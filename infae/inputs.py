@@ -10,6 +10,11 @@ import numpy as np
 import scipy.sparse as sp
 
 
+def popularity(clicks: sp.csr_matrix) -> np.ndarray:
+    """(n_items,) clicks of each item."""
+    return np.bincount(clicks.indices, clicks.data, minlength=clicks.shape[1])
+
+
 @dataclass(frozen=True, eq=False)
 class InputMap:
     """x_i -> w_i x_i for each item i, then, if asked for, rows of length 1.
@@ -23,11 +28,10 @@ class InputMap:
     unit_rows: bool
 
     @classmethod
-    def from_clicks(cls, clicks: sp.csr_matrix, popularity_power: float, unit_rows: bool) -> InputMap:
+    def from_popularity(cls, popularity: np.ndarray, popularity_power: float, unit_rows: bool) -> InputMap:
         """Weights w_i = max(clicks of item i, 1) ** popularity_power; a power of 0 leaves rows raw."""
         if popularity_power == 0:
             return cls(None, unit_rows)
-        popularity = np.bincount(clicks.indices, clicks.data, minlength=clicks.shape[1])
         return cls(np.maximum(popularity, 1.0) ** popularity_power, unit_rows)
 
     def __call__(self, clicks: sp.csr_matrix, dtype: np.dtype) -> sp.csr_matrix:

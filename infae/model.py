@@ -5,28 +5,34 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from infae import files
+from infae.anchors import METHODS, choose_anchors, survey
+from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
 from infae.evaluate import evaluate, metric_k
-from infae.fitted import Fitted
+from infae.fitted import ExactFit, Fitted, LandmarkFit
 from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
-from infae.inputs import InputMap
+from infae.inputs import InputMap, popularity
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel, symmetric_gram
 from infae.memory import require_memory
 from infae.progress import bar, onto
 from infae.ranking import recommend
-from infae.solvers.ridge import Solution, check_reg, factor, path, solve
+from infae.solvers.landmarks import accumulate, landmark_gram, solve_landmarks
+from infae.solvers.ridge import ExactSolution, Solution, check_reg, factor, path, solve
 from infae.tiles import SymmetricTiles, precision
+
+
+SOLVERS = ("exact", "nystrom")
 
 
 class InfiniteAE:
@@ -54,6 +60,13 @@ class InfiniteAE:
       item_weights: (n_items,) positive weights instead, such as those of the data that X is a
         summary of.
       unit_rows: scale input rows to length 1; then b_std = 0 serves best on sparse sets.
+      solver: "exact", all users are anchors; or "nystrom", `n_anchors` of them are, and all are
+        fitted: n m^2 operations and m (n_items + m) entries of memory for m anchors, however
+        many users (Rudi, Carratino and Rosasco 2017, Eq. 8).
+      n_anchors: landmark users of solver="nystrom".
+      anchors: how they are drawn, "uniform" or "rpcholesky" (see `infae.anchors`), or `Interactions`
+        that serve as landmarks, such as a distilled summary's rows.
+      seed: of the draw.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
 
@@ -78,6 +91,10 @@ class InfiniteAE:
         popularity_power: float = 0.0,
         item_weights: np.ndarray | Sequence[float] | None = None,
         unit_rows: bool = False,
+        solver: str = "exact",
+        n_anchors: int = 1000,
+        anchors: str | Interactions = "uniform",
+        seed: int = 0,
         dtype: str = "float32",
         metric: str = "HR@100",
     ):
@@ -89,6 +106,10 @@ class InfiniteAE:
         self.popularity_power = popularity_power
         self.item_weights = item_weights
         self.unit_rows = unit_rows
+        self.solver = solver
+        self.n_anchors = n_anchors
+        self.anchors = anchors
+        self.seed = seed
         self.dtype = dtype
         self.metric = metric
 
@@ -138,26 +159,51 @@ class InfiniteAE:
             a sequence such a reg is passed over.
         """
         regs, kernel = self._checked()
-        clicks = as_clicks(X)
+        dtype = np.dtype(self.dtype)
+        clicks = X if isinstance(X, Blocks) else as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
         if split is None and len(regs) > 1:
             raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
-        anchors = drop_empty_users(clicks)
-        labels = anchors.matrix if targets is None else _labels(targets, clicks, np.dtype(self.dtype))
-        inputs = self._input_map(anchors)
-        rows = Rows(inputs(anchors.matrix, np.dtype(self.dtype)), np.dtype(self.dtype))
-        gram = _gram(kernel, rows, progress)
-
-        def fitted(solution: Solution) -> Fitted:
-            return Fitted(anchors, inputs, kernel, rows, labels, solution)
-
-        if self._several_regs and split is not None:
-            best, path_ = self._choose(gram, regs, fitted, labels, split, progress)
+        if isinstance(clicks, Blocks):
+            if self.solver != "nystrom" or targets is not None:
+                raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
+            fits = self._landmark_fits(clicks, regs, kernel, progress)
         else:
-            best = fitted(_solution(gram, labels, regs[0], progress))
-            row = _path_row(best.solution)
-            path_ = [row if split is None else {**row, self.metric: self._value(best, split, progress)}]
-        self._adopt(best, path_)
+            users = drop_empty_users(clicks)
+            labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
+            if self.solver == "nystrom":
+                fits = self._landmark_fits(users, regs, kernel, progress, labels)
+            else:
+                fits = self._exact_fits(users, regs, kernel, progress, labels)
+        self._adopt(*self._choose(fits, len(regs), split, progress))
+        return self
+
+    def partial_fit(self, X: Any, *, progress: bool = False) -> InfiniteAE:
+        """Add users to a model fitted on landmarks, whose anchors, input weights and `reg_` stay.
+
+        The result is that of one fit to all users, at the cost of the new ones and of one solve.
+
+        Args:
+          X: clicks over the fitted items, as `predict` takes histories, or `Blocks`.
+          progress: show progress bars on standard error.
+
+        Raises:
+          NotFittedError: before `fit`.
+          ValueError: the model has no landmarks (solver="exact"), or X has other items.
+          SingularKernelError: the solve failed; the model stays as it was.
+        """
+        fitted = self._checked_fitted()
+        if not isinstance(fitted, LandmarkFit):
+            raise ValueError("only a model on landmarks takes more users; fit it with solver='nystrom'")
+        if isinstance(X, Blocks):
+            blocks: Iterable[sp.csr_matrix] = (block.matrix for block in X)
+            if not np.array_equal(X.item_ids, self.item_ids_):
+                raise ValueError(f"the blocks have other items than the {self.item_ids_.size:,} fitted ones")
+        else:
+            blocks = [drop_empty_users(self._histories(X)).matrix]
+        with bar("users", progress, unit="user") as shown:
+            added = fitted.with_users(blocks, progress=shown.update)
+        self._adopt(added, [*self.path_, _path_row(added.solution)])
         return self
 
     def predict(self, histories: Any) -> np.ndarray:
@@ -188,8 +234,12 @@ class InfiniteAE:
 
         Raises:
           NotFittedError: before `fit`.
+          ValueError: the model was fitted on landmarks.
         """
-        return self._checked_fitted().leave_one_out(np.asarray(rows))
+        fitted = self._checked_fitted()
+        if not isinstance(fitted, ExactFit):
+            raise ValueError("leave-one-out scores need all users as anchors; fit the model with solver='exact'")
+        return fitted.leave_one_out(np.asarray(rows))
 
     def recommend(
         self, histories: Any, n: int = 10, exclude_seen: bool = True, items: Iterable[Any] | None = None
@@ -234,19 +284,26 @@ class InfiniteAE:
             raise ValueError("reg is an empty sequence; give at least one number")
         if self.item_weights is not None and self.popularity_power:
             raise ValueError("give popularity_power or item_weights, not both")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {self.solver!r}")
+        if isinstance(self.n_anchors, bool) or not isinstance(self.n_anchors, (int, np.integer)) or self.n_anchors < 1:
+            raise ValueError(f"n_anchors must be a whole number of at least 1, got {self.n_anchors!r}")
+        if not isinstance(self.anchors, Interactions) and self.anchors not in METHODS:
+            names = ", ".join(map(repr, METHODS))
+            raise ValueError(f"anchors must be {names} or Interactions of landmark users, got {self.anchors!r}")
         return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
 
     def components(self, clicks: Interactions) -> tuple[Kernel, InputMap]:
         """The kernel and the map from clicks to input rows that `fit` would use on these clicks; nothing is solved."""
-        return self._checked()[1], self._input_map(clicks)
+        return self._checked()[1], self._input_map(popularity(clicks.matrix))
 
-    def _input_map(self, clicks: Interactions) -> InputMap:
+    def _input_map(self, popularity: np.ndarray) -> InputMap:
         if self.item_weights is None:
-            return InputMap.from_clicks(clicks.matrix, self.popularity_power, self.unit_rows)
+            return InputMap.from_popularity(popularity, self.popularity_power, self.unit_rows)
         weights = np.asarray(self.item_weights, float)
-        if weights.shape != (clicks.n_items,) or not (np.isfinite(weights).all() and (weights > 0).all()):
+        if weights.shape != popularity.shape or not (np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError(
-                f"item_weights must be {clicks.n_items:,} positive numbers, one an item, got shape {weights.shape}"
+                f"item_weights must be {popularity.size:,} positive numbers, one an item, got shape {weights.shape}"
             )
         return InputMap(weights, self.unit_rows)
 
@@ -257,34 +314,94 @@ class InfiniteAE:
         self.user_ids_, self.item_ids_ = fitted.clicks.user_ids, fitted.clicks.item_ids
         self.inputs_, self.dual_ = fitted.inputs, fitted.dual
 
-    def _choose(
+    def _exact_fits(
         self,
-        gram: SymmetricTiles,
+        users: Interactions,
         regs: Sequence[float],
-        fitted: Callable[[Solution], Fitted],
-        targets: sp.csr_matrix | np.ndarray,
-        split: Split,
+        kernel: Kernel,
         progress: bool,
-    ) -> tuple[Fitted, list[dict[str, Any]]]:
-        rows: list[dict[str, Any]] = []
-        best: tuple[float, Fitted] | None = None
-        with bar("reg path", progress, total=len(regs)) as tried, bar("solve", progress, unit="block") as shown:
-            # Not as the bar's own iterable: that would hold a solution while the next is computed.
-            for step in path(gram, targets, regs, progress=onto(shown)):
-                tried.update()
+        labels: sp.csr_matrix | np.ndarray,
+    ) -> Iterator[Fit]:
+        inputs, dtype = self._input_map(popularity(users.matrix)), np.dtype(self.dtype)
+        rows = Rows(inputs(users.matrix, dtype), dtype)
+        gram = _gram(kernel, rows, progress)
+        if not self._several_regs:
+            # At a single reg an ill-conditioned solve is given, with a warning.
+            solution = _solution(gram, labels, regs[0], progress)
+            yield Fit(regs[0], ExactFit(users, inputs, kernel, rows, solution, labels), "")
+            return
+        with bar("solve", progress, unit="block") as shown:
+            for step in path(gram, labels, regs, progress=onto(shown)):
                 if step.solution is None:
-                    warnings.warn(f"passed over: {step.failure}", IllConditionedWarning, stacklevel=3)
-                    rows.append({"reg": step.reg, "failure": step.failure})
-                    continue
-                value = self._value(fitted(step.solution), split, progress)
-                rows.append({**_path_row(step.solution), self.metric: value})
-                if np.isfinite(value) and (best is None or value > best[0]):
-                    best = value, fitted(step.solution)
+                    yield Fit(step.reg, None, step.failure)
+                else:
+                    yield Fit(step.reg, ExactFit(users, inputs, kernel, rows, step.solution, labels), "")
                 # Not held while the next is solved: at scale each takes gigabytes.
                 del step
-        if best is None:
+
+    def _landmark_fits(
+        self,
+        users: Interactions | Blocks,
+        regs: Sequence[float],
+        kernel: Kernel,
+        progress: bool,
+        labels: sp.csr_matrix | np.ndarray | None = None,
+    ) -> Iterator[Fit]:
+        dtype = np.dtype(self.dtype)
+        if isinstance(users, Blocks):
+            counts, drawn = survey(users, self.n_anchors, self.seed)
+            pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
+        else:
+            counts, drawn = popularity(users.matrix), users
+            pairs = [(users.matrix, sp.csr_matrix(labels))]
+        inputs = self._input_map(counts)
+        anchors = self._anchors(drawn, kernel, inputs)
+        landmarks = Rows(inputs(anchors.matrix, dtype), dtype)
+        with bar("users", progress, unit="user") as shown:
+            sums = accumulate(kernel, landmarks, inputs, pairs, anchors.n_items, progress=shown.update)
+        gram = landmark_gram(kernel, landmarks)
+        for reg in regs:
+            try:
+                solution = solve_landmarks(gram, sums, reg, dtype)
+            except SingularKernelError as error:
+                if not self._several_regs:
+                    raise
+                yield Fit(reg, None, str(error))
+                continue
+            yield Fit(reg, LandmarkFit(anchors, inputs, kernel, landmarks, solution, sums), "")
+            del solution
+
+    def _anchors(self, users: Interactions, kernel: Kernel, inputs: InputMap) -> Interactions:
+        if isinstance(self.anchors, Interactions):
+            return drop_empty_users(
+                Interactions(as_histories(self.anchors, users.item_ids), self.anchors.user_ids, users.item_ids)
+            )
+        dtype = np.dtype(self.dtype)
+        chosen = choose_anchors(users.matrix, self.n_anchors, self.anchors, inputs, kernel, dtype, self.seed)
+        return users.select_users(chosen)
+
+    def _choose(
+        self, fits: Iterable[Fit], n: int, split: Split | None, progress: bool
+    ) -> tuple[Fitted, list[dict[str, Any]]]:
+        """The best fit on validation (the only one, where there is one reg), and a row for each."""
+        rows: list[dict[str, Any]] = []
+        best: tuple[float, Fitted] | None = None
+        with bar("reg path", progress and n > 1, total=n) as tried:
+            for fit in fits:
+                tried.update()
+                if fit.fitted is None:
+                    warnings.warn(f"passed over: {fit.failure}", IllConditionedWarning, stacklevel=3)
+                    rows.append({"reg": fit.reg, "failure": fit.failure})
+                    continue
+                row = _path_row(fit.fitted.solution)
+                value = 0.0 if split is None else self._value(fit.fitted, split, progress)
+                rows.append(row if split is None else {**row, self.metric: value})
+                if best is None or value > best[0] or not np.isfinite(best[0]):
+                    best = value, fit.fitted
+                del fit
+        if best is None or (self._several_regs and not np.isfinite(best[0])):
             failures = "; ".join(row.get("failure", f"{self.metric} is not finite") for row in rows)
-            raise SingularKernelError(f"no reg of {list(regs)} gave a usable model: {failures}")
+            raise SingularKernelError(f"no reg of {[row['reg'] for row in rows]} gave a usable model: {failures}")
         return best[1], rows
 
     def _value(self, fitted: Fitted, split: Split, progress: bool) -> float:
@@ -302,6 +419,14 @@ class InfiniteAE:
         if not hasattr(self, "_fitted"):
             raise NotFittedError("this InfiniteAE is not fitted; call fit(X) first, or infae.load(path)")
         return self._fitted
+
+
+class Fit(NamedTuple):
+    """One reg of those tried; `fitted` is None where its solve failed, for the reason told."""
+
+    reg: float
+    fitted: Fitted | None
+    failure: str
 
 
 def fit(
@@ -370,10 +495,11 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
 
 
-def _solution(gram: SymmetricTiles, targets: sp.csr_matrix | np.ndarray, reg: float, progress: bool) -> Solution:
+def _solution(gram: SymmetricTiles, targets: sp.csr_matrix | np.ndarray, reg: float, progress: bool) -> ExactSolution:
     with bar(f"solve, reg {reg:g}", progress, unit="block") as shown:
         return solve(factor(gram, reg, progress=onto(shown)), targets, progress=onto(shown))
 
 
 def _path_row(solution: Solution) -> dict[str, Any]:
-    return {"reg": solution.reg, "residual": solution.residual, "noise": solution.noise}
+    row = {"reg": solution.reg, "residual": solution.residual}
+    return {**row, "noise": solution.noise} if isinstance(solution, ExactSolution) else row

@@ -6,6 +6,7 @@ Only `Interactions` and `Split` load at once; the rest brings in pandas and load
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split, leave_one_out, random_split, time_split, user_split, with_validation
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from infae.data.datasets import load
 
 __all__ = [
+    "Blocks",
     "Interactions",
     "Split",
     "datasets",

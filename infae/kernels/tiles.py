@@ -71,6 +71,16 @@ def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slic
         yield slice(start, min(start + height, rows.n)), jnp.concatenate(list(tiles), axis=1)
 
 
+def kernel_diagonal(kernel: Kernel, rows: Rows) -> np.ndarray:
+    """(n,) kernel(x, x) of each row."""
+    with precision(rows.head.dtype):
+        if isinstance(kernel, DotProductKernel):
+            return np.asarray(_own_products(kernel, jnp.asarray(rows.sq_norms), rows.n_columns))
+        # All pairs of a few rows: what a kernel on dense rows computes fastest.
+        blocks = (rows.block(start, 64).dense(rows) for start in range(0, rows.n, 64))
+        return np.concatenate([np.diagonal(kernel(block)) for block in blocks])[: rows.n]
+
+
 def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     """The full (n1, n2) kernel between SciPy sparse or dense rows, written block by block into the result.
 
@@ -105,6 +115,14 @@ def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBloc
         for a, b, same in pairs:
             left = a.dense(rows)
             yield jnp.asarray(kernel(left, None if same else b.dense(rows)), a.head.dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _own_products(kernel: DotProductKernel, sq_norms: jax.Array, n_columns: int) -> jax.Array:
+    def own(sq: jax.Array) -> jax.Array:
+        return kernel.from_products(sq[None, None], sq[None], sq[None], n_columns, diagonal=True)[0, 0]
+
+    return jax.vmap(own)(sq_norms)
 
 
 @partial(jax.jit, static_argnums=(0, 6, 7))

@@ -28,7 +28,7 @@ from infae.tiles import SymmetricTiles, precision
 # Of the solution's departure from plain interpolation, how much may be rounding error.
 NOISE_LIMIT = 0.1
 # A relative residual above this is no solution.
-_RESIDUAL_LIMIT = 0.1
+RESIDUAL_LIMIT = 0.1
 _N_PROBES = 16
 # A column that a share s of n rows holds costs s n^2 scattered multiply-adds, or n^2 dense ones
 # at some 20 times the rate.
@@ -54,24 +54,33 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Dual coefficients and how far they are from solving the system.
+    """Dual coefficients and how far they are from solving their system.
 
     Attributes:
-      coef: (n, m) with (K + ridge * I) coef = targets.
-      residual: |(K + ridge I) coef - targets| / |targets| (Frobenius), estimated from 16 random
+      coef: (n, m) with (K + ridge * I) coef = targets; on landmarks, of their normal equations.
+      residual: |system coef - right side| / |right side| (Frobenius), estimated from 16 random
         sign combinations of the columns, whose mean squared error is exact on average.
-      noise: the same residual relative to |ridge * coef|, the part of the fitted scores that is
-        not the targets themselves. Near 1 a ranking of unclicked items is rounding error.
       reg: relative regularisation.
       ridge: what was added to K's diagonal.
-      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
     """
 
     coef: jax.Array
     residual: float
-    noise: float
     reg: float
     ridge: float
+
+
+@dataclass(frozen=True, eq=False)
+class ExactSolution(Solution):
+    """Of a system whose anchors are the users that are fitted.
+
+    Attributes:
+      noise: the residual relative to |ridge * coef|, the part of the fitted scores that is not
+        the targets themselves. Near 1 a ranking of unclicked items is rounding error.
+      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
+    """
+
+    noise: float
     inverse_diagonal: np.ndarray
 
 
@@ -97,7 +106,7 @@ def factor(gram: SymmetricTiles, reg: float, *, progress: Callable[[int, int], N
 
 def solve(
     factored: Factor, targets: sp.csr_matrix | np.ndarray, *, progress: Callable[[int, int], None] | None = None
-) -> Solution:
+) -> ExactSolution:
     """Coef with (K + ridge * I) coef = targets, for (n, m) targets, sparse or dense.
 
     Sparse targets cost 2 n nnz operations instead of 2 n^2 m, less what the popular columns,
@@ -127,7 +136,7 @@ class PathStep(NamedTuple):
     """
 
     reg: float
-    solution: Solution | None
+    solution: ExactSolution | None
     failure: str
 
 
@@ -173,9 +182,9 @@ def _solution(
     residual: float,
     noise: float,
     progress: Callable[[int, int], None] | None,
-) -> Solution:
+) -> ExactSolution:
     coef = _coefficients(factored, targets, progress)
-    return Solution(coef, residual, noise, factored.reg, factored.ridge, factored.inverse.diagonal())
+    return ExactSolution(coef, residual, factored.reg, factored.ridge, noise, factored.inverse.diagonal())
 
 
 def _coefficients(
@@ -200,7 +209,7 @@ def _checked_residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> 
     if targets.shape[0] != factored.gram.n:
         raise ValueError(f"targets have {targets.shape[0]:,} rows and the kernel matrix {factored.gram.n:,}")
     residual, noise = _residual(factored, targets)
-    if not residual <= _RESIDUAL_LIMIT:
+    if not residual <= RESIDUAL_LIMIT:
         raise SingularKernelError(
             f"the kernel matrix could not be inverted at {_where(factored, residual)}; {_remedy(factored)}"
         )

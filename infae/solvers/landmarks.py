@@ -1,0 +1,262 @@
+"""Kernel ridge regression of any number of users on m landmark users (Nyström), from running sums.
+
+With K_mm the landmarks' kernel, and K_nm that of all n users with them, the function of the
+landmarks of least penalised squared error has the coefficients
+
+    coef = (K_nm' K_nm + ridge * K_mm)^-1 K_nm' X
+
+(Rudi, Carratino and Rosasco 2017, Eq. 8). Both products are sums over users, to which blocks of
+users are added one after another: nothing of n_users x n_users or n_users x n_items is ever held.
+
+The sums are kept in float64, block products made in the model's dtype: the normal equations
+square the kernel's condition number, which float32 sums do not survive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from infae.errors import SingularKernelError
+from infae.inputs import InputMap
+from infae.kernels.rows import Rows
+from infae.kernels.tiles import Kernel, cross_gram, kernel_diagonal, symmetric_gram
+from infae.memory import require_memory
+from infae.parallel import in_parallel
+from infae.solvers.ridge import RESIDUAL_LIMIT, Solution, check_reg
+from infae.solvers.sweep import inverse
+from infae.tiles import SymmetricTiles, precision, tile_size
+
+# Of the landmarks' mean diagonal, added to theirs: equal histories make K_mm singular, and
+# rounding its small eigenvalues negative.
+_JITTER = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-13}
+# A column that a share s of a block's users clicked costs s scattered multiply-adds, or one dense
+# one at some 20 times the rate.
+_HEAD_SHARE = 1 / 20
+_N_PROBES = 16
+# Of the (users, landmarks) kernel of one block of users.
+_BLOCK_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkSums:
+    """What kernel ridge regression on landmarks needs to know of any number of users; sums of two are added.
+
+    Attributes:
+      square: (m, m) K_nm' K_nm, in float64.
+      right: (n_items, m) X' K_nm, in float64.
+      n_users: users added.
+      diagonal: sum over users of kernel(x, x).
+    """
+
+    square: SymmetricTiles
+    right: np.ndarray
+    n_users: int
+    diagonal: float
+
+    def __add__(self, other: LandmarkSums) -> LandmarkSums:
+        with precision(np.float64):
+            tiles = {ij: tile + other.square.tiles[ij] for ij, tile in self.square.tiles.items()}
+        return LandmarkSums(
+            SymmetricTiles(self.square.n, self.square.size, tiles),
+            self.right + other.right,
+            self.n_users + other.n_users,
+            self.diagonal + other.diagonal,
+        )
+
+
+def block_users(n_landmarks: int) -> int:
+    """Users to add at a time: a multiple of 512, with a kernel of at most 256 MiB in float32."""
+    return 512 * int(np.clip(_BLOCK_BYTES // (4 * 512 * n_landmarks), 1, 32))
+
+
+def required_bytes(n_landmarks: int, n_items: int, itemsize: int = 4) -> int:
+    """Peak memory of the sums and of a solve: what `accumulate` and `solve_landmarks` hold at once.
+
+    The sums and their solution over items in float64 with the model's own copy, four (m, m)
+    matrices in float64, and a block's kernel twice.
+    """
+    m = n_landmarks
+    return (16 + itemsize) * m * n_items + 4 * 8 * m * m + 3 * itemsize * block_users(m) * m
+
+
+def accumulate(
+    kernel: Kernel,
+    landmarks: Rows,
+    inputs: InputMap,
+    blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]],
+    n_items: int,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> LandmarkSums:
+    """The sums over all users of all blocks.
+
+    A user costs m^2 + 2 m h + 2 m c operations beside the kernel's own, for h popular items,
+    which are multiplied densely, and c clicks on others.
+
+    Args:
+      kernel: between input rows.
+      landmarks: the m landmarks' input rows.
+      inputs: from clicks to input rows.
+      blocks: (clicks, targets) of some users, any number of them.
+      n_items: columns of the targets.
+      progress: called with the number of users added, after each block.
+
+    Raises MemoryError before starting where the sums do not fit.
+    """
+    m, dtype = landmarks.n, landmarks.head.dtype
+    require_memory(required_bytes(m, n_items, dtype.itemsize), f"sums over {m:,} landmarks x {n_items:,} items")
+    size, height = tile_size(m), block_users(m)
+    n_tiles = -(-m // size)
+    with precision(np.float64):
+        tiles = {(i, j): jnp.zeros((size, size), jnp.float64) for i in range(n_tiles) for j in range(i + 1)}
+    right = np.zeros((n_items, m))
+    product: _Clicked | None = None
+    n_users, diagonal = 0, 0.0
+    for clicks, targets in _cut(blocks, height):
+        rows = landmarks.like(inputs(clicks, dtype))
+        # The head is chosen once, so that one compilation serves all blocks.
+        product = product or _Clicked(targets, n_items, height, dtype)
+        with precision(dtype):
+            kernels = _block_kernel(kernel, rows, landmarks, height)
+            columns = [kernels[:, i * size : (i + 1) * size] for i in range(n_tiles)]
+        with precision(np.float64):
+            for i, j in tiles:
+                tiles[i, j] = _add_square(tiles[i, j], columns[i], columns[j])
+        product.add(right, targets, kernels, m)
+        diagonal += float(np.sum(kernel_diagonal(kernel, rows), dtype=np.float64))
+        n_users += rows.n
+        if progress is not None:
+            jax.block_until_ready(tiles)
+            progress(rows.n)
+    if not n_users:
+        raise ValueError("no users: there is nothing to fit")
+    with precision(np.float64):
+        return LandmarkSums(SymmetricTiles.build(m, size, tiles.items()), right, n_users, diagonal)
+
+
+def landmark_gram(kernel: Kernel, landmarks: Rows) -> SymmetricTiles:
+    """(m, m) kernel of the landmarks, in float64 tiles of values in the rows' own dtype."""
+    with precision(landmarks.head.dtype):
+        gram = symmetric_gram(kernel, landmarks)
+    with precision(np.float64):
+        return SymmetricTiles(gram.n, gram.size, {ij: tile.astype(np.float64) for ij, tile in gram.tiles.items()})
+
+
+def solve_landmarks(gram: SymmetricTiles, sums: LandmarkSums, reg: float, dtype: np.dtype) -> Solution:
+    """Coefficients (m, n_items) in `dtype`, from the landmarks' kernel and the sums over all users.
+
+    `ridge` is reg times the mean over all users of kernel(x, x), as in the exact solve. Its
+    m^3 + 2 m^2 n_items operations are in float64.
+
+    Raises:
+      ValueError: a bad `reg`, or 0: without a penalty the normal equations are singular to rounding.
+      SingularKernelError: the residual is not finite or above 0.1.
+    """
+    reg = check_reg(reg)
+    if reg == 0:
+        raise ValueError("landmarks need a reg above 0: their normal equations are singular to rounding without one")
+    ridge = reg * sums.diagonal / sums.n_users
+    with precision(np.float64):
+        jitter = ridge * _JITTER[np.dtype(dtype)] * float(np.mean(gram.diagonal(), dtype=np.float64))
+        tiles = {ij: _combined(sums.square.tiles[ij], tile, ridge) for ij, tile in gram.tiles.items()}
+        system = SymmetricTiles(gram.n, gram.size, tiles)
+        inverted = inverse(system, jitter)
+        del tiles
+        right, signs = jnp.asarray(sums.right), _signs(sums.right.shape[0])
+        parts = [_coefficients(inverted.column(b), right, signs, np.dtype(dtype)) for b in range(inverted.n_tiles)]
+        coef, moved = (jnp.concatenate(side) for side in zip(*parts, strict=True))
+        wanted = np.asarray(right.T @ signs)
+        error = system @ moved + jitter * np.asarray(moved) - wanted
+    residual = float(np.linalg.norm(error) / (np.linalg.norm(wanted) or 1.0))
+    if not residual <= RESIDUAL_LIMIT:
+        raise SingularKernelError(
+            f"the landmarks' normal equations could not be solved at reg = {reg:g} with a kernel in {dtype}: relative "
+            f"residual {residual:.2g}; use a larger reg" + (", or float64" if dtype == np.float32 else "")
+        )
+    return Solution(coef, residual, reg, ridge)
+
+
+def _cut(
+    blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]], height: int
+) -> Iterable[tuple[sp.csr_matrix, sp.csr_matrix]]:
+    for clicks, targets in blocks:
+        for start in range(0, clicks.shape[0], height):
+            yield clicks[start : start + height], targets[start : start + height]
+
+
+def _block_kernel(kernel: Kernel, rows: Rows, landmarks: Rows, height: int) -> jax.Array:
+    """(height, padded m) kernel of a block of users with the landmarks; 0 in the padding of either side."""
+    parts = [block for _, block in cross_gram(kernel, rows, landmarks)]
+    return _masked(parts, rows.n, landmarks.n, height)
+
+
+class _Clicked:
+    """Adds X' K for blocks of users: popular columns of X densely, the others sparsely."""
+
+    def __init__(self, targets: sp.csr_matrix, n_items: int, height: int, dtype: np.dtype):
+        n_clicks = np.bincount(targets.indices, minlength=n_items)
+        self._popular = np.flatnonzero(n_clicks > _HEAD_SHARE * targets.shape[0])
+        self._in_head = np.zeros(n_items, bool)
+        self._in_head[self._popular] = True
+        self._height, self._dtype = height, dtype
+
+    def add(self, right: np.ndarray, targets: sp.csr_matrix, kernels: jax.Array, m: int) -> None:
+        """right += targets' K, for (height, padded m) kernels whose first rows are the users of targets."""
+        columns = sp.csc_matrix(targets, dtype=self._dtype)
+        head = np.zeros((self._height, self._popular.size), self._dtype)
+        head[: targets.shape[0]] = columns[:, self._popular].toarray()
+        with precision(self._dtype):
+            dense = _head_product(head, kernels)
+        sparse = _without(columns, self._in_head)
+        # The transpose of a CSC is a CSR of items, which are shared out to threads by clicks.
+        items = sparse.T
+        values = np.asarray(kernels)[: targets.shape[0], :m]
+        cuts = np.unique([0, *np.searchsorted(items.indptr, np.linspace(0, items.nnz, 17)[1:-1]), items.shape[0]])
+
+        def add_items(first: int, last: int) -> None:
+            part = items[first:last]
+            clicked = np.flatnonzero(np.diff(part.indptr))
+            right[first + clicked] += part[clicked] @ values
+
+        list(in_parallel([partial(add_items, first, last) for first, last in pairwise(cuts)]))
+        right[self._popular] += np.asarray(dense)[:, :m]
+
+
+def _without(columns: sp.csc_matrix, drop: np.ndarray) -> sp.csc_matrix:
+    keep = np.repeat(~drop, np.diff(columns.indptr))
+    counts = np.where(drop, 0, np.diff(columns.indptr))
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return sp.csc_matrix((columns.data[keep], columns.indices[keep], indptr), shape=columns.shape)
+
+
+def _signs(n_items: int) -> np.ndarray:
+    return np.random.default_rng(0).choice([-1.0, 1.0], (n_items, _N_PROBES))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _masked(parts: list[jax.Array], n_rows: jax.Array, n_columns: int, height: int) -> jax.Array:
+    whole = jnp.concatenate(parts)
+    whole = jnp.pad(whole, [(0, max(0, height - whole.shape[0])), (0, 0)])[:height]
+    inside = (jnp.arange(height)[:, None] < n_rows) & (jnp.arange(whole.shape[1])[None, :] < n_columns)
+    return jnp.where(inside, whole, 0)
+
+
+_add_square = jax.jit(lambda total, a, b: total + (a.T @ b).astype(total.dtype), donate_argnums=0)
+_head_product = jax.jit(lambda head, kernels: head.T @ kernels)
+_combined = jax.jit(lambda square, gram, ridge: square + ridge * gram)
+
+
+@partial(jax.jit, static_argnums=3)
+def _coefficients(
+    inverse_columns: jax.Array, right: jax.Array, signs: jax.Array, dtype: np.dtype
+) -> tuple[jax.Array, jax.Array]:
+    coef = (inverse_columns.T @ right.T).astype(dtype)
+    return coef, coef.astype(right.dtype) @ signs
