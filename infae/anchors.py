@@ -11,7 +11,6 @@ import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
-from infae.histories import RowIndex
 from infae.inputs import InputMap, popularity
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel, cross_gram, kernel_diagonal
@@ -22,7 +21,7 @@ METHODS = ("uniform", "rpcholesky")
 # Candidates of `rpcholesky` a landmark, and at least: the others would add little to the choice.
 _CANDIDATES_PER_LANDMARK = 10
 _LEAST_CANDIDATES = 8192
-# Landmarks chosen between two updates of the residual.
+# Users proposed between two updates of the residual.
 _BLOCK = 64
 
 
@@ -32,20 +31,20 @@ def choose_anchors(
     """(n_anchors,) row positions, sorted, of users with pairwise different histories; fewer where there are no more.
 
     "uniform" draws users alike. "rpcholesky" is randomly pivoted Cholesky (Chen, Epperly, Tropp
-    and Webber 2025, algorithm 2, in blocks): users are drawn in proportion to what of their
-    kernel the landmarks so far leave unexplained. Among at most 10 n_anchors users (8,192 where
+    and Webber 2025): users are drawn in proportion to what of their kernel the landmarks so far
+    leave unexplained; in blocks, thinned out by rejection so that the draw is that of one at a
+    time (Epperly, Tropp and Webber 2024). Among at most 10 n_anchors users (8,192 where
     that is fewer), drawn alike, it takes 2 n_candidates n_anchors^2 operations and
     n_candidates n_anchors entries of memory.
     """
     rng = np.random.default_rng([seed, 5])
     order = rng.permutation(clicks.shape[0])
     if method == "uniform":
-        return np.sort(_distinct(clicks, order, n_anchors))
-    pool = _distinct(clicks, order, max(_LEAST_CANDIDATES, _CANDIDATES_PER_LANDMARK * n_anchors))
-    if pool.size <= n_anchors:
-        return np.sort(pool)
+        return np.sort(distinct(clicks, order, n_anchors))
+    # With their repetitions: how many users have a history says how much it matters.
+    pool = order[: max(_LEAST_CANDIDATES, _CANDIDATES_PER_LANDMARK * n_anchors)]
     chosen = _pivots(kernel, inputs(clicks[pool], dtype), n_anchors, rng)
-    return np.sort(pool[chosen])
+    return np.sort(distinct(clicks, pool[chosen], n_anchors))
 
 
 def survey(blocks: Blocks, n_anchors: int, seed: int) -> tuple[np.ndarray, Interactions]:
@@ -71,39 +70,55 @@ def _stacked(first: Interactions, second: Interactions) -> Interactions:
     return Interactions(matrix, np.concatenate([first.user_ids, second.user_ids]), first.item_ids)
 
 
-def _distinct(clicks: sp.csr_matrix, order: np.ndarray, n: int) -> np.ndarray:
+def distinct(clicks: sp.csr_matrix, order: np.ndarray, n: int) -> np.ndarray:
     """The first n rows in this order that equal no earlier one."""
-    start, size, found = 0, 2 * n, np.empty(0, np.int64)
-    while found.size < n and start < order.size:
-        rows = np.concatenate([found, order[start : start + size]])
-        first = RowIndex(clicks[rows]).find(clicks[rows])
-        found = rows[np.unique(first, return_index=True)[1]][:n]
-        start += size
-    return found
+    found: dict[tuple[bytes, bytes], int] = {}
+    for row in order:
+        entries = slice(clicks.indptr[row], clicks.indptr[row + 1])
+        found.setdefault((clicks.indices[entries].tobytes(), clicks.data[entries].tobytes()), row)
+        if len(found) == n:
+            break
+    return np.array(list(found.values()), np.int64)
 
 
 def _pivots(kernel: Kernel, inputs: sp.csr_matrix, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n positions of rows, each block of them drawn in proportion to the kernel's residual diagonal."""
+    """Positions of n rows, each block of them drawn in proportion to the kernel's residual diagonal."""
     dtype = inputs.dtype
     rows = Rows(inputs, dtype)
     require_memory(2 * rows.n * n * dtype.itemsize, f"choosing {n:,} landmarks among {rows.n:,} users")
     residual = kernel_diagonal(kernel, rows).astype(np.float64)
     # What rounding leaves of a residual that is zero is no ground to draw by.
-    least = residual.max() * np.finfo(dtype).eps
+    least = residual.max() * 100 * np.finfo(dtype).eps
     chosen = np.empty(0, np.int64)
     with precision(dtype):
-        factor = jnp.zeros((rows.n, n), dtype)
-        while chosen.size < n and (drawable := np.flatnonzero(residual > least)).size:
-            width = min(_BLOCK, n - chosen.size, drawable.size)
-            share = residual[drawable] / residual[drawable].sum()
-            block = rng.choice(drawable, width, replace=False, p=share)
-            factor, explained = _add_pivots(
-                _columns(kernel, rows, rows.like(inputs[block])), factor, block, chosen.size
-            )
+        factor = jnp.zeros((rows.n, n + _BLOCK), dtype)
+        while chosen.size < n and (residual > least).any():
+            weight = np.where(residual > least, residual, 0)
+            drawn = rng.choice(rows.n, _BLOCK, p=weight / weight.sum())
+            among = _columns(kernel, rows.like(inputs[drawn]), rows.like(inputs[drawn]))
+            kept = _accepted(np.asarray(_rest(among, factor, drawn, drawn), np.float64), least, rng)
+            block = drawn[kept][: n - chosen.size]
+            padded = np.pad(block, (0, _BLOCK - block.size), mode="edge")
+            columns = _columns(kernel, rows, rows.like(inputs[padded]))
+            factor, explained = _add_pivots(columns, factor, padded, block.size, chosen.size)
             residual = np.maximum(residual - np.asarray(explained, np.float64), 0)
             residual[block] = 0
             chosen = np.concatenate([chosen, block])
     return chosen
+
+
+def _accepted(among: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
+    """Which of the candidates, in their order, are drawn in proportion to what is unexplained when their turn comes.
+
+    `among` is their residual kernel before the first. Each was proposed by its own entry on the
+    diagonal; it is taken with the chance that is left of that after those taken before it.
+    """
+    proposed, kept = np.diagonal(among).copy(), []
+    for i in range(len(among)):
+        if among[i, i] > least and rng.random() * proposed[i] < among[i, i]:
+            kept.append(i)
+            among = among - np.outer(among[:, i], among[i]) / among[i, i]
+    return np.array(kept, np.int64)
 
 
 def _columns(kernel: Kernel, rows: Rows, others: Rows) -> jax.Array:
@@ -112,13 +127,24 @@ def _columns(kernel: Kernel, rows: Rows, others: Rows) -> jax.Array:
     return jnp.concatenate(parts)[:, : others.n]
 
 
+@jax.jit
+def _rest(columns: jax.Array, factor: jax.Array, rows: jax.Array, block: jax.Array) -> jax.Array:
+    """What the factor leaves unexplained of the kernel of some rows with some others."""
+    return columns - factor[rows] @ factor[block].T
+
+
 @partial(jax.jit, donate_argnums=1)
-def _add_pivots(columns: jax.Array, factor: jax.Array, block: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """One block of Cholesky: the factor with its columns from k on filled in, and what they explain of the diagonal."""
-    rest = columns - factor @ factor[block].T
-    own = rest[block]
-    # Candidates of one block may be nearly dependent, given the earlier ones.
-    jitter = 1e-5 * jnp.trace(own) / own.shape[0]
-    lower = jnp.linalg.cholesky((own + own.T) / 2 + jitter * jnp.eye(own.shape[0], dtype=own.dtype))
+def _add_pivots(
+    columns: jax.Array, factor: jax.Array, block: jax.Array, size: int, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """One block of Cholesky: the factor with its columns from k on filled in, and what they explain of the diagonal.
+
+    Of the block the first `size` count; the columns of the others are zeros, to be overwritten.
+    """
+    counts = jnp.arange(block.size) < size
+    rest = (columns - factor @ factor[block].T) * counts
+    own = jnp.where(counts[:, None] & counts[None, :], rest[block], jnp.eye(block.size, dtype=rest.dtype))
+    jitter = 1e-6 * jnp.diag(jnp.diagonal(own))
+    lower = jnp.linalg.cholesky((own + own.T) / 2 + jitter)
     new = jax.scipy.linalg.solve_triangular(lower, rest.T, lower=True).T
     return jax.lax.dynamic_update_slice(factor, new, (0, k)), jnp.sum(new * new, axis=1)

@@ -1,9 +1,10 @@
 """Fitted models on disk: one versioned `.npz`, no pickle, written aside and renamed.
 
 Keys: `format` and `version`; `params`, a JSON of the constructor's arguments and of the solve;
-`coef` and `inverse_diagonal`; `targets` (empty where they are the clicks themselves); the training
-clicks as `clicks_data`, `clicks_indices`, `clicks_indptr`, `clicks_shape`; `item_weights` (empty for
-raw inputs); `user_ids` and `item_ids`.
+`coef`; the anchors' clicks as `clicks_data`, `clicks_indices`, `clicks_indptr`, `clicks_shape`;
+`item_weights` (empty for raw inputs); `user_ids` and `item_ids`. An exact fit has also
+`inverse_diagonal` and `targets` (empty where they are the clicks themselves), one on landmarks
+`square` and `right`, the sums to which more users can be added.
 """
 
 from __future__ import annotations
@@ -20,43 +21,55 @@ import scipy.sparse as sp
 from infae import npz
 from infae.data.interactions import Interactions
 from infae.errors import ModelFileError
-from infae.fitted import Fitted, dense
+from infae.fitted import ExactFit, Fitted, LandmarkFit, dense
 from infae.inputs import InputMap
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
-from infae.solvers.ridge import Solution
-from infae.tiles import precision
+from infae.solvers.landmarks import LandmarkSums
+from infae.solvers.ridge import ExactSolution, Solution
+from infae.tiles import SymmetricTiles, precision
 
 FORMAT = "infae.InfiniteAE"
-VERSION = 2
+VERSION = 3
 
 
 def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], file: str | os.PathLike[str]) -> None:
     """Write a fitted model, the parameters it was fitted with, and its reg path; see `InfiniteAE.save`."""
     solution = fitted.solution
     own_kernel, own_weights = (params[name] is not None for name in ("kernel", "item_weights"))
+    own_anchors = isinstance(params["anchors"], Interactions)
+    omitted = {"kernel", "item_weights", *(["anchors"] if own_anchors else [])}
     params = {
-        **{name: value for name, value in params.items() if name not in ("kernel", "item_weights")},
+        **{name: value for name, value in params.items() if name not in omitted},
         "reg": np.asarray(params["reg"], float).tolist(),
         "dtype": np.dtype(params["dtype"]).name,
     }
-    about = {
+    about: dict[str, Any] = {
         "params": params,
         "own_kernel": own_kernel,
         "own_weights": own_weights,
+        "own_anchors": own_anchors,
         "path": path,
-        "solution": {k: getattr(solution, k) for k in ("residual", "noise", "reg", "ridge")},
+        "solution": {k: getattr(solution, k) for k in ("residual", "reg", "ridge")},
     }
     weights, clicks = fitted.inputs.item_weights, fitted.clicks
+    arrays: dict[str, Any] = {}
+    if isinstance(fitted, ExactFit):
+        about["solution"]["noise"] = fitted.solution.noise
+        targets = np.zeros(0) if fitted.targets is clicks.matrix else dense(fitted.targets)
+        arrays = {"inverse_diagonal": fitted.solution.inverse_diagonal, "targets": targets}
+    elif isinstance(fitted, LandmarkFit):
+        sums = fitted.sums
+        about["sums"] = {"n_users": sums.n_users, "diagonal": sums.diagonal}
+        arrays = {"square": sums.square.to_dense(), "right": sums.right}
     npz.write(
         Path(file),
         FORMAT,
         VERSION,
         params=np.array(json.dumps(about, default=lambda scalar: scalar.item())),
         coef=np.asarray(solution.coef),
-        inverse_diagonal=solution.inverse_diagonal,
-        targets=np.zeros(0) if fitted.targets is clicks.matrix else dense(fitted.targets),
+        **arrays,
         clicks_data=clicks.matrix.data,
         clicks_indices=clicks.matrix.indices,
         clicks_indptr=clicks.matrix.indptr,
@@ -82,21 +95,34 @@ def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str,
         clicks.check_format(full_check=True)
         if not fields["coef"].shape == shape == (fields["user_ids"].size, fields["item_ids"].size):
             raise ValueError(f"coefficients {fields['coef'].shape} do not fit the clicks {shape}")
-        targets = fields["targets"] if fields["targets"].size else clicks
-        if targets.shape != shape or fields["inverse_diagonal"].shape != shape[:1]:
-            raise ValueError(f"targets {targets.shape} do not fit the clicks {shape}")
-        with precision(fields["coef"].dtype):
-            coef, diagonal = jnp.asarray(fields["coef"]), fields["inverse_diagonal"]
-            solution = Solution(coef=coef, inverse_diagonal=diagonal, **about["solution"])
+        dtype = fields["coef"].dtype
+        with precision(dtype):
+            coef = jnp.asarray(fields["coef"])
         weights = fields["item_weights"] if fields["item_weights"].size else None
         inputs = InputMap(weights, params["unit_rows"])
         if about["own_weights"]:
             params["item_weights"] = weights
         kernel = kernel or ReluNTK(params["depth"], params["w_std"], params["b_std"])
-        rows = Rows(inputs(clicks, solution.coef.dtype), solution.coef.dtype)
+        rows = Rows(inputs(clicks, dtype), dtype)
         anchors = Interactions(clicks, fields["user_ids"], fields["item_ids"])
-        return params, Fitted(anchors, inputs, kernel, rows, targets, solution), about["path"]
+        if about["own_anchors"]:
+            params["anchors"] = anchors
+        if "sums" in about:
+            solution, sums = Solution(coef=coef, **about["solution"]), _sums(fields, about["sums"], shape)
+            return params, LandmarkFit(anchors, inputs, kernel, rows, solution, sums), about["path"]
+        diagonal, targets = fields["inverse_diagonal"], fields["targets"] if fields["targets"].size else clicks
+        if targets.shape != shape or diagonal.shape != shape[:1]:
+            raise ValueError(f"targets {targets.shape} do not fit the clicks {shape}")
+        exact = ExactSolution(coef=coef, inverse_diagonal=diagonal, **about["solution"])
+        return params, ExactFit(anchors, inputs, kernel, rows, exact, targets), about["path"]
     except ModelFileError:
         raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r}") from error
+
+
+def _sums(fields: dict[str, Any], about: dict[str, Any], shape: tuple[int, ...]) -> LandmarkSums:
+    square, right = fields["square"], fields["right"]
+    if square.shape != (shape[0], shape[0]) or right.shape != shape[::-1]:
+        raise ValueError(f"sums {square.shape} and {right.shape} do not fit the landmarks {shape}")
+    return LandmarkSums(SymmetricTiles.from_dense(square), right, about["n_users"], about["diagonal"])

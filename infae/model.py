@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae import files
-from infae.anchors import METHODS, choose_anchors, survey
+from infae.anchors import METHODS, choose_anchors, distinct, survey
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
@@ -30,7 +30,6 @@ from infae.ranking import recommend
 from infae.solvers.landmarks import accumulate, landmark_gram, solve_landmarks
 from infae.solvers.ridge import ExactSolution, Solution, check_reg, factor, path, solve
 from infae.tiles import SymmetricTiles, precision
-
 
 SOLVERS = ("exact", "nystrom")
 
@@ -373,9 +372,10 @@ class InfiniteAE:
 
     def _anchors(self, users: Interactions, kernel: Kernel, inputs: InputMap) -> Interactions:
         if isinstance(self.anchors, Interactions):
-            return drop_empty_users(
-                Interactions(as_histories(self.anchors, users.item_ids), self.anchors.user_ids, users.item_ids)
-            )
+            rows = as_histories(self.anchors, users.item_ids)
+            given = drop_empty_users(Interactions(rows, self.anchors.user_ids, users.item_ids))
+            # Landmarks that equal each other make the system singular.
+            return given.select_users(distinct(given.matrix, np.arange(given.n_users), given.n_users))
         dtype = np.dtype(self.dtype)
         chosen = choose_anchors(users.matrix, self.n_anchors, self.anchors, inputs, kernel, dtype, self.seed)
         return users.select_users(chosen)

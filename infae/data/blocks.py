@@ -30,8 +30,8 @@ class Blocks:
     def __init__(self, read: Callable[[], Iterable[Any]], item_ids: np.ndarray | int):
         if not callable(read):
             raise ValueError(
-                f"read must be a function that gives the blocks anew each time it is called, got {type(read).__name__}; "
-                "an iterator ends after one pass and a fit takes two"
+                f"read must be a function that gives the blocks anew each time it is called, got "
+                f"{type(read).__name__}: an iterator ends after one pass, and a fit takes two"
             )
         self._read = read
         self.item_ids = np.arange(item_ids) if isinstance(item_ids, (int, np.integer)) else np.asarray(item_ids)

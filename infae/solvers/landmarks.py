@@ -34,9 +34,10 @@ from infae.solvers.ridge import RESIDUAL_LIMIT, Solution, check_reg
 from infae.solvers.sweep import inverse
 from infae.tiles import SymmetricTiles, precision, tile_size
 
-# Of the landmarks' mean diagonal, added to theirs: equal histories make K_mm singular, and
-# rounding its small eigenvalues negative.
+# Of the landmarks' mean diagonal, added to theirs: rounding makes K_mm's small eigenvalues negative.
 _JITTER = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-13}
+# Of the mean diagonal of the normal equations, which float64 solves to that.
+_SYSTEM_JITTER = 1e-13
 # A column that a share s of a block's users clicked costs s scattered multiply-adds, or one dense
 # one at some 20 times the rate.
 _HEAD_SHARE = 1 / 20
@@ -165,7 +166,8 @@ def solve_landmarks(gram: SymmetricTiles, sums: LandmarkSums, reg: float, dtype:
         raise ValueError("landmarks need a reg above 0: their normal equations are singular to rounding without one")
     ridge = reg * sums.diagonal / sums.n_users
     with precision(np.float64):
-        jitter = ridge * _JITTER[np.dtype(dtype)] * float(np.mean(gram.diagonal(), dtype=np.float64))
+        jitter = ridge * _JITTER[np.dtype(dtype)] * float(np.mean(gram.diagonal()))
+        jitter += _SYSTEM_JITTER * float(np.mean(sums.square.diagonal()))
         tiles = {ij: _combined(sums.square.tiles[ij], tile, ridge) for ij, tile in gram.tiles.items()}
         system = SymmetricTiles(gram.n, gram.size, tiles)
         inverted = inverse(system, jitter)
@@ -209,7 +211,7 @@ class _Clicked:
         self._height, self._dtype = height, dtype
 
     def add(self, right: np.ndarray, targets: sp.csr_matrix, kernels: jax.Array, m: int) -> None:
-        """right += targets' K, for (height, padded m) kernels whose first rows are the users of targets."""
+        """Add targets' K to `right`, for (height, padded m) kernels whose first rows are the users of targets."""
         columns = sp.csc_matrix(targets, dtype=self._dtype)
         head = np.zeros((self._height, self._popular.size), self._dtype)
         head[: targets.shape[0]] = columns[:, self._popular].toarray()

@@ -1,0 +1,319 @@
+"""Kernel ridge regression on landmarks: against its formula, the exact fit, and itself in other orders."""
+
+import numpy as np
+import oracles
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+from oracles import random_clicks
+
+import infae
+from infae import InfiniteAE, Interactions
+from infae.anchors import _pivots, choose_anchors, survey
+from infae.data import Blocks
+from infae.errors import NotFittedError, SingularKernelError
+from infae.inputs import InputMap
+from infae.kernels import ReluNTK
+from infae.solvers import landmarks
+
+N_USERS, N_ITEMS = 90, 40
+DTYPES = ("float32", "float64")
+SETTINGS = [
+    {},
+    {"popularity_power": -0.5, "unit_rows": True, "b_std": 0.0},
+    {"popularity_power": -0.25, "depth": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def clicks():
+    return random_clicks(N_USERS, N_ITEMS, seed=2, density=0.25)
+
+
+@pytest.fixture(scope="module")
+def histories():
+    return random_clicks(15, N_ITEMS, seed=7)
+
+
+def fit(clicks, reg=2.0, **params):
+    return infae.fit(clicks, reg, solver="nystrom", **{"n_anchors": 20, "dtype": "float64", **params})
+
+
+def formula(train, anchors, histories, reg, targets=None, **settings):
+    """scores = K_um (K_nm' K_nm + ridge K_mm)^-1 K_nm' X by dense float64 NumPy."""
+    network = {name: settings[name] for name in ("depth", "b_std") if name in settings}
+    rows = {
+        name: oracles.input_rows(x, train, settings.get("popularity_power", 0.0), settings.get("unit_rows", False))
+        for name, x in (("n", train), ("m", anchors), ("u", histories))
+    }
+    k_nm, k_mm, k_um = (oracles.relu_ntk(rows[a], rows["m"], **network) for a in "nmu")
+    ridge = reg * np.mean([oracles.relu_ntk(x[None], x[None], **network)[0, 0] for x in rows["n"]])
+    coef = np.linalg.solve(k_nm.T @ k_nm + ridge * k_mm, k_nm.T @ (train if targets is None else targets))
+    return k_um @ coef
+
+
+def anchors_of(model, clicks):
+    return np.asarray(clicks)[model.user_ids_]
+
+
+# --- the solve ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_formula(settings, clicks, histories, dtype):
+    model = fit(clicks, dtype=np.dtype(dtype).name, **settings)
+    expected = formula(clicks, anchors_of(model, clicks), histories, 2.0, **settings)
+    scores = model.predict(histories)
+    assert scores.dtype == dtype
+    # The landmarks' jitter and, squared by the normal equations, the condition number.
+    near = {"rtol": 1e-6, "atol": 1e-8} if dtype == np.float64 else {"rtol": 1e-3, "atol": 1e-4}
+    assert_allclose(scores, expected, **near)
+    assert model.residual_ < (1e-9 if dtype == np.float64 else 1e-3)
+
+
+def test_with_all_users_as_landmarks_it_is_the_exact_fit(clicks, histories):
+    exact = infae.fit(clicks, 2.0, dtype="float64")
+    model = fit(clicks, n_anchors=N_USERS)
+    assert_allclose(model.predict(histories), exact.predict(histories), rtol=1e-6, atol=1e-8)
+    assert_allclose(model.predict(clicks), exact.predict(clicks), rtol=1e-6, atol=1e-8)
+
+
+def test_labels_of_their_own(clicks, histories):
+    labels = np.random.default_rng(0).standard_normal(clicks.shape)
+    model = infae.InfiniteAE(2.0, solver="nystrom", n_anchors=20, dtype="float64").fit(clicks, targets=labels)
+    assert_allclose(
+        model.predict(histories),
+        formula(clicks, anchors_of(model, clicks), histories, 2.0, labels),
+        rtol=1e-6,
+        atol=1e-9,
+    )
+
+
+def test_an_own_kernel(clicks, histories):
+    model = fit(clicks, kernel=lambda x, z=None: infae.kernels.relu_ntk(x, x if z is None else z))
+    assert_allclose(model.predict(histories), fit(clicks).predict(histories), rtol=1e-6, atol=1e-9)
+
+
+def test_many_small_blocks_and_tiles_give_the_same(clicks, histories, monkeypatch):
+    whole = fit(clicks).predict(histories)
+    monkeypatch.setattr(landmarks, "block_users", lambda n_landmarks: 7)
+    monkeypatch.setattr(landmarks, "tile_size", lambda n: 8)
+    monkeypatch.setattr("infae.kernels.tiles.tile_size", lambda n: 8)
+    assert_allclose(fit(clicks).predict(histories), whole, rtol=1e-8, atol=1e-10)
+
+
+def test_equal_landmarks_do_no_harm(clicks, histories):
+    repeated = Interactions.from_matrix(np.concatenate([clicks[:10]] * 3))
+    twice, once = (fit(clicks, anchors=a) for a in (repeated, Interactions.from_matrix(clicks[:10])))
+    assert_array_equal(twice.user_ids_, once.user_ids_)
+    assert_array_equal(twice.predict(histories), once.predict(histories))
+
+
+@pytest.mark.parametrize("reg", [1e-3, 0.1, 10.0])
+def test_single_precision_is_near_double(reg, clicks, histories):
+    scores = [fit(clicks, reg, dtype=dtype, unit_rows=True, b_std=0.0).predict(histories) for dtype in DTYPES]
+    assert np.abs(scores[0] - scores[1]).max() < 2e-3
+
+
+def test_several_regs_share_the_sums(clicks, monkeypatch):
+    calls = []
+    real = landmarks.accumulate
+    monkeypatch.setattr("infae.model.accumulate", lambda *a, **k: calls.append(1) or real(*a, **k))
+    train = Interactions.from_matrix(clicks)
+    rng = np.random.default_rng(3)
+    held_out = train.with_matrix(sp.csr_matrix((clicks == 0) & (rng.random(clicks.shape) < 0.1), dtype=np.float32))
+    model = fit(train, (0.1, 1.0, 10.0), validation=held_out)
+    assert calls == [1]
+    assert [row["reg"] for row in model.path_] == [0.1, 1.0, 10.0]
+    best = max(model.path_, key=lambda row: row["HR@100"])
+    assert model.reg_ == best["reg"]
+    alone = fit(train, model.reg_)
+    assert_array_equal(alone.predict(train), model.predict(train))
+
+
+# --- users who come later, or in blocks -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(90,), (1, 50, 39), (30, 30, 30)])
+def test_blocks_are_fitted_as_one_matrix(sizes, clicks, histories):
+    anchors = Interactions.from_matrix(clicks[:20])
+
+    def read():
+        yield from np.split(clicks, np.cumsum(sizes)[:-1])
+
+    for settings in SETTINGS:
+        streamed = fit(Blocks(read, N_ITEMS), anchors=anchors, **settings)
+        assert_allclose(
+            streamed.predict(histories),
+            fit(clicks, anchors=anchors, **settings).predict(histories),
+            rtol=1e-7,
+            atol=1e-9,
+        )
+
+
+def test_landmarks_of_blocks_are_users_of_any_block(clicks):
+    blocks = Blocks(lambda: iter([clicks[:10], sp.csr_matrix(clicks[10:])]), N_ITEMS)
+    popularity, drawn = survey(blocks, 20, seed=0)
+    assert_array_equal(popularity, clicks.sum(axis=0))
+    assert_array_equal(drawn.matrix.toarray(), clicks[drawn.user_ids])
+    model = fit(blocks)
+    assert len(set(model.user_ids_.tolist())) == 20
+    assert model.user_ids_.max() > 10
+
+
+def test_a_survey_draws_users_alike(monkeypatch):
+    monkeypatch.setattr("infae.anchors._LEAST_CANDIDATES", 5)
+    monkeypatch.setattr("infae.anchors._CANDIDATES_PER_LANDMARK", 1)
+    clicks = random_clicks(30, 8, seed=1, density=0.5)
+    clicks[:, 0] = 1
+    blocks = Blocks(lambda: (clicks[a:b] for a, b in ((0, 3), (3, 20), (20, 30))), 8)
+    drawn = np.concatenate([survey(blocks, 1, seed)[1].user_ids for seed in range(400)])
+    counts = np.bincount(drawn, minlength=30)
+    assert counts.sum() == 2000
+    # Standard deviation about 7.5 for each of 30 users.
+    assert np.abs(counts - 2000 / 30).max() < 35
+
+
+def test_users_added_later_make_one_fit_of_all(clicks, histories, tmp_path):
+    anchors, weights = Interactions.from_matrix(clicks[:20]), np.linspace(1, 2, N_ITEMS)
+    settings = {"anchors": anchors, "item_weights": weights}
+    whole = fit(clicks, **settings)
+    model = fit(clicks[:50], **settings)
+    before = model.predict(histories)
+    model.save(tmp_path / "model.npz")
+    later = infae.load(tmp_path / "model.npz")
+    assert_array_equal(later.predict(histories), before)
+    for grown in (model, later):
+        assert grown.partial_fit(clicks[50:70]) is grown
+        grown.partial_fit(Blocks(lambda: [clicks[70:80], clicks[80:]], N_ITEMS))
+        assert_allclose(grown.predict(histories), whole.predict(histories), rtol=1e-7, atol=1e-9)
+        assert len(grown.path_) == 3
+    later.save(tmp_path / "again.npz")
+    assert_array_equal(infae.load(tmp_path / "again.npz").predict(histories), later.predict(histories))
+
+
+def test_users_who_cannot_be_added_leave_the_model_as_it_was(clicks, histories, monkeypatch):
+    model = fit(clicks)
+    before = model.predict(histories)
+    with pytest.raises(ValueError, match="40 fitted items"):
+        model.partial_fit(clicks[:, :30])
+    with pytest.raises(ValueError, match="other items than the 40 fitted"):
+        model.partial_fit(Blocks(lambda: [clicks[:, :30]], 30))
+
+    def fails(*args, **kwargs):
+        raise SingularKernelError("no")
+
+    monkeypatch.setattr("infae.fitted.solve_landmarks", fails)
+    with pytest.raises(SingularKernelError):
+        model.partial_fit(clicks[:5])
+    assert_array_equal(model.predict(histories), before)
+
+
+# --- which users are landmarks --------------------------------------------------------------------
+
+
+def linear(x, z=None):
+    return x @ (x if z is None else z).T
+
+
+def choose(clicks, n, method, seed=0, dtype=np.float64):
+    inputs = InputMap(None, False)
+    return choose_anchors(sp.csr_matrix(clicks.astype(dtype)), n, method, inputs, ReluNTK(), np.dtype(dtype), seed)
+
+
+@pytest.mark.parametrize("method", ["uniform", "rpcholesky"])
+def test_landmarks_differ_from_each_other(method):
+    clicks = np.tile(random_clicks(12, 9, seed=4), (5, 1))
+    for n, expected in ((5, 5), (12, 12), (30, 12)):
+        chosen = choose(clicks, n, method)
+        assert chosen.size == expected
+        assert len({tuple(row) for row in clicks[chosen].tolist()}) == expected
+        assert_array_equal(chosen, choose(clicks, n, method))
+
+
+def test_pivots_span_what_there_is(dtype):
+    """A kernel of rank 6, whose last five directions belong to one user in forty: that many pivots explain it all."""
+    rows = np.zeros((400, 6))
+    rows[:, 0] = 1
+    rows[::10, 0] = 0
+    rows[::10, 1:] = np.tile(np.eye(5), (8, 1))
+    chosen = _pivots(linear, sp.csr_matrix(rows, dtype=dtype), 20, np.random.default_rng(0))
+    assert np.linalg.matrix_rank(rows[chosen]) == chosen.size == 6
+
+
+def test_pivots_are_drawn_as_one_at_a_time():
+    """The chance of the pair, against the product of the two chances; three of a kind, so that blocks would repeat."""
+    clicks = np.array([[1, 1, 0, 0], [1, 1, 0, 1], [1, 1, 1, 0], [0, 0, 1, 1]])
+    kernel = np.asarray(oracles.relu_ntk(clicks, clicks))
+    expected = np.zeros((4, 4))
+    for first in range(4):
+        rest = np.diagonal(kernel) - kernel[:, first] ** 2 / kernel[first, first]
+        rest = np.clip(rest, 0, None)
+        expected[first] = kernel[first, first] / np.trace(kernel) * rest / rest.sum()
+    both = expected + expected.T
+    n, found = 3000, np.zeros((4, 4))
+    for seed in range(n):
+        a, b = _pivots(ReluNTK(), sp.csr_matrix(clicks, dtype=np.float64), 2, np.random.default_rng(seed))
+        found[a, b] += 1
+        found[b, a] += 1
+    assert np.abs(found / n - both).max() < 5 * 0.5 / np.sqrt(n)
+
+
+def test_landmarks_may_be_handed_in(clicks, histories):
+    soft = np.random.default_rng(1).uniform(0.1, 1, (6, N_ITEMS))
+    given = Interactions(sp.csr_matrix(soft, dtype=np.float64), np.arange(6), np.arange(N_ITEMS))
+    model = fit(clicks, anchors=given)
+    assert_allclose(model.predict(histories), formula(clicks, soft, histories, 2.0), rtol=1e-5, atol=1e-7)
+    turned = Interactions(sp.csr_matrix(given.matrix[:, ::-1]), given.user_ids, given.item_ids[::-1])
+    assert_array_equal(fit(clicks, anchors=turned).predict(histories), model.predict(histories))
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"solver": "cholesky"}, "solver must be one of 'exact', 'nystrom', got 'cholesky'"),
+        ({"n_anchors": 0}, "n_anchors must be a whole number of at least 1, got 0"),
+        ({"n_anchors": 2.5}, "n_anchors must be"),
+        ({"anchors": "kmeans"}, "anchors must be 'uniform', 'rpcholesky' or Interactions"),
+        ({"reg": 0.0}, "landmarks need a reg above 0"),
+    ],
+)
+def test_bad_parameters_are_refused(params, message, clicks):
+    with pytest.raises(ValueError, match=message):
+        InfiniteAE(**{"reg": 1.0, "solver": "nystrom", **params}).fit(clicks)
+
+
+def test_blocks_need_landmarks_and_a_function_that_reads(clicks):
+    blocks = Blocks(lambda: [clicks], N_ITEMS)
+    with pytest.raises(ValueError, match="solver='nystrom'"):
+        infae.fit(blocks)
+    with pytest.raises(ValueError, match=r"gives the blocks anew.*got generator"):
+        Blocks((x for x in [clicks]), N_ITEMS)
+    with pytest.raises(ValueError, match="expected blocks of 39 columns"):
+        fit(Blocks(lambda: [clicks], 39))
+    with pytest.raises(ValueError, match="no user with clicks"):
+        fit(Blocks(lambda: [0 * clicks], N_ITEMS))
+    held_out = Interactions.from_matrix(clicks)
+    with pytest.raises(ValueError, match="on a Split"):
+        fit(blocks, validation=held_out)
+
+
+def test_only_landmark_models_take_more_users(clicks):
+    with pytest.raises(ValueError, match="solver='nystrom'"):
+        infae.fit(clicks).partial_fit(clicks)
+    with pytest.raises(NotFittedError):
+        InfiniteAE(solver="nystrom").partial_fit(clicks)
+
+
+def test_leave_one_out_needs_the_exact_fit(clicks):
+    with pytest.raises(ValueError, match="solver='exact'"):
+        fit(clicks).leave_one_out([0])
+
+
+def test_too_little_memory_is_said_before_any_work(clicks, monkeypatch):
+    monkeypatch.setattr("infae.memory.available_bytes", lambda: 1000)
+    with pytest.raises(MemoryError, match="sums over 20 landmarks x 40 items"):
+        fit(clicks)
