@@ -144,7 +144,7 @@ def _add_pivots(
     counts = jnp.arange(block.size) < size
     rest = (columns - factor @ factor[block].T) * counts
     own = jnp.where(counts[:, None] & counts[None, :], rest[block], jnp.eye(block.size, dtype=rest.dtype))
-    jitter = 1e-6 * jnp.diag(jnp.diagonal(own))
+    jitter = 10 * jnp.finfo(own.dtype).eps * jnp.diag(jnp.diagonal(own))
     lower = jnp.linalg.cholesky((own + own.T) / 2 + jitter)
     new = jax.scipy.linalg.solve_triangular(lower, rest.T, lower=True).T
     return jax.lax.dynamic_update_slice(factor, new, (0, k)), jnp.sum(new * new, axis=1)
