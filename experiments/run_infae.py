@@ -35,13 +35,16 @@ class Config:
     b_std: float = option(0.1, "bias scale")
     popularity_power: float = option(0.0, "inputs times item popularity to this power; 0 as published")
     unit_rows: bool = option(False, "scale input rows to unit length")
+    solver: str = option("exact", "exact, or nystrom: all users fitted on landmarks")
+    n_anchors: int = option(1000, "landmarks of --solver=nystrom")
+    anchors: str = option("uniform", "how landmarks are drawn: uniform or rpcholesky")
     dtype: str = option("float32", "float32 or float64")
     k: tuple[int, ...] = option((10, 100), "cut-offs of the metrics")
     baselines: tuple[str, ...] = option(("popularity", "ease"), "popularity, ease, or none")
     ease_lambda: tuple[float, ...] = option(
         (1.0, 10.0, 100.0, 300.0, 500.0, 1000.0, 3000.0, 10000.0), "lambda to try for EASE"
     )
-    seed: int = option(0, "of made splits, synthetic data and sampled negatives")
+    seed: int = option(0, "of made splits, synthetic data, landmarks and sampled negatives")
     out: str = option("out/run_infae", "output folder")
     save_model: bool = option(True, "write model.npz")
     plot: bool = option(True, "write reg_path.png")
@@ -112,6 +115,10 @@ def _fit(config: Config, split: infae.Split, clock: Stopwatch) -> infae.Infinite
             b_std=config.b_std,
             popularity_power=config.popularity_power,
             unit_rows=config.unit_rows,
+            solver=config.solver,
+            n_anchors=config.n_anchors,
+            anchors=config.anchors,
+            seed=config.seed,
             dtype=config.dtype,
             metric=config.metric,
         )

@@ -189,11 +189,11 @@ def test_a_pickle_inside_is_never_opened(field, saved):
 
 
 @pytest.mark.parametrize(
-    ("version", "remedy"), [(1, "fit and save the model again"), (3, "upgrade infae"), (99, "upgrade infae")]
+    ("version", "remedy"), [(2, "fit and save the model again"), (4, "upgrade infae"), (99, "upgrade infae")]
 )
 def test_another_version_says_what_to_do(version, remedy, saved):
     rewrite(saved, version=np.array(version))
-    with pytest.raises(ModelFileError, match=rf"model\.npz has format version {version} .* reads 2; {remedy}$"):
+    with pytest.raises(ModelFileError, match=rf"model\.npz has format version {version} .* reads 3; {remedy}$"):
         infae.load(saved)
 
 

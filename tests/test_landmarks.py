@@ -11,7 +11,7 @@ import infae
 from infae import InfiniteAE, Interactions
 from infae.anchors import _pivots, choose_anchors, survey
 from infae.data import Blocks
-from infae.errors import NotFittedError, SingularKernelError
+from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
 from infae.inputs import InputMap
 from infae.kernels import ReluNTK
 from infae.solvers import landmarks
@@ -278,12 +278,22 @@ def test_landmarks_may_be_handed_in(clicks, histories):
         ({"n_anchors": 0}, "n_anchors must be a whole number of at least 1, got 0"),
         ({"n_anchors": 2.5}, "n_anchors must be"),
         ({"anchors": "kmeans"}, "anchors must be 'uniform', 'rpcholesky' or Interactions"),
-        ({"reg": 0.0}, "landmarks need a reg above 0"),
     ],
 )
 def test_bad_parameters_are_refused(params, message, clicks):
     with pytest.raises(ValueError, match=message):
         InfiniteAE(**{"reg": 1.0, "solver": "nystrom", **params}).fit(clicks)
+
+
+def test_without_a_penalty_there_is_no_solution(clicks):
+    with pytest.raises(SingularKernelError, match="landmarks need a reg above 0"):
+        fit(clicks, 0.0)
+    train = Interactions.from_matrix(clicks)
+    held_out = train.with_matrix(sp.csr_matrix(np.roll(clicks, 1, axis=1) * (clicks == 0)))
+    with pytest.warns(IllConditionedWarning, match="passed over: landmarks need"):
+        model = fit(train, (0.0, 1.0), validation=held_out)
+    assert model.reg_ == 1.0
+    assert "landmarks need" in model.path_[0]["failure"]
 
 
 def test_blocks_need_landmarks_and_a_function_that_reads(clicks):

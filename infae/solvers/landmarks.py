@@ -158,12 +158,13 @@ def solve_landmarks(gram: SymmetricTiles, sums: LandmarkSums, reg: float, dtype:
     m^3 + 2 m^2 n_items operations are in float64.
 
     Raises:
-      ValueError: a bad `reg`, or 0: without a penalty the normal equations are singular to rounding.
-      SingularKernelError: the residual is not finite or above 0.1.
+      ValueError: a bad `reg`.
+      SingularKernelError: `reg` is 0, where the normal equations are singular to rounding; or the
+        residual is not finite or above 0.1.
     """
     reg = check_reg(reg)
     if reg == 0:
-        raise ValueError("landmarks need a reg above 0: their normal equations are singular to rounding without one")
+        raise SingularKernelError("landmarks need a reg above 0: without one their equations are singular to rounding")
     ridge = reg * sums.diagonal / sums.n_users
     with precision(np.float64):
         jitter = ridge * _JITTER[np.dtype(dtype)] * float(np.mean(gram.diagonal()))
