@@ -10,12 +10,8 @@ and `bench_distillcf.png`.
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +28,7 @@ from distillcf.objective import LOSSES, Objective, Student
 from distillcf.state import initial_logits, outer_loss
 from experiments import common, plots
 from experiments.common import option
+from experiments.measure import alone, peak_bytes, product_rate
 from experiments.record import output_folder, surroundings, write_json, write_text
 from infae.data.synthetic import synthetic
 from infae.model import InfiniteAE
@@ -65,8 +62,8 @@ def run(config: Config) -> dict[str, Any]:
     folder = output_folder(config.out)
     if config.plot:
         plots.figure()
-    rate = _product_rate()
-    rows = [_alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
+    rate = product_rate()
+    rows = [alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
     record = {"config": config, **surroundings(), "product_gflops": rate, "rows": rows}
     write_json(folder / "record.json", record)
     text = _table(rows, rate)
@@ -86,12 +83,6 @@ def stored_gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, tem
 
 Measurement = tuple[Callable[..., dict[str, Any]], dict[str, Any]]
 """A function of the configuration, and its other arguments."""
-
-
-def _alone(measure: Callable[..., dict[str, Any]], config: Config, **arguments: Any) -> dict[str, Any]:
-    """What a fresh process measures: another row's memory would hide in its peak."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(measure, config, **arguments).result()
 
 
 def _samplers(config: Config) -> list[Measurement]:
@@ -174,25 +165,11 @@ def _measure(config: Config, step: Any, *args: Any) -> dict[str, float]:
             started = time.perf_counter()
             jax.block_until_ready(compiled(*args))
             seconds.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "seconds": float(np.median(seconds)),
         "planned_bytes": compiled.memory_analysis().temp_size_in_bytes,
-        "peak_bytes": peak,
+        "peak_bytes": peak_bytes(),
     }
-
-
-def _product_rate() -> float:
-    """GFLOP/s of a dense float32 product on this machine, now."""
-    a = jnp.ones((3000, 3000), jnp.float32)
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    best = np.inf
-    for _ in range(5):
-        started = time.perf_counter()
-        product(a).block_until_ready()
-        best = min(best, time.perf_counter() - started)
-    return 2 * 3000**3 / best / 1e9
 
 
 def _table(rows: list[dict[str, Any]], rate: float) -> str:

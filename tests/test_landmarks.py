@@ -134,8 +134,10 @@ def test_several_regs_share_the_sums(clicks, monkeypatch):
 # --- users who come later, or in blocks -----------------------------------------------------------
 
 
+@pytest.mark.parametrize("height", [8, 64, 512])
 @pytest.mark.parametrize("sizes", [(90,), (1, 50, 39), (30, 30, 30)])
-def test_blocks_are_fitted_as_one_matrix(sizes, clicks, histories):
+def test_blocks_are_fitted_as_one_matrix(sizes, height, clicks, histories, monkeypatch):
+    monkeypatch.setattr(landmarks, "block_users", lambda n_landmarks: height)
     anchors = Interactions.from_matrix(clicks[:20])
 
     def read():
@@ -327,3 +329,11 @@ def test_too_little_memory_is_said_before_any_work(clicks, monkeypatch):
     monkeypatch.setattr("infae.memory.available_bytes", lambda: 1000)
     with pytest.raises(MemoryError, match="sums over 20 landmarks x 40 items"):
         fit(clicks)
+
+
+def test_uneven_blocks_are_evened_out(clicks):
+    rows = [(sp.csr_matrix(part), sp.csr_matrix(2 * part)) for part in np.split(clicks, [1, 3, 40, 41])]
+    even = list(landmarks._even(rows, 16))
+    assert [block.shape[0] for block, _ in even] == [16] * 5 + [10]
+    assert_array_equal(sp.vstack([block for block, _ in even]).toarray(), clicks)
+    assert_array_equal(sp.vstack([targets for _, targets in even]).toarray(), 2 * clicks)

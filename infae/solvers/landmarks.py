@@ -14,7 +14,7 @@ square the kernel's condition number, which float32 sums do not survive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -121,7 +121,10 @@ def accumulate(
     right = np.zeros((n_items, m))
     product: _Clicked | None = None
     n_users, diagonal = 0, 0.0
-    for clicks, targets in _cut(blocks, height):
+    for clicks, targets in _even(blocks, height):
+        if not n_users:
+            # Fewer users than that are all in the first block.
+            height = min(height, 512 * -(-clicks.shape[0] // 512))
         rows = landmarks.like(inputs(clicks, dtype))
         # The head is chosen once, so that one compilation serves all blocks.
         product = product or _Clicked(targets, n_items, height, dtype)
@@ -187,12 +190,29 @@ def solve_landmarks(gram: SymmetricTiles, sums: LandmarkSums, reg: float, dtype:
     return Solution(coef, residual, reg, ridge)
 
 
-def _cut(
+def _even(
     blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]], height: int
-) -> Iterable[tuple[sp.csr_matrix, sp.csr_matrix]]:
+) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+    """The same users in blocks of `height`, the last of fewer."""
+    waiting: list[tuple[sp.csr_matrix, sp.csr_matrix]] = []
+    n_waiting = 0
     for clicks, targets in blocks:
         for start in range(0, clicks.shape[0], height):
-            yield clicks[start : start + height], targets[start : start + height]
+            waiting.append((clicks[start : start + height], targets[start : start + height]))
+            n_waiting += waiting[-1][0].shape[0]
+            if n_waiting >= height:
+                both = _stacked(waiting)
+                yield both[0][:height], both[1][:height]
+                waiting, n_waiting = [(both[0][height:], both[1][height:])], n_waiting - height
+    if n_waiting:
+        yield _stacked(waiting)
+
+
+def _stacked(parts: list[tuple[sp.csr_matrix, sp.csr_matrix]]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    if len(parts) == 1:
+        return parts[0]
+    clicks, targets = (sp.csr_matrix(sp.vstack(side)) for side in zip(*parts, strict=True))
+    return clicks, targets
 
 
 def _block_kernel(kernel: Kernel, rows: Rows, landmarks: Rows, height: int) -> jax.Array:
