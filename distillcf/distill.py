@@ -80,6 +80,10 @@ def distill(
       progress: show a bar with loss, validation metric, reg, clicks a user and time.
       settings: of `distillcf.Config`.
 
+    Returns:
+      The `Summary` of the state that was kept: `logits`, `soft`, `hard` and, with free labels,
+      `labels`, each (n_users, n_items) over all items of X.
+
     Raises:
       ValueError: bad settings or data; more synthetic users than real ones; a validation set of
         other items.
