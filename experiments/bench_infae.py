@@ -12,8 +12,6 @@ with its own compilation, as a person would run it.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -28,6 +26,7 @@ import scipy.sparse as sp
 import infae
 from experiments import common, plots
 from experiments.common import option
+from experiments.measure import peak_bytes
 from experiments.record import output_folder, surroundings, write_json, write_text
 from infae.data import Interactions, Split
 from infae.data.synthetic import synthetic
@@ -221,12 +220,11 @@ def _scaling_row(config: Config, n_users: int) -> dict[str, float]:
     fitted = time.perf_counter() - start
     start = time.perf_counter()
     model.recommend(clicks.select_users(np.arange(min(1000, n_users))), n=10)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "users": n_users,
         "fit_s": fitted,
         "recommend_1000_s": time.perf_counter() - start,
-        "peak_gib": peak / 2**30,
+        "peak_gib": peak_bytes() / 2**30,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import distillcf
 import infae
-from experiments import bench_distillcf, common, run_distillcf, transfer
+from experiments import bench_distillcf, bench_scale, common, run_distillcf, transfer
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 
@@ -213,3 +213,24 @@ def test_the_benchmarks_stored_samples_are_the_samplers_own():
 def test_spread_tables_give_mean_and_deviation():
     table = common.spread_table({"a": [{"HR@10": 0.1, "AUC": 0.5}, {"HR@10": 0.3, "AUC": 0.7}]}, ["HR@10", "AUC"])
     assert table.splitlines()[2] == "| a | 20.00 ± 14.14 | 0.6000 ± 0.1414 |"
+
+
+def test_bench_scale_measures_each_size(tmp_path):
+    config = bench_scale.Config(
+        users=(200, 400), n_items=100, mean_clicks=10, n_anchors=20, largest=300, largest_anchors=30, out=str(tmp_path)
+    )
+    record = bench_scale.run(config)
+    assert [(row["users"], row["anchors"]) for row in record["rows"]] == [(200, 20), (400, 20), (300, 30)]
+    assert all(row["fit_s"] > 0 and row["residual"] < 1e-3 and row["peak_gib"] > 0 for row in record["rows"])
+    assert {path.name for path in tmp_path.iterdir()} == {"record.json", "table.md", "bench_scale.png"}
+
+
+def test_the_made_clicks_are_zipfs_and_the_same_at_every_pass():
+    blocks = bench_scale.made_clicks(20_000, 500, 30.0)
+    first, second = (np.concatenate([block.matrix.indices for block in blocks]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert sum(block.n_users for block in blocks) == 20_000
+    assert 25 < first.size / 20_000 < 35
+    popularity = np.bincount(first, minlength=500)
+    # A Zipf-Mandelbrot law with offset 100, flattened where items are drawn twice.
+    assert 3 < popularity[:20].mean() / popularity[-20:].mean() < 600 / 110
