@@ -292,12 +292,22 @@ def test_a_mixed_start_of_one_user_is_half_of_it():
 
 
 def test_no_binary_row_is_a_real_users_history(planted):
-    """Rows that start at real users and hardly move: what an objective that does not need them leaves."""
-    users = random_users(planted.train, 8, 0)
-    summary = distil(planted.train, start=users, steps=1, learning_rate=1e-6, n_draws=10**6, sharpness=1.0)
-    real = {tuple(row) for row in planted.train.matrix.toarray().astype(int).tolist()}
-    assert not real & {tuple(row) for row in summary.hard.tolist()}
-    assert (summary.hard[users.matrix.toarray() > 0] == 1).all()
+    """A prior as sure of eight users' clicks as can be: each sample and the most probable rows are those users'."""
+    real = planted.train.matrix.toarray()
+    rows = real[:8]
+    config = Config(n_users=8, n_draws=5000)
+    student = Student(ReluNTK(), InputMap(None, False))
+    batches = Batches(planted.train.matrix, config, None)
+    judge = Judge(student, config, batches, planted.train.item_ids, None)
+    # Of the items that nobody clicked the last ones are likelier.
+    soft = np.where(rows > 0, 1, np.linspace(0.1, 0.4, 60)).astype(np.float32)
+    hard = np.asarray(judge.best_hard(np.where(rows > 0, 50.0, -50.0), soft, 1.0).clicks)
+    assert not {tuple(row) for row in real.tolist()} & {tuple(row) for row in hard.tolist()}
+    assert (hard[rows > 0] == 1).all()
+    for before, after in zip(rows, hard, strict=True):
+        (added,) = np.nonzero(after > before)
+        assert added.tolist() == np.flatnonzero(before == 0)[-added.size :].tolist()
+        assert added.size >= 1
 
 
 def test_a_run_begins_at_the_clicks_of_its_start(planted):

@@ -245,7 +245,10 @@ def test_pivots_span_what_there_is(dtype):
 
 def test_pivots_are_drawn_as_one_at_a_time():
     """The chance of the pair, against the product of the two chances; three of a kind, so that blocks would repeat."""
-    clicks = np.array([[1, 1, 0, 0], [1, 1, 0, 1], [1, 1, 1, 0], [0, 0, 1, 1]])
+    clicks = np.zeros((4, 14))
+    clicks[:3, :10] = 1
+    clicks[[1, 2], [10, 11]] = 1
+    clicks[3, 8:] = 1
     kernel = np.asarray(oracles.relu_ntk(clicks, clicks))
     expected = np.zeros((4, 4))
     for first in range(4):
@@ -253,6 +256,11 @@ def test_pivots_are_drawn_as_one_at_a_time():
         rest = np.clip(rest, 0, None)
         expected[first] = kernel[first, first] / np.trace(kernel) * rest / rest.sum()
     both = expected + expected.T
+    # In proportion to the first chances, were nothing thinned out.
+    share = np.diagonal(kernel) / np.trace(kernel)
+    naive = np.outer(share, share) / (1 - share[:, None])
+    np.fill_diagonal(naive, 0)
+    assert np.abs(naive + naive.T - both).max() > 0.1
     n, found = 3000, np.zeros((4, 4))
     for seed in range(n):
         a, b = _pivots(ReluNTK(), sp.csr_matrix(clicks, dtype=np.float64), 2, np.random.default_rng(seed))
