@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Ridge
 
+import distillcf
 import infae
 from infae.data.synthetic import synthetic
 
@@ -89,8 +90,17 @@ def test_workers_hand_over_what_one_process_does(kind, soft):
 
 
 @pytest.mark.parametrize("kind", [UserRows, Triples, Pairs])
+def test_a_summary_is_its_stored_binary_rows(kind, clicks):
+    summary = distillcf.distill(clicks, 8, steps=1, objective="softmax", batch_size=32)
+    of_summary, of_rows = (kind(source) for source in (summary, summary.interactions("hard")))
+    assert len(of_summary) == len(of_rows) > 0
+    for one, other in zip(of_summary, of_rows, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [UserRows, Triples, Pairs])
 def test_other_things_than_interactions_are_refused(kind):
-    with pytest.raises(ValueError, match=r"expected infae.Interactions, got ndarray.*from_matrix"):
+    with pytest.raises(ValueError, match=r"expected a Summary or infae.Interactions, got ndarray.*from_matrix"):
         kind(np.eye(3))
 
 
