@@ -19,7 +19,7 @@ from infae.histories import RowIndex
 from infae.inputs import InputMap
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
-from infae.solvers.landmarks import LandmarkSums, accumulate, landmark_gram, solve_landmarks
+from infae.solvers.landmarks import LandmarkSums, accumulate, solve_landmarks, whitening
 from infae.solvers.ridge import ExactSolution, Solution
 from infae.tiles import precision
 
@@ -118,11 +118,13 @@ class LandmarkFit(Fitted):
 
     def with_users(self, blocks: Iterable[sp.csr_matrix], progress: Callable[[int], None]) -> LandmarkFit:
         """The fit at the same `reg` of these users too."""
+        dtype = self.solution.coef.dtype
         pairs = ((clicks, clicks) for clicks in blocks)
-        added = accumulate(self.kernel, self.anchors, self.inputs, pairs, self.item_ids_.size, progress=progress)
-        sums = self.sums + added
-        gram = landmark_gram(self.kernel, self.anchors)
-        solution = solve_landmarks(gram, sums, self.solution.reg, self.solution.coef.dtype)
+        white = whitening(self.kernel, self.inputs(self.clicks.matrix, np.dtype(np.float64)), dtype)
+        sums = self.sums + accumulate(
+            self.kernel, self.anchors, white, self.inputs, pairs, self.item_ids_.size, progress=progress
+        )
+        solution = solve_landmarks(white, sums, self.solution.reg, dtype)
         return replace(self, solution=solution, sums=sums)
 
 

@@ -27,7 +27,7 @@ from infae.kernels.tiles import Kernel, symmetric_gram
 from infae.memory import require_memory
 from infae.progress import bar, onto
 from infae.ranking import recommend
-from infae.solvers.landmarks import accumulate, landmark_gram, solve_landmarks
+from infae.solvers.landmarks import accumulate, solve_landmarks, whitening
 from infae.solvers.ridge import ExactSolution, Solution, check_reg, factor, path, solve
 from infae.tiles import SymmetricTiles, precision
 
@@ -356,12 +356,12 @@ class InfiniteAE:
         inputs = self._input_map(counts)
         anchors = self._anchors(drawn, kernel, inputs)
         landmarks = Rows(inputs(anchors.matrix, dtype), dtype)
+        white = whitening(kernel, inputs(anchors.matrix, np.dtype(np.float64)), dtype)
         with bar("users", progress, unit="user") as shown:
-            sums = accumulate(kernel, landmarks, inputs, pairs, anchors.n_items, progress=shown.update)
-        gram = landmark_gram(kernel, landmarks)
+            sums = accumulate(kernel, landmarks, white, inputs, pairs, anchors.n_items, progress=shown.update)
         for reg in regs:
             try:
-                solution = solve_landmarks(gram, sums, reg, dtype)
+                solution = solve_landmarks(white, sums, reg, dtype)
             except SingularKernelError as error:
                 if not self._several_regs:
                     raise
