@@ -34,7 +34,7 @@ class Config:
     w_std: float = option(2**0.5, "weight scale")
     b_std: float = option(0.1, "bias scale")
     popularity_power: float = option(0.0, "inputs times item popularity to this power; 0 as published")
-    unit_rows: bool = option(False, "scale input rows to unit length")
+    row_power: float = option(0.0, "input rows are divided by their length to this power; 1 is unit length")
     solver: str = option("exact", "exact, or nystrom: all users fitted on landmarks")
     n_anchors: int = option(1000, "landmarks of --solver=nystrom")
     anchors: str = option("uniform", "how landmarks are drawn: uniform or rpcholesky")
@@ -114,7 +114,7 @@ def _fit(config: Config, split: infae.Split, clock: Stopwatch) -> infae.Infinite
             w_std=config.w_std,
             b_std=config.b_std,
             popularity_power=config.popularity_power,
-            unit_rows=config.unit_rows,
+            row_power=config.row_power,
             solver=config.solver,
             n_anchors=config.n_anchors,
             anchors=config.anchors,

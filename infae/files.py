@@ -99,7 +99,7 @@ def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str,
         with precision(dtype):
             coef = jnp.asarray(fields["coef"])
         weights = fields["item_weights"] if fields["item_weights"].size else None
-        inputs = InputMap(weights, params["unit_rows"])
+        inputs = InputMap(weights, params["row_power"])
         if about["own_weights"]:
             params["item_weights"] = weights
         kernel = kernel or ReluNTK(params["depth"], params["w_std"], params["b_std"])

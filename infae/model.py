@@ -58,7 +58,8 @@ class InfiniteAE:
         instead of 1. 0 is the published input; -0.25 to -0.5 is more accurate on most sets.
       item_weights: (n_items,) positive weights instead, such as those of the data that X is a
         summary of.
-      unit_rows: scale input rows to length 1; then b_std = 0 serves best on sparse sets.
+      row_power: each input row is divided by its length to this power: 0 is the published input,
+        1 makes all rows equally long. Half-way, 0.5 with b_std = 0, is most accurate on most sets.
       solver: "exact", all users are anchors; or "nystrom", `n_anchors` of them are, and all are
         fitted: n m^2 operations and m (n_items + m) entries of memory for m anchors, however
         many users (Rudi, Carratino and Rosasco 2017, Eq. 8).
@@ -89,7 +90,7 @@ class InfiniteAE:
         kernel: Kernel | None = None,
         popularity_power: float = 0.0,
         item_weights: np.ndarray | Sequence[float] | None = None,
-        unit_rows: bool = False,
+        row_power: float = 0.0,
         solver: str = "exact",
         n_anchors: int = 1000,
         anchors: str | Interactions = "uniform",
@@ -104,7 +105,7 @@ class InfiniteAE:
         self.kernel = kernel
         self.popularity_power = popularity_power
         self.item_weights = item_weights
-        self.unit_rows = unit_rows
+        self.row_power = row_power
         self.solver = solver
         self.n_anchors = n_anchors
         self.anchors = anchors
@@ -276,6 +277,8 @@ class InfiniteAE:
         metric_k(self.metric)
         if not np.isfinite(self.popularity_power):
             raise ValueError(f"popularity_power must be finite, got {self.popularity_power!r}")
+        if isinstance(self.row_power, bool) or not np.isfinite(self.row_power):
+            raise ValueError(f"row_power must be a finite number, got {self.row_power!r}")
         if self.kernel is not None and not callable(self.kernel):
             raise ValueError(f"kernel must be callable as kernel(x1, x2), got {self.kernel!r}")
         regs: Any = self.reg if self._several_regs else (self.reg,)
@@ -298,13 +301,13 @@ class InfiniteAE:
 
     def _input_map(self, popularity: np.ndarray) -> InputMap:
         if self.item_weights is None:
-            return InputMap.from_popularity(popularity, self.popularity_power, self.unit_rows)
+            return InputMap.from_popularity(popularity, self.popularity_power, self.row_power)
         weights = np.asarray(self.item_weights, float)
         if weights.shape != popularity.shape or not (np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError(
                 f"item_weights must be {popularity.size:,} positive numbers, one an item, got shape {weights.shape}"
             )
-        return InputMap(weights, self.unit_rows)
+        return InputMap(weights, self.row_power)
 
     def _adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
         # Last, and at once: a `fit` that fails leaves an earlier one in place.

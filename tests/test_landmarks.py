@@ -20,8 +20,8 @@ N_USERS, N_ITEMS = 90, 40
 DTYPES = ("float32", "float64")
 SETTINGS = [
     {},
-    {"popularity_power": -0.5, "unit_rows": True, "b_std": 0.0},
-    {"popularity_power": -0.25, "depth": 2},
+    {"popularity_power": -0.5, "row_power": 1.0, "b_std": 0.0},
+    {"popularity_power": -0.25, "depth": 2, "row_power": 0.5},
 ]
 
 
@@ -43,7 +43,7 @@ def formula(train, anchors, histories, reg, targets=None, **settings):
     """scores = K_um (K_nm' K_nm + ridge K_mm)^-1 K_nm' X by dense float64 NumPy."""
     network = {name: settings[name] for name in ("depth", "b_std") if name in settings}
     rows = {
-        name: oracles.input_rows(x, train, settings.get("popularity_power", 0.0), settings.get("unit_rows", False))
+        name: oracles.input_rows(x, train, settings.get("popularity_power", 0.0), settings.get("row_power", 0.0))
         for name, x in (("n", train), ("m", anchors), ("u", histories))
     }
     k_nm, k_mm, k_um = (oracles.relu_ntk(rows[a], rows["m"], **network) for a in "nmu")
@@ -111,7 +111,7 @@ def test_equal_landmarks_do_no_harm(clicks, histories):
 
 @pytest.mark.parametrize("reg", [1e-3, 0.1, 10.0])
 def test_single_precision_is_near_double(reg, clicks, histories):
-    scores = [fit(clicks, reg, dtype=dtype, unit_rows=True, b_std=0.0).predict(histories) for dtype in DTYPES]
+    scores = [fit(clicks, reg, dtype=dtype, row_power=1.0, b_std=0.0).predict(histories) for dtype in DTYPES]
     assert np.abs(scores[0] - scores[1]).max() < 2e-3
 
 
@@ -219,7 +219,7 @@ def linear(x, z=None):
 
 
 def choose(clicks, n, method, seed=0, dtype=np.float64):
-    inputs = InputMap(None, False)
+    inputs = InputMap(None, 0.0)
     return choose_anchors(sp.csr_matrix(clicks.astype(dtype)), n, method, inputs, ReluNTK(), np.dtype(dtype), seed)
 
 
