@@ -284,7 +284,7 @@ def test_landmarks_may_be_handed_in(clicks, histories):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"solver": "cholesky"}, "solver must be one of 'exact', 'nystrom', got 'cholesky'"),
+        ({"solver": "cholesky"}, "solver must be one of 'exact', 'cg', 'nystrom', 'auto', got 'cholesky'"),
         ({"n_anchors": 0}, "n_anchors must be a whole number of at least 1, got 0"),
         ({"n_anchors": 2.5}, "n_anchors must be"),
         ({"anchors": "kmeans"}, "anchors must be 'uniform', 'rpcholesky' or Interactions"),

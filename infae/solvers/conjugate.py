@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,11 @@ from infae.solvers.ridge import (
 )
 from infae.tiles import Tiled, precision, product, tile_size
 
-# Of each target's length. Rankings are then those of the exact solve; float32 reaches it.
-TOLERANCE = 1e-5
+# Of each target's length: rankings are those of the exact solve, and float32 reaches it at any reg of use.
+TOLERANCE = 1e-4
 MAX_ITERATIONS = 200
+# Where rounding leaves a column at so many times the tolerance, nothing is said while all together are within it.
+_LEEWAY = 10
 # Of the columns that are solved at once, in the arrays that an iteration holds.
 _WORK_BYTES = 1 << 31
 _N_ARRAYS = 8
@@ -91,6 +94,12 @@ def required_bytes(n: int, m: int, itemsize: int = 4, *, keep: bool, several_reg
     return itemsize * (triangle + (3 if several_regs else 1) * n * m + work)
 
 
+def fits(n_bytes: int) -> bool:
+    """Whether so many bytes are to be had, as far as is known."""
+    available = memory.available_bytes()
+    return available is None or n_bytes <= available
+
+
 def kernel_matrix(
     kernel: Kernel,
     rows: Rows,
@@ -106,8 +115,7 @@ def kernel_matrix(
     itemsize = rows.head.dtype.itemsize
     needed = partial(required_bytes, rows.n, m, itemsize, several_regs=several_regs)
     memory.require_memory(needed(keep=False), f"conjugate gradients for {rows.n:,} users x {m:,} items")
-    available = memory.available_bytes()
-    if available is not None and needed(keep=True) > available:
+    if not fits(needed(keep=True)):
         return RecomputedGram(kernel, rows)
     with precision(rows.head.dtype):
         return symmetric_gram(kernel, rows, progress=progress)
@@ -142,8 +150,9 @@ def solve_conjugate(
       MemoryError: the (n, m) coefficients do not fit.
 
     Warns:
-      IllConditionedWarning: some columns did not reach the tolerance; or more than a tenth of
-        what sets the scores apart from the targets is error, as with reg = 0.
+      IllConditionedWarning: the residual did not reach the tolerance, or a column's not ten times
+        that; or more than a tenth of what sets the scores apart from the targets is error, as
+        with reg = 0.
     """
     solution, failure = _solved(gram, factor, targets, reg, start, tolerance, max_iterations, progress)
     if failure:
@@ -207,12 +216,12 @@ def _solved(
         given = jax.device_put(coef, may_alias=True)
     solution = CGSolution(given, residual, reg, ridge, noise, iterations, factor.shape[1])
     n_left = int((~(left <= tolerance)).sum())
-    unsolved = f"{n_left:,} of {m:,} targets did not come within {tolerance:g} in {max_iterations} iterations"
+    unsolved = f"{n_left:,} of {m:,} targets did not come within {tolerance:g} in {iterations} iterations"
     if not residual <= RESIDUAL_LIMIT:
         raise SingularKernelError(
             f"conjugate gradients failed at {where(reg, dtype, residual)}; {unsolved}: {remedy(dtype)}"
         )
-    if n_left:
+    if residual > tolerance or left.max() > _LEEWAY * tolerance:
         return solution, f"unfinished solve at {where(reg, dtype, residual)}; {unsolved}: {remedy(dtype)}"
     return solution, noisy(reg, dtype, residual, noise) if noise > NOISE_LIMIT else ""
 
@@ -232,9 +241,9 @@ class _Columns:
     def __init__(self, targets: sp.csr_matrix | np.ndarray, start: jax.Array | None, dtype: np.dtype):
         self.n, self.m = targets.shape
         self.dtype = dtype
-        self._targets = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
+        self._targets: Any = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
         self._start = None if start is None else np.asarray(start)
-        squares = self._targets.multiply(self._targets) if sp.issparse(targets) else self._targets**2
+        squares = self._targets.multiply(self._targets) if sp.issparse(self._targets) else self._targets**2
         self.lengths = np.sqrt(np.asarray(squares.sum(axis=0, dtype=np.float64)).ravel())
 
     def right(self, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -245,7 +254,7 @@ class _Columns:
         """The same of where to start; None for nowhere in particular."""
         return None if self._start is None else self._spread(self._start, columns, mask)
 
-    def _spread(self, source: sp.csc_matrix | np.ndarray, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def _spread(self, source: Any, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
         taken = source[:, columns[mask]]
         spread = np.zeros((self.n, mask.size), self.dtype)
         spread[:, mask] = (taken.toarray() if sp.issparse(taken) else taken) / self.lengths[columns[mask]]
@@ -292,7 +301,7 @@ class _Slots:
       state: (width,) `_FREE`, `_MOVING`, `_ENDED` or `_CHECKED`.
       column: (width,) which column it is.
       taken: (width,) its iterations.
-      square: (width,) its squared residual at its last end.
+      square: (width,) its squared residual when that was last computed anew.
       restarted: (width,) its direction is a solution, to which the next one is not conjugate.
       checking: (width,) and that is its own.
     """
@@ -357,9 +366,7 @@ class _Slots:
         lost |= self.checking & (sq_residual > self.square / 4)
         over = moving & ((sq_residual <= tolerance**2) | lost)
         self.state[over] = np.where(self.checking[over], _CHECKED, _ENDED)
-        counted = over & self.checking
-        self.square[moving & self.checking] = sq_residual[moving & self.checking]
-        self.square[counted] = sq_residual[counted]
+        self.square[self.checking] = sq_residual[self.checking]
         self.restarted[:], self.checking[:] = False, False
 
 
