@@ -85,7 +85,11 @@ class RecomputedGram:
 
     def diagonal(self) -> np.ndarray:
         """(n,) the diagonal."""
-        return kernel_diagonal(self.kernel, self.rows)
+        # Of the same tiles, to the same bits as that of the matrix that is kept.
+        with precision(self.dtype):
+            blocks = self.rows.blocks(self.size)
+            tiles = _block_tiles(self.kernel, self.rows, [(block, block, True) for block in blocks])
+            return np.concatenate([np.diagonal(tile) for tile in tiles])[: self.n]
 
 
 def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:

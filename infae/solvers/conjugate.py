@@ -94,12 +94,6 @@ def required_bytes(n: int, m: int, itemsize: int = 4, *, keep: bool, several_reg
     return itemsize * (triangle + (3 if several_regs else 1) * n * m + work)
 
 
-def fits(n_bytes: int) -> bool:
-    """Whether so many bytes are to be had, as far as is known."""
-    available = memory.available_bytes()
-    return available is None or n_bytes <= available
-
-
 def kernel_matrix(
     kernel: Kernel,
     rows: Rows,
@@ -115,7 +109,7 @@ def kernel_matrix(
     itemsize = rows.head.dtype.itemsize
     needed = partial(required_bytes, rows.n, m, itemsize, several_regs=several_regs)
     memory.require_memory(needed(keep=False), f"conjugate gradients for {rows.n:,} users x {m:,} items")
-    if not fits(needed(keep=True)):
+    if not memory.fits(memory.with_margin(needed(keep=True))):
         return RecomputedGram(kernel, rows)
     with precision(rows.head.dtype):
         return symmetric_gram(kernel, rows, progress=progress)
@@ -243,8 +237,7 @@ class _Columns:
         self.dtype = dtype
         self._targets: Any = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
         self._start = None if start is None else np.asarray(start)
-        squares = self._targets.multiply(self._targets) if sp.issparse(self._targets) else self._targets**2
-        self.lengths = np.sqrt(np.asarray(squares.sum(axis=0, dtype=np.float64)).ravel())
+        self.lengths = np.sqrt(_column_squares(self._targets))
 
     def right(self, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(n, width) right-hand sides, 0 where the mask (width,) is."""
@@ -398,6 +391,14 @@ def _aligned_zeros(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 def _length(coef: np.ndarray) -> float:
     parts = (coef[start : start + 512] for start in range(0, len(coef), 512))
     return float(np.sqrt(sum(np.einsum("ij,ij->", part, part, dtype=np.float64) for part in parts)))
+
+
+def _column_squares(targets: Any) -> np.ndarray:
+    """(m,) in float64, where small labels' squares are not 0."""
+    if not sp.issparse(targets):
+        return np.einsum("ij,ij->j", targets, targets, dtype=np.float64)
+    column_of = np.repeat(np.arange(targets.shape[1]), np.diff(targets.indptr))
+    return np.bincount(column_of, targets.data.astype(np.float64) ** 2, targets.shape[1])
 
 
 def _mask(positions: np.ndarray, size: int) -> np.ndarray:

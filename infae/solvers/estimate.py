@@ -32,8 +32,7 @@ _SWEEP = 1.3
 _FLOAT64 = 2
 # Iterations of conjugate gradients: 7 on ML-1M at reg 5, 13 at 1, 31 at 0.1.
 _ITERATIONS = 12
-# What is not counted one by one: compiled code and its plans, and copies that XLA and SciPy make on the way.
-_BASE_BYTES, _MARGIN = 200 << 20, 1.25
+# Compiling.
 _BASE_SECONDS = 1.0
 # An exact solve is preferred to landmarks up to this long, in seconds.
 _PATIENCE = 600
@@ -71,17 +70,17 @@ def costs(
     iteration = n * m * (2 * n + 4 * k + _CG_ENTRY)
     kept = conjugate.required_bytes(n, m, size, keep=True, several_regs=several)
     bare = conjugate.required_bytes(n, m, size, keep=False, several_regs=several)
-    fits = conjugate.fits(kept)
+    fits = memory.fits(memory.with_margin(kept + rows))
     grams = 1 if fits else n_regs * _ITERATIONS * -(-m // conjugate.width(n, m, size))
     cg = grams * gram + 2 * n * k**2 + n_regs * _ITERATIONS * iteration
 
-    nystrom = n * a * (entry + a) + a * click_product + n_regs * _FLOAT64 * (a**3 + 2 * a**2 * m)
+    nystrom = n * a * (entry + a) + a * click_product + n_regs * (_FLOAT64 if size == 4 else 1) * (a**3 + 2 * a**2 * m)
     nystrom_bytes = landmarks.required_bytes(a, m, size) + (size * a * m if several else 0)
 
     rate = matrix_rate(dtype.name)
     counted = (("exact", exact_bytes, exact), ("cg", kept if fits else bare, cg), ("nystrom", nystrom_bytes, nystrom))
     return [
-        Cost(name, _BASE_BYTES + int(_MARGIN * (n_bytes + rows)), _BASE_SECONDS + operations / rate)
+        Cost(name, memory.with_margin(n_bytes + rows), _BASE_SECONDS + operations / rate)
         for name, n_bytes, operations in counted
     ]
 
