@@ -121,11 +121,11 @@ def test_the_preconditioner_saves_iterations(targets):
 
 def test_the_preconditioner_stays_positive_in_single_precision():
     """One direction ten million times as strong as the ridge: without care I - E E' would be rounded below zero."""
-    strong = np.ones((N, 1), np.float32) * 1e3
-    with precision(np.float32):
-        half = conjugate._half(jnp.asarray(strong), 1e-1, float(strong[0, 0] ** 2))
-    e = np.asarray(half, np.float64)
-    assert 0 < 1 - (e.T @ e).item() < 1e-5
+    for n in range(40, 60):
+        with precision(np.float32):
+            half = conjugate._half(jnp.full((n, 1), 1e3, np.float32), 1e-1, 1e6)
+        e = np.asarray(half, np.float64)
+        assert 0 < 1 - (e.T @ e).item() < 1e-5
 
 
 @pytest.mark.usefixtures("small_tiles")
