@@ -35,8 +35,8 @@ class Config:
     b_std: float = option(0.1, "bias scale")
     popularity_power: float = option(0.0, "inputs times item popularity to this power; 0 as published")
     row_power: float = option(0.0, "input rows are divided by their length to this power; 1 is unit length")
-    solver: str = option("exact", "exact, or nystrom: all users fitted on landmarks")
-    n_anchors: int = option(1000, "landmarks of --solver=nystrom")
+    solver: str = option("exact", "exact; cg, the same by iteration; nystrom, all users on landmarks; or auto")
+    n_anchors: int = option(1000, "landmarks of --solver=nystrom, and of auto where that chooses it")
     anchors: str = option("uniform", "how landmarks are drawn: uniform or rpcholesky")
     dtype: str = option("float32", "float32 or float64")
     k: tuple[int, ...] = option((10, 100), "cut-offs of the metrics")
@@ -71,6 +71,7 @@ def run(config: Config) -> dict[str, Any]:
         "split": {"name": split.name, "note": split.note, "shape": split.train.shape},
         "reg": model.reg_,
         "residual": model.residual_,
+        "solver": model.solver_,
         "path": model.path_,
         **_baselines(config, split, clock, reports),
         "test": {name: {**report, "users": len(report.users)} for name, report in reports.items()},

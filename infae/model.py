@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import scipy.sparse as sp
 
 from infae import files
-from infae.anchors import METHODS, choose_anchors, distinct, survey
+from infae.anchors import METHODS, choose_anchors, distinct, pivoted_cholesky, survey
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
 from infae.evaluate import evaluate, metric_k
-from infae.fitted import ExactFit, Fitted, LandmarkFit
+from infae.fitted import CGFit, ExactFit, Fitted, LandmarkFit
 from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import InputMap, popularity
 from infae.kernels.relu import ReluNTK
@@ -27,11 +29,13 @@ from infae.kernels.tiles import Kernel, symmetric_gram
 from infae.memory import require_memory
 from infae.progress import bar, onto
 from infae.ranking import recommend
+from infae.solvers import estimate
+from infae.solvers.conjugate import conjugate_path, kernel_matrix, n_landmarks, solve_conjugate
 from infae.solvers.landmarks import accumulate, solve_landmarks, whitening
-from infae.solvers.ridge import ExactSolution, Solution, check_reg, factor, path, solve
+from infae.solvers.ridge import FullSolution, PathStep, Solution, check_reg, factor, path, solve
 from infae.tiles import SymmetricTiles, precision
 
-SOLVERS = ("exact", "nystrom")
+SOLVERS = ("exact", "cg", "nystrom", "auto")
 
 
 class InfiniteAE:
@@ -60,19 +64,24 @@ class InfiniteAE:
         summary of.
       row_power: each input row is divided by its length to this power: 0 is the published input,
         1 makes all rows equally long. Half-way, 0.5 with b_std = 0, is most accurate on most sets.
-      solver: "exact", all users are anchors; or "nystrom", `n_anchors` of them are, and all are
-        fitted: n m^2 operations and m (n_items + m) entries of memory for m anchors, however
-        many users (Rudi, Carratino and Rosasco 2017, Eq. 8).
-      n_anchors: landmark users of solver="nystrom".
+      solver: "exact", all users are anchors, by the inverse; "cg", the same by conjugate gradients, to
+        1e-4 of each item's column: some 10 to 30 times 2 n_users^2 n_items operations, and where
+        memory is short without any n_users x n_users matrix; or "nystrom", `n_anchors` users
+        are anchors, and all are fitted: n m^2 operations and m (n_items + m) entries of memory
+        for m anchors, however many users (Rudi, Carratino and Rosasco 2017, Eq. 8). "auto"
+        prints what each would take and chooses, see `infae.solvers.estimate.choose`.
+      n_anchors: landmark users of solver="nystrom", and of "auto" where that chooses it.
       anchors: how they are drawn, "uniform" or "rpcholesky" (see `infae.anchors`), or `Interactions`
         that serve as landmarks, such as a distilled summary's rows.
-      seed: of the draw.
+      seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
 
     Attributes (after fit):
       reg_: the relative regularisation used.
       residual_: relative residual of the solve.
+      solver_: the solver used.
+      n_iter_: iterations of "cg", None for the others.
       path_: one dict for each reg tried: `reg`, `residual`, `noise` and `metric`'s value on
         validation, or `reg` and `failure`.
       user_ids_, item_ids_: ids of the anchors (users with clicks) and of the items.
@@ -152,7 +161,8 @@ class InfiniteAE:
         Raises:
           ValueError: bad parameters or data; `reg` a sequence without `validation`.
           SingularKernelError: no reg tried gave a usable solve. An earlier fit stays in place.
-          MemoryError: the kernel matrix does not fit, said before it is begun.
+          MemoryError: the solver's matrices do not fit, or with "auto" no solver's; said before
+            they are begun.
 
         Warns:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
@@ -165,16 +175,17 @@ class InfiniteAE:
         if split is None and len(regs) > 1:
             raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
         if isinstance(clicks, Blocks):
-            if self.solver != "nystrom" or targets is not None:
+            if self.solver not in ("nystrom", "auto") or targets is not None:
                 raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
             fits = self._landmark_fits(clicks, regs, kernel, progress)
         else:
             users = drop_empty_users(clicks)
             labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
-            if self.solver == "nystrom":
+            solver = self._chosen_solver(users, len(regs)) if self.solver == "auto" else self.solver
+            if solver == "nystrom":
                 fits = self._landmark_fits(users, regs, kernel, progress, labels)
             else:
-                fits = self._exact_fits(users, regs, kernel, progress, labels)
+                fits = self._full_fits(users, regs, kernel, progress, labels, solver)
         self._adopt(*self._choose(fits, len(regs), split, progress))
         return self
 
@@ -189,7 +200,7 @@ class InfiniteAE:
 
         Raises:
           NotFittedError: before `fit`.
-          ValueError: the model has no landmarks (solver="exact"), or X has other items.
+          ValueError: the model has no landmarks (solver="exact" or "cg"), or X has other items.
           SingularKernelError: the solve failed; the model stays as it was.
         """
         fitted = self._checked_fitted()
@@ -234,11 +245,14 @@ class InfiniteAE:
 
         Raises:
           NotFittedError: before `fit`.
-          ValueError: the model was fitted on landmarks.
+          ValueError: the model was not fitted by solver="exact".
         """
         fitted = self._checked_fitted()
         if not isinstance(fitted, ExactFit):
-            raise ValueError("leave-one-out scores need all users as anchors; fit the model with solver='exact'")
+            raise ValueError(
+                f"leave-one-out scores need the system's inverse, which solver={fitted.solver!r} has not; fit the "
+                "model with solver='exact'"
+            )
         return fitted.leave_one_out(np.asarray(rows))
 
     def recommend(
@@ -315,31 +329,43 @@ class InfiniteAE:
         self.reg_, self.residual_, self.path_ = fitted.solution.reg, fitted.solution.residual, path
         self.user_ids_, self.item_ids_ = fitted.clicks.user_ids, fitted.clicks.item_ids
         self.inputs_, self.dual_ = fitted.inputs, fitted.dual
+        self.solver_, self.n_iter_ = fitted.solver, getattr(fitted.solution, "iterations", None)
 
-    def _exact_fits(
+    def _chosen_solver(self, users: Interactions, n_regs: int) -> str:
+        clicked = np.bincount(users.matrix.indices, minlength=users.n_items)
+        n_anchors = self.anchors.n_users if isinstance(self.anchors, Interactions) else self.n_anchors
+        costs, chosen = estimate.decide(
+            clicked, users.n_users, n_regs=n_regs, n_anchors=n_anchors, dtype=np.dtype(self.dtype)
+        )
+        print(*costs, f"chosen: {chosen}", sep="\n", file=sys.stderr)
+        return chosen
+
+    def _full_fits(
         self,
         users: Interactions,
         regs: Sequence[float],
         kernel: Kernel,
         progress: bool,
         labels: sp.csr_matrix | np.ndarray,
+        solver: str,
     ) -> Iterator[Fit]:
         inputs, dtype = self._input_map(popularity(users.matrix)), np.dtype(self.dtype)
-        rows = Rows(inputs(users.matrix, dtype), dtype)
-        gram = _gram(kernel, rows, progress)
-        if not self._several_regs:
-            # At a single reg an ill-conditioned solve is given, with a warning.
-            solution = _solution(gram, labels, regs[0], progress)
-            yield Fit(regs[0], ExactFit(users, inputs, kernel, rows, solution, labels), "")
-            return
-        with bar("solve", progress, unit="block") as shown:
-            for step in path(gram, labels, regs, progress=onto(shown)):
-                if step.solution is None:
-                    yield Fit(step.reg, None, step.failure)
-                else:
-                    yield Fit(step.reg, ExactFit(users, inputs, kernel, rows, step.solution, labels), "")
-                # Not held while the next is solved: at scale each takes gigabytes.
-                del step
+        mapped = inputs(users.matrix, dtype)
+        rows = Rows(mapped, dtype)
+        if solver == "cg":
+            rng = np.random.default_rng([self.seed, 7])
+            _, pivots = pivoted_cholesky(kernel, mapped, n_landmarks(rows.n), rng)
+            steps = _cg_steps(kernel, rows, pivots, labels, regs, self._several_regs, progress)
+        else:
+            steps = _exact_steps(kernel, rows, labels, regs, self._several_regs, progress)
+        made: Any = CGFit if solver == "cg" else ExactFit
+        for step in steps:
+            solved = step.solution is not None
+            yield Fit(
+                step.reg, made(users, inputs, kernel, rows, step.solution, labels) if solved else None, step.failure
+            )
+            # Not held while the next is solved: at scale each takes gigabytes.
+            del step
 
     def _landmark_fits(
         self,
@@ -498,11 +524,42 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
 
 
-def _solution(gram: SymmetricTiles, targets: sp.csr_matrix | np.ndarray, reg: float, progress: bool) -> ExactSolution:
-    with bar(f"solve, reg {reg:g}", progress, unit="block") as shown:
-        return solve(factor(gram, reg, progress=onto(shown)), targets, progress=onto(shown))
+def _exact_steps(
+    kernel: Kernel,
+    rows: Rows,
+    labels: sp.csr_matrix | np.ndarray,
+    regs: Sequence[float],
+    several: bool,
+    progress: bool,
+) -> Iterator[PathStep]:
+    gram = _gram(kernel, rows, progress)
+    with bar("solve", progress, unit="block") as shown:
+        if several:
+            yield from path(gram, labels, regs, progress=onto(shown))
+        else:
+            # At a single reg an ill-conditioned solve is given, with a warning.
+            solution = solve(factor(gram, regs[0], progress=onto(shown)), labels, progress=onto(shown))
+            yield PathStep(regs[0], solution, "")
+
+
+def _cg_steps(
+    kernel: Kernel,
+    rows: Rows,
+    pivots: jax.Array,
+    labels: sp.csr_matrix | np.ndarray,
+    regs: Sequence[float],
+    several: bool,
+    progress: bool,
+) -> Iterator[PathStep]:
+    with bar("kernel", progress, unit="block") as shown:
+        gram = kernel_matrix(kernel, rows, labels.shape[1], several_regs=several, progress=onto(shown))
+    with bar("solve", progress, unit="item") as shown:
+        if several:
+            yield from conjugate_path(gram, pivots, labels, regs, progress=onto(shown))
+        else:
+            yield PathStep(regs[0], solve_conjugate(gram, pivots, labels, regs[0], progress=onto(shown)), "")
 
 
 def _path_row(solution: Solution) -> dict[str, Any]:
     row = {"reg": solution.reg, "residual": solution.residual}
-    return {**row, "noise": solution.noise} if isinstance(solution, ExactSolution) else row
+    return {**row, "noise": solution.noise} if isinstance(solution, FullSolution) else row

@@ -9,7 +9,7 @@ from oracles import random_clicks
 
 import infae
 from infae import InfiniteAE, Interactions
-from infae.anchors import _pivots, choose_anchors, survey
+from infae.anchors import choose_anchors, pivoted_cholesky, survey
 from infae.data import Blocks
 from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
 from infae.inputs import InputMap
@@ -239,7 +239,7 @@ def test_pivots_span_what_there_is(dtype):
     rows[:, 0] = 1
     rows[::10, 0] = 0
     rows[::10, 1:] = np.tile(np.eye(5), (8, 1))
-    chosen = _pivots(linear, sp.csr_matrix(rows, dtype=dtype), 20, np.random.default_rng(0))
+    chosen, _ = pivoted_cholesky(linear, sp.csr_matrix(rows, dtype=dtype), 20, np.random.default_rng(0))
     assert np.linalg.matrix_rank(rows[chosen]) == chosen.size == 6
 
 
@@ -263,7 +263,7 @@ def test_pivots_are_drawn_as_one_at_a_time():
     assert np.abs(naive + naive.T - both).max() > 0.1
     n, found = 3000, np.zeros((4, 4))
     for seed in range(n):
-        a, b = _pivots(ReluNTK(), sp.csr_matrix(clicks, dtype=np.float64), 2, np.random.default_rng(seed))
+        (a, b), _ = pivoted_cholesky(ReluNTK(), sp.csr_matrix(clicks, dtype=np.float64), 2, np.random.default_rng(seed))
         found[a, b] += 1
         found[b, a] += 1
     assert np.abs(found / n - both).max() < 5 * 0.5 / np.sqrt(n)
@@ -284,7 +284,7 @@ def test_landmarks_may_be_handed_in(clicks, histories):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"solver": "cholesky"}, "solver must be one of 'exact', 'nystrom', got 'cholesky'"),
+        ({"solver": "cholesky"}, "solver must be one of 'exact', 'cg', 'nystrom', 'auto', got 'cholesky'"),
         ({"n_anchors": 0}, "n_anchors must be a whole number of at least 1, got 0"),
         ({"n_anchors": 2.5}, "n_anchors must be"),
         ({"anchors": "kmeans"}, "anchors must be 'uniform', 'rpcholesky' or Interactions"),
