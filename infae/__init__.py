@@ -18,6 +18,7 @@ from infae.errors import (
 )
 from infae.evaluate import Report, evaluate
 from infae.model import InfiniteAE, fit, load, predict
+from infae.select import Selection, select
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "ModelFileError",
     "NotFittedError",
     "Report",
+    "Selection",
     "SingularKernelError",
     "Split",
     "data",
@@ -39,5 +41,6 @@ __all__ = [
     "load",
     "metrics",
     "predict",
+    "select",
     "solvers",
 ]

@@ -28,10 +28,10 @@ class ReluNTK:
     with the arc-cosine functions k0(u) = 1 - arccos(u)/pi and
     k1(u) = (sqrt(1 - u^2) + u (pi - arccos u)) / pi; the kernel is T_depth. One hidden layer is
     the network of the paper (Sachdeva et al. 2022, section 3, Eq. 1, where k1 and k0 are the
-    dual activation and its derivative).
+    dual activation and its derivative); none is the linear autoencoder, whose kernel S_0 is.
 
     Attributes:
-      depth: hidden layers, at least 1.
+      depth: hidden layers, 0 or more.
       w_std: standard deviation of the weights, times sqrt(fan-in) (the published 2**0.5).
       b_std: standard deviation of the biases (the published 0.1). It is added to every entry of
         the input kernel, so histories of a few clicks among many items differ little: with rows
@@ -43,8 +43,8 @@ class ReluNTK:
     b_std: float = 0.1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.depth, (int, np.integer)) or self.depth < 1:
-            raise ValueError(f"depth must be a whole number of hidden layers, at least 1, got {self.depth!r}")
+        if isinstance(self.depth, bool) or not isinstance(self.depth, (int, np.integer)) or self.depth < 0:
+            raise ValueError(f"depth must be a whole number of hidden layers, 0 or more, got {self.depth!r}")
         if not (np.isfinite(self.w_std) and self.w_std > 0):
             raise ValueError(f"w_std must be positive and finite, got {self.w_std!r}")
         if not (np.isfinite(self.b_std) and self.b_std >= 0):
@@ -100,7 +100,7 @@ def relu_ntk(x1: Any, x2: Any = None, *, depth: int = 1, w_std: float = 2**0.5, 
       (n1, n2) array in JAX's version of the inputs' dtype (float64 under `jax.enable_x64`).
 
     Raises:
-      ValueError: for a depth below 1, a scale that is negative or not finite, or rows of unequal length.
+      ValueError: for a negative depth, a scale that is negative or not finite, or rows of unequal length.
     """
     return ReluNTK(depth, w_std, b_std)(x1, x2)
 

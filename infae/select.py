@@ -1,0 +1,195 @@
+"""`select`: reg and the input's few other choices in one call, on held-out clicks or without any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from tqdm import tqdm
+
+from infae.data.blocks import Blocks
+from infae.data.interactions import Interactions
+from infae.data.splits import Split
+from infae.errors import SingularKernelError
+from infae.evaluate import metric_k
+from infae.hidden import hide
+from infae.histories import as_clicks, as_split, drop_empty_users
+from infae.inputs import popularity
+from infae.model import InfiniteAE
+from infae.progress import bar
+from infae.search import SETTING, Data, Search
+
+SPACE: dict[str, tuple[float, ...]] = {
+    "depth": (0, 1, 2, 3, 4),
+    "row_power": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "popularity_power": (0.0, -0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7),
+}
+PUBLISHED = {"depth": 1, "row_power": 0.0, "popularity_power": 0.0, "b_std": 0.1}
+_PUBLISHED_REG = 4.0
+# Where climbs begin, at the nearest the space has, and at which reg: dense sets and sparse ones.
+_STARTS = (
+    ({"depth": 2, "row_power": 0.5, "popularity_power": -0.2, "b_std": 0.0}, 2.0),
+    ({"depth": 1, "row_power": 1.0, "popularity_power": 0.0, "b_std": 0.0}, 8.0),
+)
+# Settings that are fitted to all users, where the search was on some of them.
+_N_FINALISTS = 2
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What `select` found.
+
+    Attributes:
+      model: fitted to all users with the best choices.
+      trials: one row a trial, in their order: the choices, `users` fitted, the metric on what was
+        held out (NaN where the solve failed), the solve's `residual` and the `seconds` taken.
+      metric: what they were compared by.
+    """
+
+    model: InfiniteAE
+    trials: tuple[dict[str, Any], ...]
+    metric: str
+
+    def table(self, n: int = 10) -> str:
+        """The n best trials as Markdown, best first; those of more users before those of fewer."""
+        names = [name for name in self.trials[0] if name != "residual"]
+        ranked = sorted(self.trials, key=lambda row: (row["users"], np.nan_to_num(row[self.metric], nan=-1)))[::-1]
+        lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
+        for row in ranked[:n]:
+            cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+def select(
+    X: Any,
+    validation: Split | Interactions | None = None,
+    *,
+    metric: str = "NDCG@100",
+    space: Mapping[str, Sequence[float]] | None = None,
+    n_screen: int = 8192,
+    refit: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+    **params: Any,
+) -> Selection:
+    """Choose reg, depth and the scaling of the input on validation, and fit with the best.
+
+    After the published setting it climbs from two that do well, one on dense and one on sparse sets:
+    to a neighbour in one of the choices, with the best reg near the present one, as long as that
+    is better. Settings with the same item weights share their inner products, and all regs of a
+    setting its Gram matrix. Some 30 to 60 trials stand for the 1,000 and more of the full grid.
+
+    Beyond `n_screen` users the search is on that many of them, drawn alike; the two best settings
+    are then fitted to all users, at reg and its neighbours, and the better is kept.
+
+    Args:
+      X: clicks, as in `InfiniteAE.fit`; not `Blocks`, whose users are too many to search on.
+      validation: as in `InfiniteAE.fit`. None: a fifth of the clicks of up to 2,048 users is hidden from
+        the input, and each is scored by the model that all *other* users fit, in closed form
+        from the same factorisation (see `infae.hidden`); nothing is left out of the fit.
+      metric: a name of `infae.evaluate`'s report.
+      space: choices by name, in order, instead of `SPACE`'s: some of depth, row_power and
+        popularity_power. reg is searched in powers of 2, at the end of their root.
+      n_screen: users searched on: each trial takes n_screen^3 operations.
+      refit: fit the chosen model on training and validation clicks together.
+      seed: of the draw of users and of hidden clicks.
+      progress: show a progress bar on standard error.
+      **params: other parameters of the `InfiniteAE`, such as solver or dtype. One of the choices
+        given here is fixed.
+
+    Raises:
+      ValueError: bad data, parameters or choices; `refit` without validation clicks of X's own users.
+      SingularKernelError: no trial gave a usable solve.
+      MemoryError: the kernel matrices of a trial do not fit.
+    """
+    if isinstance(X, Blocks):
+        raise ValueError("select needs clicks in memory: choose on some of the users, then fit the Blocks")
+    metric_k(metric)
+    axes = _axes(space, params)
+    clicks = as_clicks(X)
+    split = None if validation is None else as_split(clicks, validation)
+    if refit and (split is None or split.validation_context is not None):
+        raise ValueError("refit needs validation clicks of the users of X; there are none to add")
+    users = drop_empty_users(clicks)
+    rng = np.random.default_rng([seed, 9])
+    with bar("select", progress, unit="trial") as shown:
+        search = Search(_screen(users, split, n_screen, rng), popularity(users.matrix), metric, params, shown)
+        fixed = {name: value for name, value in params.items() if name in SETTING}
+        search.best_reg(PUBLISHED | fixed, _PUBLISHED_REG)
+        for start, reg in _STARTS:
+            nearest = {name: _nearest(axes.get(name, (value,)), value) for name, value in start.items()}
+            search.climb(nearest | fixed, reg, axes)
+        search.refine()
+        found = search.ranked()
+        if not found:
+            raise SingularKernelError(f"none of {len(search.trials)} trials gave a usable model; see the data, or reg")
+        (best, reg), trials = found[0], list(search.trials)
+        if search.n_users < users.n_users and split is not None:
+            (best, reg), more = _finalists(found, users, split, metric, params, shown)
+            trials += more
+        if refit:
+            assert split is not None
+            clicks = clicks.union(split.validation)
+        model = InfiniteAE(reg, **{**params, **best}).fit(clicks, progress=progress)
+    return Selection(model, tuple(trials), metric)
+
+
+def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    given = SPACE if space is None else dict(space)
+    if unknown := sorted(set(given) - set(SPACE)):
+        raise ValueError(f"space has {', '.join(unknown)}; it takes some of {', '.join(SPACE)}")
+    for name in ("reg", "kernel", "item_weights", "metric"):
+        if params.get(name) is not None:
+            raise ValueError(f"{name} is not a parameter of select: it chooses reg, for the ReLU network, by metric=")
+    InfiniteAE(**params)
+    axes: dict[str, Sequence[float]] = {name: tuple(choices) for name, choices in given.items() if name not in params}
+    for name, choices in axes.items():
+        if not choices or list(choices) != sorted(set(choices), reverse=choices[0] > choices[-1]):
+            raise ValueError(f"the choices of {name} must be different numbers in order, got {choices}")
+    return axes
+
+
+def _nearest(choices: Sequence[float], value: float) -> float:
+    return min(choices, key=lambda choice: abs(choice - value))
+
+
+def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Generator) -> Data:
+    """At most n of the users, and what is held out from them."""
+    some = users if users.n_users <= n else users.select_users(np.sort(rng.permutation(users.n_users)[:n]))
+    if split is None:
+        return Data(some, hide(some, rng), True)
+    if some is users or split.validation_context is not None:
+        return Data(some, split, False)
+    rows = np.flatnonzero(np.isin(split.train.user_ids, some.user_ids))
+    train = split.train.select_users(rows)
+    nothing = train.with_matrix(sp.csr_matrix(train.shape, dtype=np.float32))
+    return Data(some, Split(train, split.validation.select_users(rows), nothing), False)
+
+
+def _finalists(
+    found: list[tuple[dict[str, Any], float]],
+    users: Interactions,
+    split: Split,
+    metric: str,
+    params: Mapping[str, Any],
+    shown: tqdm,
+) -> tuple[tuple[dict[str, Any], float], list[dict[str, Any]]]:
+    """The best of the best settings on all users, and a row for each trial."""
+    rows: list[dict[str, Any]] = []
+    for setting, reg in found[:_N_FINALISTS]:
+        model = InfiniteAE([reg / 2, reg, 2 * reg], metric=metric, **{**params, **setting})
+        begun = time.perf_counter()
+        model.fit(users, split)
+        seconds = (time.perf_counter() - begun) / len(model.path_)
+        for tried in model.path_:
+            value, residual = tried.get(metric, np.nan), tried.get("residual", np.nan)
+            row = {**setting, "reg": tried["reg"], "users": users.n_users, metric: value}
+            rows.append({**row, "residual": residual, "seconds": seconds})
+            shown.update()
+    best = max(rows, key=lambda row: np.nan_to_num(row[metric], nan=-np.inf))
+    return ({name: best[name] for name in SETTING}, best["reg"]), rows
