@@ -1,0 +1,143 @@
+"""Fits over several devices and several processes, against the same fit on one device."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import mesh_worker
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import infae
+from infae.mesh import UserMesh
+
+TIMEOUT = 150
+TESTS = Path(__file__).parent
+FEW = ("few", "exact few")
+
+
+def run(folder, names, n_processes, n_devices):
+    """Each process's results, by "case/what": lists of dictionaries, one a process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+    }
+    command = [sys.executable, "-W", "ignore::UserWarning", str(TESTS / "mesh_worker.py")]
+    outs = [folder / f"{rank}.npz" for rank in range(n_processes)]
+    running = []
+    try:
+        for rank, out in enumerate(outs):
+            arguments = [str(out), ",".join(names), str(n_processes), str(rank), str(port)]
+            with open(folder / f"{rank}.log", "w") as log:
+                running.append(subprocess.Popen([*command, *arguments], env=environment, stdout=log, stderr=log))
+        codes = [process.wait(TIMEOUT) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert codes == [0] * n_processes, "\n".join((folder / f"{rank}.log").read_text() for rank in range(n_processes))
+    return [dict(np.load(out)) for out in outs]
+
+
+@pytest.fixture(scope="session")
+def on_devices(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("devices"), mesh_worker.CASES, 1, 8)
+
+
+@pytest.fixture(scope="session")
+def on_processes(tmp_path_factory):
+    names = [name for name in (*mesh_worker.CASES, *mesh_worker.ERRORS) if name not in FEW]
+    return run(tmp_path_factory.mktemp("processes"), names, 2, 1)
+
+
+def assert_as_on_one_device(name, found):
+    expected = mesh_worker.CASES[name](mesh_worker.Part(), None)
+    single = expected["scores"].dtype == np.float32
+    # Rounding in the sums, magnified by the condition number of the landmarks' normal equations.
+    near = {"rtol": 1e-3, "atol": 2e-4} if single else {"rtol": 1e-6, "atol": 1e-8}
+    found = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
+    assert found.keys() == expected.keys(), found.get("error")
+    assert found["scores"].dtype == expected["scores"].dtype
+    assert_allclose(found["scores"], expected["scores"], **near)
+    for key in ("anchors", "ids", "n_users", "reg"):
+        assert_array_equal(found.get(key), expected.get(key))
+    for key in ("metric", "left_out"):
+        if key in expected:
+            assert_allclose(found[key], expected[key], **near)
+    if name.startswith("exact") or not single:
+        top = [np.argsort(-scores, axis=1, kind="stable")[:, :10] for scores in (found["scores"], expected["scores"])]
+        assert_array_equal(*top)
+    assert found["residual"] < (1e-3 if single else 1e-8)
+
+
+@pytest.mark.parametrize("name", mesh_worker.CASES)
+def test_eight_devices_fit_as_one(name, on_devices):
+    assert_as_on_one_device(name, on_devices[0])
+
+
+@pytest.mark.parametrize("name", [name for name in mesh_worker.CASES if name not in FEW])
+def test_two_processes_fit_as_one(name, on_processes):
+    for found in on_processes:
+        assert_as_on_one_device(name, found)
+    for key in [key for key in on_processes[0] if key.startswith(f"{name}/")]:
+        assert_array_equal(*(found[key] for found in on_processes), err_msg=key)
+
+
+def test_processes_with_several_devices_each(tmp_path):
+    names = ["float64", "exact float64"]
+    for found in run(tmp_path, names, 2, 2):
+        for name in names:
+            assert_as_on_one_device(name, found)
+
+
+@pytest.mark.parametrize(
+    ("name", "messages"),
+    [
+        ("other items", ["ValueError: processes 0 and 1 were given different item ids"] * 2),
+        ("other params", ["ValueError: processes 0 and 1 were given different parameters"] * 2),
+        ("other anchors", ["ValueError: processes 0 and 1 were given different landmarks"] * 2),
+        ("bad block", ["RuntimeError: process 1 failed: OSError: the disk is gone", "OSError: the disk is gone"]),
+        ("empty", ["RuntimeError: process 1 failed: ValueError: no clicks", "ValueError: no clicks"]),
+    ],
+)
+def test_what_one_process_refuses_all_refuse(name, messages, on_processes):
+    for found, message in zip(on_processes, messages, strict=True):
+        assert str(found[f"{name}/error"]).startswith(message)
+
+
+def test_a_mesh_of_one_device_and_a_model_file(clicks, new_users, tmp_path):
+    mesh = jax.make_mesh((1,), ("anything",))
+    model = infae.fit(clicks, 1.0, mesh=mesh)
+    assert model.get_params()["mesh"] is mesh
+    assert_allclose(model.predict(new_users), infae.fit(clicks, 1.0).predict(new_users), rtol=1e-4, atol=1e-5)
+    model.save(tmp_path / "model.npz")
+    loaded = infae.load(tmp_path / "model.npz")
+    assert loaded.mesh is None
+    assert_array_equal(loaded.predict(new_users), model.predict(new_users))
+    assert_array_equal(loaded.set_params(mesh=mesh).predict(new_users), model.predict(new_users))
+
+
+def test_bad_meshes_are_refused(clicks):
+    two_axes = jax.make_mesh((1, 1), ("users", "items"))
+    with pytest.raises(ValueError, match=r"Mesh with one axis.*got axes \('users', 'items'\); make one by") as refused:
+        infae.fit(clicks, mesh=two_axes)
+    assert "jax.sharding.Mesh" in str(refused.value)
+    with pytest.raises(ValueError, match="got list"):
+        infae.fit(clicks, mesh=jax.devices())
+
+
+def test_without_a_mesh_there_is_nothing_to_exchange():
+    alone = UserMesh(None)
+    assert alone.devices == [None]
+    array = np.arange(3)
+    assert alone.exchange(array)[0][0] is array
+    assert alone.total([array]) is array
