@@ -380,8 +380,9 @@ class InfiniteAE:
         with mesh.together():
             inputs = self._input_map(counts)
             anchors = self._anchors(drawn, kernel, inputs)
-            landmarks = Rows(inputs(anchors.matrix, dtype), dtype)
-        mesh.require_same("landmarks", inputs(anchors.matrix, dtype).data)
+            matrix = inputs(anchors.matrix, dtype)
+            landmarks = Rows(matrix, dtype)
+        mesh.require_same("landmarks or weights", np.concatenate([matrix.data, matrix.indices, matrix.indptr]))
         with bar("users", progress, unit="user") as shown:
             sums = accumulate(kernel, landmarks, inputs, pairs, anchors.n_items, mesh=mesh, progress=shown.update)
         gram = landmark_gram(kernel, landmarks)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from unittest.mock import patch
 
 import jax
 import numpy as np
@@ -55,7 +56,8 @@ class Part:
         return Interactions.from_matrix(self(all_clicks(n_users)), self(np.arange(n_users)), ITEMS)
 
     def blocks(self):
-        return Blocks(lambda: np.array_split(self(all_clicks()), range(40, 10_000, 40)), N_ITEMS)
+        rows = self(all_clicks())
+        return Blocks(lambda: (rows[start : start + 40] for start in range(0, len(rows), 40)), N_ITEMS)
 
 
 def scored(model, **also):
@@ -77,6 +79,18 @@ def landmark(part, mesh, n_users=N_USERS, **params):
 def exact(part, mesh, n_users=N_USERS, **params):
     model = infae.fit(part.clicks(n_users), 2.0, mesh=mesh, **params)
     return scored(model, ids=model.user_ids_, left_out=model.leave_one_out(np.arange(3)))
+
+
+def pivots(part, mesh):
+    # Fewer candidates than users.
+    with patch.multiple("infae.anchors", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=2):
+        return landmark(part, mesh, dtype="float64", anchors="rpcholesky", **SPARSE)
+
+
+def drawn(part, mesh):
+    """Blocks with fewer candidates than users: which they are depends on the processes."""
+    with patch.multiple("infae.anchors", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=2):
+        return scored(infae.fit(part.blocks(), 2.0, mesh=mesh, **LANDMARKS))
 
 
 def blocks(part, mesh):
@@ -121,7 +135,7 @@ def other_params(part, mesh):
 
 
 def other_anchors(part, mesh):
-    anchors = Interactions.from_matrix(random_clicks(9, N_ITEMS, seed=part.first))
+    anchors = Interactions.from_matrix(all_clicks()[:6, :: -1 if part.first else 1])
     return scored(infae.fit(part.clicks(), 2.0, solver="nystrom", anchors=anchors, mesh=mesh))
 
 
@@ -145,7 +159,7 @@ def empty(part, mesh):
 CASES = {
     "float32": lambda *on: landmark(*on),
     "float64": lambda *on: landmark(*on, dtype="float64"),
-    "pivots": lambda *on: landmark(*on, dtype="float64", anchors="rpcholesky", **SPARSE),
+    "pivots": pivots,
     "many": lambda *on: landmark(*on, dtype="float64", n_anchors=1000),
     "kernel": lambda *on: landmark(*on, dtype="float64", kernel=own_kernel),
     "blocks": blocks,
@@ -161,7 +175,9 @@ CASES = {
     "exact chosen": chosen,
     "exact labels": labels,
 }
-ERRORS = {
+# What only several processes have.
+TOGETHER = {
+    "drawn": drawn,
     "other items": other_items,
     "other params": other_params,
     "other anchors": other_anchors,
@@ -184,7 +200,7 @@ def main(out, names, n_processes, rank, port):
     found = {}
     for name in names.split(","):
         try:
-            results = {**CASES, **ERRORS}[name](part, mesh)
+            results = {**CASES, **TOGETHER}[name](part, mesh)
         except (ValueError, RuntimeError, OSError) as error:
             results = {"error": f"{type(error).__name__}: {error}"}
         found |= {f"{name}/{key}": value for key, value in results.items()}

@@ -17,7 +17,12 @@ from infae.mesh import UserMesh
 
 TIMEOUT = 150
 TESTS = Path(__file__).parent
-FEW = ("few", "exact few")
+# Fewer users than devices, or nothing of their own: the other cases go another way.
+ON_DEVICES = (
+    "float32", "float64", "kernel", "blocks", "added", "few",
+    "exact float32", "exact float64", "exact few", "exact chosen",
+)  # fmt: skip
+ON_PROCESSES = [name for name in mesh_worker.CASES if name not in ("few", "exact few", "exact kernel")]
 
 
 def run(folder, names, n_processes, n_devices):
@@ -50,13 +55,12 @@ def run(folder, names, n_processes, n_devices):
 
 @pytest.fixture(scope="session")
 def on_devices(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("devices"), mesh_worker.CASES, 1, 8)
+    return run(tmp_path_factory.mktemp("devices"), ON_DEVICES, 1, 8)
 
 
 @pytest.fixture(scope="session")
 def on_processes(tmp_path_factory):
-    names = [name for name in (*mesh_worker.CASES, *mesh_worker.ERRORS) if name not in FEW]
-    return run(tmp_path_factory.mktemp("processes"), names, 2, 1)
+    return run(tmp_path_factory.mktemp("processes"), [*ON_PROCESSES, *mesh_worker.TOGETHER], 2, 1)
 
 
 def assert_as_on_one_device(name, found):
@@ -79,17 +83,25 @@ def assert_as_on_one_device(name, found):
     assert found["residual"] < (1e-3 if single else 1e-8)
 
 
-@pytest.mark.parametrize("name", mesh_worker.CASES)
+@pytest.mark.parametrize("name", ON_DEVICES)
 def test_eight_devices_fit_as_one(name, on_devices):
     assert_as_on_one_device(name, on_devices[0])
 
 
-@pytest.mark.parametrize("name", [name for name in mesh_worker.CASES if name not in FEW])
+@pytest.mark.parametrize("name", ON_PROCESSES)
 def test_two_processes_fit_as_one(name, on_processes):
-    for found in on_processes:
-        assert_as_on_one_device(name, found)
-    for key in [key for key in on_processes[0] if key.startswith(f"{name}/")]:
-        assert_array_equal(*(found[key] for found in on_processes), err_msg=key)
+    assert_as_on_one_device(name, on_processes[0])
+    assert_same(name, *on_processes)
+
+
+def test_landmarks_drawn_by_several_processes_are_the_same_on_all(on_processes):
+    assert on_processes[0]["drawn/anchors"] == 30
+    assert_same("drawn", *on_processes)
+
+
+def assert_same(name, first, second):
+    for key in [key for key in first if key.startswith(f"{name}/")]:
+        assert_array_equal(first[key], second[key], err_msg=key)
 
 
 def test_processes_with_several_devices_each(tmp_path):
@@ -104,7 +116,7 @@ def test_processes_with_several_devices_each(tmp_path):
     [
         ("other items", ["ValueError: processes 0 and 1 were given different item ids"] * 2),
         ("other params", ["ValueError: processes 0 and 1 were given different parameters"] * 2),
-        ("other anchors", ["ValueError: processes 0 and 1 were given different landmarks"] * 2),
+        ("other anchors", ["ValueError: processes 0 and 1 were given different landmarks or weights"] * 2),
         ("bad block", ["RuntimeError: process 1 failed: OSError: the disk is gone", "OSError: the disk is gone"]),
         ("empty", ["RuntimeError: process 1 failed: ValueError: no clicks", "ValueError: no clicks"]),
     ],
