@@ -60,7 +60,9 @@ def shortlist(users: Interactions, n_anchors: int, seed: int, mesh: UserMesh) ->
     ends = np.cumsum([n for (n,) in mesh.exchange(np.array(users.n_users))])
     first = ends[mesh.rank] - users.n_users
     order = np.random.default_rng([seed, 5]).permutation(ends[-1]) - first
-    candidates, own = (part[(part >= 0) & (part < users.n_users)] for part in (order[: _n_candidates(n_anchors)], order))
+    candidates, own = (
+        part[(part >= 0) & (part < users.n_users)] for part in (order[: _n_candidates(n_anchors)], order)
+    )
     rows = np.union1d(candidates, distinct(users.matrix, own, n_anchors))
     listed, at = mesh.all_users(users.select_users(rows)), mesh.all_rows(first + rows)
     ids = np.zeros(ends[-1], listed.user_ids.dtype)
@@ -72,9 +74,7 @@ def shortlist(users: Interactions, n_anchors: int, seed: int, mesh: UserMesh) ->
     return np.sum([part for (part,) in mesh.exchange(counts)], axis=0), Interactions(whole, ids, users.item_ids)
 
 
-def survey(
-    blocks: Blocks, n_anchors: int, seed: int, mesh: UserMesh | None = None
-) -> tuple[np.ndarray, Interactions]:
+def survey(blocks: Blocks, n_anchors: int, seed: int, mesh: UserMesh | None = None) -> tuple[np.ndarray, Interactions]:
     """One pass over the blocks: the items' popularity, and users drawn alike to choose anchors from.
 
     Over several processes both are of all their blocks. The draw then depends on who has which,

@@ -1,6 +1,6 @@
 """One process of a mesh, run by test_mesh.py: fits and predicts, and writes what came out.
 
-    python mesh_worker.py OUT CASES N_PROCESSES RANK PORT
+python mesh_worker.py OUT CASES N_PROCESSES RANK PORT
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from oracles import random_clicks
 
 import infae
 from infae import Interactions
-from infae.data import Blocks, Split
+from infae.data import Blocks
 from infae.solvers import landmarks, sharded
 
 N_ITEMS = 40
 ITEMS = np.arange(N_ITEMS)
 # Not a multiple of the devices; the second of two processes has fewer users, and fewer blocks of them.
-N_USERS, FIRST = 150, 103
+N_USERS, FIRST = 176, 103
 LANDMARKS = {"solver": "nystrom", "n_anchors": 30}
 SPARSE = {"popularity_power": -0.5, "unit_rows": True, "b_std": 0.0}
 
@@ -193,7 +193,7 @@ def main(out, names, n_processes, rank, port):
     mesh = jax.make_mesh((jax.device_count(),), ("users",))
     part = Part() if n_processes == 1 else [Part(0, FIRST), Part(FIRST)][rank]
     # Many blocks and steps of elimination, with so few users.
-    landmarks.block_users = lambda n_landmarks: 16
+    landmarks.block_users = lambda n_landmarks: 8
     landmarks.tile_size = lambda n: 16
     sys.modules["infae.kernels.tiles"].tile_size = lambda n: 16
     sharded._BLOCK = 8

@@ -185,7 +185,7 @@ def _block_of(mesh: Mesh, size: int, rows: jax.Array, k: int) -> jax.Array:
 def _eliminate(mesh: Mesh, size: int, rows: jax.Array, k: int) -> jax.Array:
     """One step of Gauss-Jordan elimination, by block k."""
 
-    def eliminate(own: jax.Array, k: jax.Array) -> jax.Array:
+    def eliminate(own: jax.Array, k: int) -> jax.Array:
         block, mine, start = _shared(own, size, k)
         at = k * size
         pivot = invert_dense(jax.lax.dynamic_slice_in_dim(block, at, size, axis=1))
@@ -199,7 +199,7 @@ def _eliminate(mesh: Mesh, size: int, rows: jax.Array, k: int) -> jax.Array:
     return jax.shard_map(eliminate, mesh=mesh, in_specs=(P(AXIS), P()), out_specs=P(AXIS))(rows, k)
 
 
-def _shared(own: jax.Array, size: int, k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _shared(own: jax.Array, size: int, k: int) -> tuple[jax.Array, jax.Array, int]:
     """Block k of the rows, sent to all devices; whether it is this device's; and where it starts there."""
     n_blocks = own.shape[0] // size
     mine, start = jax.lax.axis_index(AXIS) == k // n_blocks, k % n_blocks * size
