@@ -1,15 +1,19 @@
 """Fits over several devices and several processes, against the same fit on one device."""
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import mesh_worker
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import infae
@@ -27,31 +31,46 @@ ON_DEVICES = (
 ON_PROCESSES = [name for name in mesh_worker.CASES if name not in ("few", "exact few")]
 
 
-def run(folder, names, n_processes, n_devices):
-    """Each process's results, by "case/what": lists of dictionaries, one a process."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def run_processes(folder, commands, n_devices):
+    """Run Python with these arguments, all at a time, in the folder; none outlives this call."""
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }
-    command = [sys.executable, "-W", "ignore::UserWarning", str(TESTS / "mesh_worker.py")]
-    outs = [folder / f"{rank}.npz" for rank in range(n_processes)]
-    running = []
+    logs, running = [folder / f"{rank}.log" for rank in range(len(commands))], []
+    until = time.monotonic() + TIMEOUT
     try:
-        for rank, out in enumerate(outs):
-            arguments = [str(out), ",".join(names), str(n_processes), str(rank), str(port)]
-            with open(folder / f"{rank}.log", "w") as log:
-                running.append(subprocess.Popen([*command, *arguments], env=environment, stdout=log, stderr=log))
-        codes = [process.wait(TIMEOUT) for process in running]
+        for command, path in zip(commands, logs, strict=True):
+            with open(path, "w") as log:
+                arguments = [sys.executable, "-X", "faulthandler", "-W", "ignore::UserWarning", *command]
+                running.append(subprocess.Popen(arguments, env=environment, cwd=folder, stdout=log, stderr=log))
+        # The others wait for one that has failed.
+        while None in (codes := [p.poll() for p in running]) and not any(codes) and time.monotonic() < until:
+            time.sleep(0.05)
     finally:
         for process in running:
-            process.kill()
+            # With a traceback of every thread that still waits for something.
+            process.send_signal(signal.SIGABRT)
             process.wait()
-    assert codes == [0] * n_processes, "\n".join((folder / f"{rank}.log").read_text() for rank in range(n_processes))
+    assert codes == [0] * len(commands), "\n".join(log.read_text() for log in logs)
+
+
+def run(folder, names, n_processes, n_devices):
+    """Results of the workers' cases, as "case/what": a dictionary for each process."""
+    outs, port = [folder / f"{rank}.npz" for rank in range(n_processes)], free_port()
+    worker = str(TESTS / "mesh_worker.py")
+    commands = [
+        [worker, str(out), ",".join(names), str(n_processes), str(rank), str(port)] for rank, out in enumerate(outs)
+    ]
+    run_processes(folder, commands, n_devices)
     return [dict(np.load(out)) for out in outs]
 
 
@@ -111,6 +130,18 @@ def test_processes_with_several_devices_each(tmp_path):
     for found in run(tmp_path, names, 2, 2):
         for name in names:
             assert_as_on_one_device(name, found)
+
+
+def test_the_readme_tells_how_to_start(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (TESTS.parent / "README.md").read_text(), re.DOTALL)
+    (script,) = (block for block in blocks if "jax.distributed" in block)
+    (tmp_path / "fit_mesh.py").write_text(script)
+    clicks = mesh_worker.all_clicks()
+    for rank, part in enumerate(np.split(clicks, [mesh_worker.FIRST])):
+        sp.save_npz(tmp_path / f"users-{rank}.npz", sp.csr_matrix(part))
+    run_processes(tmp_path, [["fit_mesh.py", f"127.0.0.1:{free_port()}", "2", str(rank)] for rank in range(2)], 1)
+    expected = infae.fit(clicks, solver="nystrom", n_anchors=2000).predict(clicks)
+    assert_allclose(infae.load(tmp_path / "model.npz").predict(clicks), expected, rtol=1e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize(
