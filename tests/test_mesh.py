@@ -21,7 +21,7 @@ from infae.mesh import UserMesh
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*users have no clicks")
 
-TIMEOUT = 150
+TIMEOUT = 120
 TESTS = Path(__file__).parent
 # Where devices and processes differ; a case more on eight devices is compiled eight times.
 ON_DEVICES = (
@@ -139,7 +139,8 @@ def test_the_readme_tells_how_to_start(tmp_path):
     clicks = mesh_worker.all_clicks()
     for rank, part in enumerate(np.split(clicks, [mesh_worker.FIRST])):
         sp.save_npz(tmp_path / f"users-{rank}.npz", sp.csr_matrix(part))
-    run_processes(tmp_path, [["fit_mesh.py", f"127.0.0.1:{free_port()}", "2", str(rank)] for rank in range(2)], 1)
+    coordinator = f"127.0.0.1:{free_port()}"
+    run_processes(tmp_path, [["fit_mesh.py", coordinator, "2", str(rank)] for rank in range(2)], 1)
     expected = infae.fit(clicks, solver="nystrom", n_anchors=2000).predict(clicks)
     assert_allclose(infae.load(tmp_path / "model.npz").predict(clicks), expected, rtol=1e-2, atol=2e-3)
 
