@@ -81,10 +81,10 @@ def exact(part, mesh, n_users=N_USERS, **params):
     return scored(model, ids=model.user_ids_, left_out=model.leave_one_out(np.arange(3)))
 
 
-def pivots(part, mesh):
+def shortlisted(part, mesh, anchors):
     # Fewer candidates than users.
-    with patch.multiple("infae.anchors", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=2):
-        return landmark(part, mesh, dtype="float64", anchors="rpcholesky", **SPARSE)
+    with patch.multiple("infae.anchors", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=1):
+        return landmark(part, mesh, dtype="float64", anchors=anchors, **SPARSE)
 
 
 def drawn(part, mesh):
@@ -159,7 +159,8 @@ def empty(part, mesh):
 CASES = {
     "float32": lambda *on: landmark(*on),
     "float64": lambda *on: landmark(*on, dtype="float64"),
-    "pivots": pivots,
+    "uniform": lambda *on: shortlisted(*on, "uniform"),
+    "pivots": lambda *on: shortlisted(*on, "rpcholesky"),
     "many": lambda *on: landmark(*on, dtype="float64", n_anchors=1000),
     "kernel": lambda *on: landmark(*on, dtype="float64", kernel=own_kernel),
     "blocks": blocks,
