@@ -43,7 +43,7 @@ class Summary:
         rows; None where these are their own labels.
       item_ids: (n_items,) of the source data.
       item_weights: (n_items,) by which clicks enter the inner model, None for raw clicks.
-      model: the inner ∞-AE's depth, w_std, b_std, unit_rows, and whether its kernel was the
+      model: the inner ∞-AE's depth, w_std, b_std, row_power, and whether its kernel was the
         caller's own.
       reg: the inner ridge penalty, relative.
       config: the settings of `distill`, with its seed.
@@ -221,7 +221,7 @@ def _check(summary: Summary) -> None:
     weights = summary.item_weights
     if weights is not None and (weights.shape != shape[1:] or not np.isfinite(weights).all()):
         raise ValueError(f"item_weights of shape {weights.shape} should be finite, one an item")
-    if summary.model.keys() != {"depth", "w_std", "b_std", "unit_rows", "own_kernel"}:
+    if summary.model.keys() != {"depth", "w_std", "b_std", "row_power", "own_kernel"}:
         raise ValueError(f"the inner model has unknown settings: {summary.model}")
     if not isinstance(summary.reg, float) or not {"seed", "n_draws"} <= summary.config.keys():
         raise ValueError("reg or config are not what was written")

@@ -15,8 +15,8 @@ from infae.model import InfiniteAE
 # Full-data models to choose from by validation: dense data prefers the first, sparse data the second.
 CANDIDATES: tuple[dict[str, Any], ...] = (
     {"popularity_power": -0.25},
-    {"unit_rows": True, "b_std": 0.0},
-    {"popularity_power": -0.25, "unit_rows": True, "b_std": 0.0},
+    {"row_power": 1.0, "b_std": 0.0},
+    {"popularity_power": -0.25, "row_power": 1.0, "b_std": 0.0},
 )
 REGS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 
@@ -84,5 +84,5 @@ def inner_model(
     if matched:
         targets = teacher_scores(model)
     kernel, inputs = model.components(clicks)
-    described = {name: plain(getattr(model, name)) for name in ("depth", "w_std", "b_std", "unit_rows")}
+    described = {name: plain(getattr(model, name)) for name in ("depth", "w_std", "b_std", "row_power")}
     return Student(kernel, inputs), {**described, "own_kernel": model.kernel is not None}, targets

@@ -68,7 +68,7 @@ class Config:
     depth: int = option(1, "hidden layers of a given model")
     b_std: float = option(0.1, "bias scale of a given model")
     popularity_power: float = option(-0.25, "item weighting of a given model")
-    unit_rows: bool = option(False, "unit-length rows of a given model")
+    row_power: float = option(0.0, "row power of a given model")
     checkpoint_every: int = option(50, "steps between checkpoints")
     resume: bool = option(True, "continue from a checkpoint of the same run where there is one")
     baselines: bool = option(True, "also fit random users and all the data")
@@ -136,7 +136,7 @@ def random_users_models(
     """
     users = distillcf.CORESETS["random users"](split.train, n_users, seed)
     kernel, inputs = inner.components(split.train)
-    params = {name: getattr(inner, name) for name in ("kernel", "depth", "w_std", "b_std", "unit_rows")}
+    params = {name: getattr(inner, name) for name in ("kernel", "depth", "w_std", "b_std", "row_power")}
     own = infae.InfiniteAE(SMALL_REGS, metric=metric, item_weights=inputs.item_weights, **params)
     yield f"{n_users:,} random users", own.fit(users, split)
     yield f"{n_users:,} random users, solved labels", _with_solved_labels(users, Student(kernel, inputs), split, metric)
@@ -219,7 +219,7 @@ def _given_model(config: Config) -> infae.InfiniteAE | None:
         depth=config.depth,
         b_std=config.b_std,
         popularity_power=config.popularity_power,
-        unit_rows=config.unit_rows,
+        row_power=config.row_power,
     )
 
 

@@ -34,9 +34,9 @@ class Config:
     w_std: float = option(2**0.5, "weight scale")
     b_std: float = option(0.1, "bias scale")
     popularity_power: float = option(0.0, "inputs times item popularity to this power; 0 as published")
-    unit_rows: bool = option(False, "scale input rows to unit length")
-    solver: str = option("exact", "exact, or nystrom: all users fitted on landmarks")
-    n_anchors: int = option(1000, "landmarks of --solver=nystrom")
+    row_power: float = option(0.0, "input rows are divided by their length to this power; 1 is unit length")
+    solver: str = option("exact", "exact; cg, the same by iteration; nystrom, all users on landmarks; or auto")
+    n_anchors: int = option(1000, "landmarks of --solver=nystrom, and of auto where that chooses it")
     anchors: str = option("uniform", "how landmarks are drawn: uniform or rpcholesky")
     dtype: str = option("float32", "float32 or float64")
     k: tuple[int, ...] = option((10, 100), "cut-offs of the metrics")
@@ -71,6 +71,7 @@ def run(config: Config) -> dict[str, Any]:
         "split": {"name": split.name, "note": split.note, "shape": split.train.shape},
         "reg": model.reg_,
         "residual": model.residual_,
+        "solver": model.solver_,
         "path": model.path_,
         **_baselines(config, split, clock, reports),
         "test": {name: {**report, "users": len(report.users)} for name, report in reports.items()},
@@ -114,7 +115,7 @@ def _fit(config: Config, split: infae.Split, clock: Stopwatch) -> infae.Infinite
             w_std=config.w_std,
             b_std=config.b_std,
             popularity_power=config.popularity_power,
-            unit_rows=config.unit_rows,
+            row_power=config.row_power,
             solver=config.solver,
             n_anchors=config.n_anchors,
             anchors=config.anchors,

@@ -171,7 +171,7 @@ def _train_ease(
 def _train_infae(
     users: infae.Interactions, split: infae.Split, teacher: infae.InfiniteAE, metric: str, seed: int
 ) -> Recommender:
-    params = {name: getattr(teacher, name) for name in ("kernel", "depth", "w_std", "b_std", "unit_rows")}
+    params = {name: getattr(teacher, name) for name in ("kernel", "depth", "w_std", "b_std", "row_power")}
     return infae.fit(
         users,
         sorted({*SMALL_REGS, *REGS}),

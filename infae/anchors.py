@@ -44,7 +44,7 @@ def choose_anchors(
         return np.sort(distinct(clicks, order, n_anchors))
     # With their repetitions: how many users have a history says how much it matters.
     pool = order[: _n_candidates(n_anchors)]
-    chosen = _pivots(kernel, inputs(clicks[pool], dtype), n_anchors, rng)
+    chosen, _ = pivoted_cholesky(kernel, inputs(clicks[pool], dtype), n_anchors, rng)
     return np.sort(distinct(clicks, pool[chosen], n_anchors))
 
 
@@ -127,8 +127,14 @@ def distinct(clicks: sp.csr_matrix, order: np.ndarray, n: int) -> np.ndarray:
     return np.array(list(found.values()), np.int64)
 
 
-def _pivots(kernel: Kernel, inputs: sp.csr_matrix, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of n rows, each block of them drawn in proportion to the kernel's residual diagonal."""
+def pivoted_cholesky(
+    kernel: Kernel, inputs: sp.csr_matrix, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, jax.Array]:
+    """Positions of n rows, drawn in proportion to the kernel's residual diagonal, and F (rows, n) with K ~ F F'.
+
+    On the chosen rows and columns F F' is K; there are fewer than n where those explain all of
+    it. 2 rows n^2 operations; MemoryError before starting where twice F does not fit.
+    """
     dtype = inputs.dtype
     rows = Rows(inputs, dtype)
     require_memory(2 * rows.n * n * dtype.itemsize, f"choosing {n:,} landmarks among {rows.n:,} users")
@@ -150,7 +156,7 @@ def _pivots(kernel: Kernel, inputs: sp.csr_matrix, n: int, rng: np.random.Genera
             residual = np.maximum(residual - np.asarray(explained, np.float64), 0)
             residual[block] = 0
             chosen = np.concatenate([chosen, block])
-    return chosen
+        return chosen, factor[:, : chosen.size]
 
 
 def _accepted(among: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:

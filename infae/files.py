@@ -2,9 +2,9 @@
 
 Keys: `format` and `version`; `params`, a JSON of the constructor's arguments and of the solve;
 `coef`; the anchors' clicks as `clicks_data`, `clicks_indices`, `clicks_indptr`, `clicks_shape`;
-`item_weights` (empty for raw inputs); `user_ids` and `item_ids`. An exact fit has also
-`inverse_diagonal` and `targets` (empty where they are the clicks themselves), one on landmarks
-`square` and `right`, the sums to which more users can be added.
+`item_weights` (empty for raw inputs); `user_ids` and `item_ids`. A fit whose anchors are all users
+has also `targets` (empty where they are the clicks themselves), and by the inverse
+`inverse_diagonal`; one on landmarks `square` and `right`, the sums to which more users can be added.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import scipy.sparse as sp
 from infae import npz
 from infae.data.interactions import Interactions
 from infae.errors import ModelFileError
-from infae.fitted import ExactFit, Fitted, LandmarkFit, dense
+from infae.fitted import CGFit, ExactFit, Fitted, FullFit, LandmarkFit, dense
 from infae.inputs import InputMap
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
+from infae.solvers.conjugate import CGSolution
 from infae.solvers.landmarks import LandmarkSums
 from infae.solvers.ridge import ExactSolution, Solution
 from infae.tiles import SymmetricTiles, precision
@@ -55,10 +56,13 @@ def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], fil
     }
     weights, clicks = fitted.inputs.item_weights, fitted.clicks
     arrays: dict[str, Any] = {}
-    if isinstance(fitted, ExactFit):
+    if isinstance(fitted, FullFit):
         about["solution"]["noise"] = fitted.solution.noise
-        targets = np.zeros(0) if fitted.targets is clicks.matrix else dense(fitted.targets)
-        arrays = {"inverse_diagonal": fitted.solution.inverse_diagonal, "targets": targets}
+        arrays = {"targets": np.zeros(0) if fitted.targets is clicks.matrix else dense(fitted.targets)}
+    if isinstance(fitted, ExactFit):
+        arrays["inverse_diagonal"] = fitted.solution.inverse_diagonal
+    elif isinstance(fitted, CGFit):
+        about["solution"] |= {k: getattr(fitted.solution, k) for k in ("iterations", "n_landmarks")}
     elif isinstance(fitted, LandmarkFit):
         sums = fitted.sums
         about["sums"] = {"n_users": sums.n_users, "diagonal": sums.diagonal}
@@ -99,7 +103,7 @@ def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str,
         with precision(dtype):
             coef = jnp.asarray(fields["coef"])
         weights = fields["item_weights"] if fields["item_weights"].size else None
-        inputs = InputMap(weights, params["unit_rows"])
+        inputs = InputMap(weights, params["row_power"])
         if about["own_weights"]:
             params["item_weights"] = weights
         kernel = kernel or ReluNTK(params["depth"], params["w_std"], params["b_std"])
@@ -110,9 +114,15 @@ def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str,
         if "sums" in about:
             solution, sums = Solution(coef=coef, **about["solution"]), _sums(fields, about["sums"], shape)
             return params, LandmarkFit(anchors, inputs, kernel, rows, solution, sums), about["path"]
-        diagonal, targets = fields["inverse_diagonal"], fields["targets"] if fields["targets"].size else clicks
-        if targets.shape != shape or diagonal.shape != shape[:1]:
+        targets = fields["targets"] if fields["targets"].size else clicks
+        if targets.shape != shape:
             raise ValueError(f"targets {targets.shape} do not fit the clicks {shape}")
+        if "iterations" in about["solution"]:
+            by_cg = CGSolution(coef=coef, **about["solution"])
+            return params, CGFit(anchors, inputs, kernel, rows, by_cg, targets), about["path"]
+        diagonal = fields["inverse_diagonal"]
+        if diagonal.shape != shape[:1]:
+            raise ValueError(f"inverse_diagonal {diagonal.shape} does not fit the clicks {shape}")
         exact = ExactSolution(coef=coef, inverse_diagonal=diagonal, **about["solution"])
         return params, ExactFit(anchors, inputs, kernel, rows, exact, targets), about["path"]
     except ModelFileError:

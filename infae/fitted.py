@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,9 @@ from infae.inputs import InputMap
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
 from infae.mesh import UserMesh, on
-from infae.solvers.landmarks import LandmarkSums, accumulate, landmark_gram, solve_landmarks
-from infae.solvers.ridge import ExactSolution, Solution
+from infae.solvers.conjugate import CGSolution
+from infae.solvers.landmarks import LandmarkSums, accumulate, solve_landmarks, whitening
+from infae.solvers.ridge import ExactSolution, FullSolution, Solution
 from infae.tiles import precision
 
 
@@ -36,8 +37,10 @@ class Fitted:
       kernel: between input rows.
       anchors: the input rows of `clicks`.
       solution: coefficients, residual, reg and ridge.
+      solver: the name of what solved it.
     """
 
+    solver: ClassVar[str]
     clicks: Interactions
     inputs: InputMap
     kernel: Kernel
@@ -91,15 +94,14 @@ class Fitted:
 
 
 @dataclass(frozen=True, eq=False)
-class ExactFit(Fitted):
+class FullFit(Fitted):
     """All training users with clicks are the anchors.
 
     Attributes:
-      solution: with what leave-one-out scores need.
       targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
     """
 
-    solution: ExactSolution
+    solution: FullSolution
     targets: sp.csr_matrix | np.ndarray
 
     @cached_property
@@ -123,11 +125,31 @@ class ExactFit(Fitted):
             taken = np.asarray(_take(self.solution.coef, padded))
         return dense(self.targets[rows]) - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
 
+
+@dataclass(frozen=True, eq=False)
+class ExactFit(FullFit):
+    """By the system's inverse.
+
+    Attributes:
+      solution: with what leave-one-out scores need.
+    """
+
+    solver = "exact"
+    solution: ExactSolution
+
     def leave_one_out(self, rows: np.ndarray) -> np.ndarray:
         """(rows, n_items) scores of anchors by the model that all *other* anchors fit; see `InfiniteAE`."""
         with precision(self.solution.coef.dtype):
             taken = np.asarray(_take(self.solution.coef, rows))
         return dense(self.targets[rows]) - taken / self.solution.inverse_diagonal[rows, None]
+
+
+@dataclass(frozen=True, eq=False)
+class CGFit(FullFit):
+    """By conjugate gradients: own scores are off by what the solve left of the targets, 1e-4 of them."""
+
+    solver = "cg"
+    solution: CGSolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,18 +160,20 @@ class LandmarkFit(Fitted):
       sums: over the users fitted, to which others can be added.
     """
 
+    solver = "nystrom"
     sums: LandmarkSums
 
     def with_users(
         self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]
     ) -> LandmarkFit:
         """The fit at the same `reg` of these users too, those of all the mesh's processes."""
+        dtype, n_items = self.solution.coef.dtype, self.item_ids_.size
         pairs = ((clicks, clicks) for clicks in blocks)
-        n_items = self.item_ids_.size
-        added = accumulate(self.kernel, self.anchors, self.inputs, pairs, n_items, mesh=mesh, progress=progress)
+        with mesh.together():
+            white = whitening(self.kernel, self.inputs(self.clicks.matrix, np.dtype(np.float64)), dtype)
+        added = accumulate(self.kernel, self.anchors, white, self.inputs, pairs, n_items, mesh=mesh, progress=progress)
         sums = self.sums + added
-        gram = landmark_gram(self.kernel, self.anchors)
-        solution = solve_landmarks(gram, sums, self.solution.reg, self.solution.coef.dtype)
+        solution = solve_landmarks(white, sums, self.solution.reg, dtype)
         return replace(self, solution=solution, sums=sums)
 
 

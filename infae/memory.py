@@ -32,6 +32,8 @@ def available_bytes() -> int | None:
     return min(found, default=None)
 
 
+# Measured on fits of ML-1M's 6,040 users.
+_BASE_BYTES, _MARGIN = 256 << 20, 1.25
 _REMEDY = "fit on fewer users (Interactions.select_users), in float32, or on a larger machine"
 
 
@@ -42,6 +44,17 @@ def require_memory(n_bytes: int, what: str, remedy: str = _REMEDY) -> None:
         raise MemoryError(
             f"{what} takes {n_bytes / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are available; {remedy}"
         )
+
+
+def with_margin(n_bytes: int) -> int:
+    """What a plan of n_bytes takes in the end: compiled code, and copies that XLA and SciPy make on the way."""
+    return _BASE_BYTES + int(_MARGIN * n_bytes)
+
+
+def fits(n_bytes: int) -> bool:
+    """Whether so many bytes are to be had, as far as is known."""
+    available = available_bytes()
+    return available is None or n_bytes <= available
 
 
 def _reclaimable(stat: Path) -> int:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import scipy.sparse as sp
 from jax.sharding import Mesh
 
 from infae import files
-from infae.anchors import METHODS, choose_anchors, distinct, shortlist, survey
+from infae.anchors import METHODS, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
 from infae.evaluate import evaluate, metric_k
-from infae.fitted import ExactFit, Fitted, LandmarkFit
+from infae.fitted import CGFit, ExactFit, Fitted, LandmarkFit
 from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import InputMap, popularity
 from infae.kernels.relu import ReluNTK
@@ -30,12 +32,14 @@ from infae.memory import require_memory
 from infae.mesh import UserMesh
 from infae.progress import bar, onto
 from infae.ranking import recommend
-from infae.solvers.landmarks import accumulate, landmark_gram, solve_landmarks
-from infae.solvers.ridge import ExactSolution, Solution, check_reg, factor, path, solve
+from infae.solvers import estimate
+from infae.solvers.conjugate import conjugate_path, kernel_matrix, n_landmarks, solve_conjugate
+from infae.solvers.landmarks import accumulate, solve_landmarks, whitening
+from infae.solvers.ridge import FullSolution, PathStep, Solution, check_reg, factor, path, solve
 from infae.solvers.sharded import ShardedMatrix
 from infae.tiles import SymmetricTiles, precision
 
-SOLVERS = ("exact", "nystrom")
+SOLVERS = ("exact", "cg", "nystrom", "auto")
 
 
 class InfiniteAE:
@@ -62,25 +66,33 @@ class InfiniteAE:
         instead of 1. 0 is the published input; -0.25 to -0.5 is more accurate on most sets.
       item_weights: (n_items,) positive weights instead, such as those of the data that X is a
         summary of.
-      unit_rows: scale input rows to length 1; then b_std = 0 serves best on sparse sets.
-      solver: "exact", all users are anchors; or "nystrom", `n_anchors` of them are, and all are
-        fitted: n m^2 operations and m (n_items + m) entries of memory for m anchors, however
-        many users (Rudi, Carratino and Rosasco 2017, Eq. 8).
-      n_anchors: landmark users of solver="nystrom".
+      row_power: each input row is divided by its length to this power: 0 is the published input,
+        1 makes all rows equally long. Half-way, 0.5 with b_std = 0, is most accurate on most sets.
+      solver: "exact", all users are anchors, by the inverse; "cg", the same by conjugate gradients, to
+        1e-4 of each item's column: some 10 to 30 times 2 n_users^2 n_items operations, and where
+        memory is short without any n_users x n_users matrix; or "nystrom", `n_anchors` users
+        are anchors, and all are fitted: n m^2 operations and m (n_items + m) entries of memory
+        for m anchors, however many users (Rudi, Carratino and Rosasco 2017, Eq. 8). "auto"
+        prints what each would take and chooses, see `infae.solvers.estimate.choose`.
+      n_anchors: landmark users of solver="nystrom", and of "auto" where that chooses it.
       anchors: how they are drawn, "uniform" or "rpcholesky" (see `infae.anchors`), or `Interactions`
         that serve as landmarks, such as a distilled summary's rows.
-      seed: of the draw.
+      seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
       mesh: a `jax.sharding.Mesh` of one axis, to whose devices users are shared out in `fit`,
-        `partial_fit` and `predict`; None for JAX's default device alone. Where its devices
-        belong to several processes, each is given its own users, and all of them call `fit` and
-        `partial_fit`: the result, the same on all, is that of one process with all users, one
-        process's after another's. `predict` is each one's own. Model files leave the mesh out.
+        `partial_fit` and `predict`; None for JAX's default device alone. `fit` takes it with the
+        solvers "exact", whose K is sharded over it, and "nystrom", whose users are. Where its
+        devices belong to several processes, each is given its own users, and all of them call
+        `fit` and `partial_fit`: the result, the same on all, is that of one process with all
+        users, one process's after another's. `predict` is each one's own. Model files leave the
+        mesh out.
 
     Attributes (after fit):
       reg_: the relative regularisation used.
       residual_: relative residual of the solve.
+      solver_: the solver used.
+      n_iter_: iterations of "cg", None for the others.
       path_: one dict for each reg tried: `reg`, `residual`, `noise` and `metric`'s value on
         validation, or `reg` and `failure`.
       user_ids_, item_ids_: ids of the anchors (users with clicks) and of the items.
@@ -98,7 +110,7 @@ class InfiniteAE:
         kernel: Kernel | None = None,
         popularity_power: float = 0.0,
         item_weights: np.ndarray | Sequence[float] | None = None,
-        unit_rows: bool = False,
+        row_power: float = 0.0,
         solver: str = "exact",
         n_anchors: int = 1000,
         anchors: str | Interactions = "uniform",
@@ -114,7 +126,7 @@ class InfiniteAE:
         self.kernel = kernel
         self.popularity_power = popularity_power
         self.item_weights = item_weights
-        self.unit_rows = unit_rows
+        self.row_power = row_power
         self.solver = solver
         self.n_anchors = n_anchors
         self.anchors = anchors
@@ -162,7 +174,8 @@ class InfiniteAE:
         Raises:
           ValueError: bad parameters or data; `reg` a sequence without `validation`.
           SingularKernelError: no reg tried gave a usable solve. An earlier fit stays in place.
-          MemoryError: the kernel matrix does not fit, said before it is begun.
+          MemoryError: the solver's matrices do not fit, or with "auto" no solver's; said before
+            they are begun.
 
         Warns:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
@@ -177,16 +190,17 @@ class InfiniteAE:
             if split is None and len(regs) > 1:
                 raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
             if isinstance(clicks, Blocks):
-                if self.solver != "nystrom" or targets is not None:
+                if self.solver not in ("nystrom", "auto") or targets is not None:
                     raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
                 fits = self._landmark_fits(clicks, regs, kernel, mesh, progress)
             else:
                 users = drop_empty_users(clicks)
                 labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
-                if self.solver == "nystrom":
+                solver = self._chosen_solver(users, len(regs)) if self.solver == "auto" else self.solver
+                if solver == "nystrom":
                     fits = self._landmark_fits(users, regs, kernel, mesh, progress, labels)
                 else:
-                    fits = self._exact_fits(users, regs, kernel, mesh, progress, labels)
+                    fits = self._full_fits(users, regs, kernel, mesh, progress, labels, solver)
         mesh.require_same("item ids", clicks.item_ids)
         told = {name: value for name, value in self.get_params().items() if name not in ("kernel", "mesh")}
         mesh.require_same("parameters", np.array(repr([told, split is None, targets is None])))
@@ -204,7 +218,7 @@ class InfiniteAE:
 
         Raises:
           NotFittedError: before `fit`.
-          ValueError: the model has no landmarks (solver="exact"), or X has other items.
+          ValueError: the model has no landmarks (solver="exact" or "cg"), or X has other items.
           SingularKernelError: the solve failed; the model stays as it was.
         """
         mesh = UserMesh(self.mesh)
@@ -251,11 +265,14 @@ class InfiniteAE:
 
         Raises:
           NotFittedError: before `fit`.
-          ValueError: the model was fitted on landmarks.
+          ValueError: the model was not fitted by solver="exact".
         """
         fitted = self._checked_fitted()
         if not isinstance(fitted, ExactFit):
-            raise ValueError("leave-one-out scores need all users as anchors; fit the model with solver='exact'")
+            raise ValueError(
+                f"leave-one-out scores need the system's inverse, which solver={fitted.solver!r} has not; fit the "
+                "model with solver='exact'"
+            )
         return fitted.leave_one_out(np.asarray(rows))
 
     def recommend(
@@ -294,6 +311,8 @@ class InfiniteAE:
         metric_k(self.metric)
         if not np.isfinite(self.popularity_power):
             raise ValueError(f"popularity_power must be finite, got {self.popularity_power!r}")
+        if isinstance(self.row_power, bool) or not np.isfinite(self.row_power):
+            raise ValueError(f"row_power must be a finite number, got {self.row_power!r}")
         if self.kernel is not None and not callable(self.kernel):
             raise ValueError(f"kernel must be callable as kernel(x1, x2), got {self.kernel!r}")
         regs: Any = self.reg if self._several_regs else (self.reg,)
@@ -303,6 +322,10 @@ class InfiniteAE:
             raise ValueError("give popularity_power or item_weights, not both")
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {self.solver!r}")
+        if self.mesh is not None and self.solver == "cg":
+            raise ValueError("solver='cg' takes no mesh; use 'exact', whose K is sharded over the mesh, or 'nystrom'")
+        if self.mesh is not None and self.solver == "auto":
+            raise ValueError("solver='auto' takes no mesh, for which it has no estimates; name 'exact' or 'nystrom'")
         if isinstance(self.n_anchors, bool) or not isinstance(self.n_anchors, (int, np.integer)) or self.n_anchors < 1:
             raise ValueError(f"n_anchors must be a whole number of at least 1, got {self.n_anchors!r}")
         if not isinstance(self.anchors, Interactions) and self.anchors not in METHODS:
@@ -316,13 +339,13 @@ class InfiniteAE:
 
     def _input_map(self, popularity: np.ndarray) -> InputMap:
         if self.item_weights is None:
-            return InputMap.from_popularity(popularity, self.popularity_power, self.unit_rows)
+            return InputMap.from_popularity(popularity, self.popularity_power, self.row_power)
         weights = np.asarray(self.item_weights, float)
         if weights.shape != popularity.shape or not (np.isfinite(weights).all() and (weights > 0).all()):
             raise ValueError(
                 f"item_weights must be {popularity.size:,} positive numbers, one an item, got shape {weights.shape}"
             )
-        return InputMap(weights, self.unit_rows)
+        return InputMap(weights, self.row_power)
 
     def _adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
         # Last, and at once: a `fit` that fails leaves an earlier one in place.
@@ -330,8 +353,18 @@ class InfiniteAE:
         self.reg_, self.residual_, self.path_ = fitted.solution.reg, fitted.solution.residual, path
         self.user_ids_, self.item_ids_ = fitted.clicks.user_ids, fitted.clicks.item_ids
         self.inputs_, self.dual_ = fitted.inputs, fitted.dual
+        self.solver_, self.n_iter_ = fitted.solver, getattr(fitted.solution, "iterations", None)
 
-    def _exact_fits(
+    def _chosen_solver(self, users: Interactions, n_regs: int) -> str:
+        clicked = np.bincount(users.matrix.indices, minlength=users.n_items)
+        n_anchors = self.anchors.n_users if isinstance(self.anchors, Interactions) else self.n_anchors
+        costs, chosen = estimate.decide(
+            clicked, users.n_users, n_regs=n_regs, n_anchors=n_anchors, dtype=np.dtype(self.dtype)
+        )
+        print(*costs, f"chosen: {chosen}", sep="\n", file=sys.stderr)
+        return chosen
+
+    def _full_fits(
         self,
         users: Interactions,
         regs: Sequence[float],
@@ -339,27 +372,30 @@ class InfiniteAE:
         mesh: UserMesh,
         progress: bool,
         labels: sp.csr_matrix | np.ndarray,
+        solver: str,
     ) -> Iterator[Fit]:
         # A user's scores need all others' histories and coefficients, wherever their rows of K are.
         own, users = users, mesh.all_users(users)
         labels = users.matrix if labels is own.matrix else mesh.all_rows(labels)
         inputs, dtype = self._input_map(popularity(users.matrix)), np.dtype(self.dtype)
-        matrix = inputs(users.matrix, dtype)
-        rows = Rows(matrix, dtype)
-        gram = _gram(kernel, rows, progress) if mesh.mesh is None else ShardedMatrix.gram(mesh, kernel, rows, matrix)
-        if not self._several_regs:
-            # At a single reg an ill-conditioned solve is given, with a warning.
-            solution = _solution(gram, labels, regs[0], progress)
-            yield Fit(regs[0], ExactFit(users, inputs, kernel, rows, solution, labels), "")
-            return
-        with bar("solve", progress, unit="block") as shown:
-            for step in path(gram, labels, regs, progress=onto(shown)):
-                if step.solution is None:
-                    yield Fit(step.reg, None, step.failure)
-                else:
-                    yield Fit(step.reg, ExactFit(users, inputs, kernel, rows, step.solution, labels), "")
-                # Not held while the next is solved: at scale each takes gigabytes.
-                del step
+        mapped = inputs(users.matrix, dtype)
+        rows = Rows(mapped, dtype)
+        if solver == "cg":
+            rng = np.random.default_rng([self.seed, 7])
+            _, pivots = pivoted_cholesky(kernel, mapped, n_landmarks(rows.n), rng)
+            steps = _cg_steps(kernel, rows, pivots, labels, regs, self._several_regs, progress)
+        else:
+            sharded = mesh.mesh is not None
+            gram = ShardedMatrix.gram(mesh, kernel, rows, mapped) if sharded else _gram(kernel, rows, progress)
+            steps = _exact_steps(gram, labels, regs, self._several_regs, progress)
+        made: Any = CGFit if solver == "cg" else ExactFit
+        for step in steps:
+            solved = step.solution is not None
+            yield Fit(
+                step.reg, made(users, inputs, kernel, rows, step.solution, labels) if solved else None, step.failure
+            )
+            # Not held while the next is solved: at scale each takes gigabytes.
+            del step
 
     def _landmark_fits(
         self,
@@ -382,14 +418,15 @@ class InfiniteAE:
             anchors = self._anchors(drawn, kernel, inputs)
             matrix = inputs(anchors.matrix, dtype)
             landmarks = Rows(matrix, dtype)
+            white = whitening(kernel, inputs(anchors.matrix, np.dtype(np.float64)), dtype)
         mesh.require_same("landmarks or weights", np.concatenate([matrix.data, matrix.indices, matrix.indptr]))
+        n_items = anchors.n_items
         with bar("users", progress, unit="user") as shown:
-            sums = accumulate(kernel, landmarks, inputs, pairs, anchors.n_items, mesh=mesh, progress=shown.update)
-        gram = landmark_gram(kernel, landmarks)
+            sums = accumulate(kernel, landmarks, white, inputs, pairs, n_items, mesh=mesh, progress=shown.update)
         for reg in regs:
             try:
                 with mesh.together():
-                    solution = solve_landmarks(gram, sums, reg, dtype)
+                    solution = solve_landmarks(white, sums, reg, dtype)
             except SingularKernelError as error:
                 if not self._several_regs:
                     raise
@@ -529,13 +566,40 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
 
 
-def _solution(
-    gram: SymmetricTiles | ShardedMatrix, targets: sp.csr_matrix | np.ndarray, reg: float, progress: bool
-) -> ExactSolution:
-    with bar(f"solve, reg {reg:g}", progress, unit="block") as shown:
-        return solve(factor(gram, reg, progress=onto(shown)), targets, progress=onto(shown))
+def _exact_steps(
+    gram: SymmetricTiles | ShardedMatrix,
+    labels: sp.csr_matrix | np.ndarray,
+    regs: Sequence[float],
+    several: bool,
+    progress: bool,
+) -> Iterator[PathStep]:
+    with bar("solve", progress, unit="block") as shown:
+        if several:
+            yield from path(gram, labels, regs, progress=onto(shown))
+        else:
+            # At a single reg an ill-conditioned solve is given, with a warning.
+            solution = solve(factor(gram, regs[0], progress=onto(shown)), labels, progress=onto(shown))
+            yield PathStep(regs[0], solution, "")
+
+
+def _cg_steps(
+    kernel: Kernel,
+    rows: Rows,
+    pivots: jax.Array,
+    labels: sp.csr_matrix | np.ndarray,
+    regs: Sequence[float],
+    several: bool,
+    progress: bool,
+) -> Iterator[PathStep]:
+    with bar("kernel", progress, unit="block") as shown:
+        gram = kernel_matrix(kernel, rows, labels.shape[1], several_regs=several, progress=onto(shown))
+    with bar("solve", progress, unit="item") as shown:
+        if several:
+            yield from conjugate_path(gram, pivots, labels, regs, progress=onto(shown))
+        else:
+            yield PathStep(regs[0], solve_conjugate(gram, pivots, labels, regs[0], progress=onto(shown)), "")
 
 
 def _path_row(solution: Solution) -> dict[str, Any]:
     row = {"reg": solution.reg, "residual": solution.residual}
-    return {**row, "noise": solution.noise} if isinstance(solution, ExactSolution) else row
+    return {**row, "noise": solution.noise} if isinstance(solution, FullSolution) else row

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,39 @@ def tile_size(n: int) -> int:
     target = 512 if n <= 12_000 else 1024
     n_tiles = max(1, -(-n // target))
     return 8 * -(-n // (8 * n_tiles))
+
+
+class Tiled(Protocol):
+    """A symmetric (n, n) matrix that hands out its lower tiles, (size, size) each, kept or computed anew."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    def items(self) -> Iterable[tuple[tuple[int, int], jax.Array]]:
+        """((i, j), tile) for all j <= i, in any order; entries past row or column n may hold anything."""
+        ...
+
+    def diagonal(self) -> np.ndarray:
+        """(n,) the diagonal."""
+        ...
+
+
+def product(matrix: Tiled, rhs: jax.Array) -> jax.Array:
+    """(n, k) product with (n, k) columns, in the matrix's `precision`; each tile is gone through once."""
+    parts = _split(rhs, matrix.size)
+    out = [jnp.zeros_like(part) for part in parts]
+    for (i, j), tile in matrix.items():
+        if i == j:
+            out[i] = _add_product(out[i], tile, parts[i])
+        else:
+            out[i], out[j] = _add_both_products(out[i], out[j], tile, parts[i], parts[j])
+    return _stack(out, matrix.n, rhs.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +122,10 @@ class SymmetricTiles:
     def nbytes(self) -> int:
         return sum(tile.nbytes for tile in self.tiles.values())
 
+    def items(self) -> Iterable[tuple[tuple[int, int], jax.Array]]:
+        """((i, j), tile) for all j <= i."""
+        return self.tiles.items()
+
     def rows_of(self, block: int) -> slice:
         """The rows of the matrix that a block of tiles holds, padding left out."""
         return slice(block * self.size, min(self.n, (block + 1) * self.size))
@@ -105,15 +143,7 @@ class SymmetricTiles:
     def __matmul__(self, rhs: np.ndarray | jax.Array) -> np.ndarray:
         """Product with an (n, k) array of few columns; each tile is read once."""
         with precision(self.dtype):
-            padded = np.zeros((self.n_tiles * self.size, rhs.shape[1]), self.dtype)
-            padded[: self.n] = rhs
-            parts = [jnp.asarray(p) for p in np.split(padded, self.n_tiles)]
-            out = [jnp.zeros_like(p) for p in parts]
-            for (i, j), tile in self.tiles.items():
-                out[i] = _add_product(out[i], tile, parts[j])
-                if i != j:
-                    out[j] = _add_transposed_product(out[j], tile, parts[i])
-            return np.concatenate(out)[: self.n]
+            return np.asarray(product(self, jnp.asarray(rhs, self.dtype)))
 
     def to_dense(self) -> np.ndarray:
         """The full (n, n) matrix."""
@@ -155,6 +185,18 @@ def _stack(parts: list[jax.Array], n: int, width: int) -> jax.Array:
     return jnp.concatenate(parts)[:n, :width]
 
 
+@partial(jax.jit, static_argnums=1)
+def _split(rhs: jax.Array, size: int) -> list[jax.Array]:
+    padded = jnp.pad(rhs, [(0, -rhs.shape[0] % size), (0, 0)])
+    return [padded[start : start + size] for start in range(0, padded.shape[0], size)]
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _add_both_products(
+    out_i: jax.Array, out_j: jax.Array, tile: jax.Array, part_i: jax.Array, part_j: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return out_i + tile @ part_j, out_j + tile.T @ part_i
+
+
 _transpose = jax.jit(jnp.transpose)
-_add_product = jax.jit(lambda out, a, b: out + a @ b)
-_add_transposed_product = jax.jit(lambda out, a, b: out + a.T @ b)
+_add_product = jax.jit(lambda out, a, b: out + a @ b, donate_argnums=0)

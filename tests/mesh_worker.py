@@ -23,7 +23,7 @@ ITEMS = np.arange(N_ITEMS)
 # Not a multiple of the devices; the second of two processes has fewer users, and fewer blocks of them.
 N_USERS, FIRST = 176, 103
 LANDMARKS = {"solver": "nystrom", "n_anchors": 30}
-SPARSE = {"popularity_power": -0.5, "unit_rows": True, "b_std": 0.0}
+SPARSE = {"popularity_power": -0.5, "row_power": 1.0, "b_std": 0.0}
 
 
 def own_kernel(x, z=None):
@@ -139,6 +139,10 @@ def other_anchors(part, mesh):
     return scored(infae.fit(part.clicks(), 2.0, solver="nystrom", anchors=anchors, mesh=mesh))
 
 
+def other_solver(part, mesh):
+    return scored(infae.fit(part.clicks(), mesh=mesh, solver="cg" if part.first else "exact"))
+
+
 def bad_block(part, mesh):
     """The second process's second pass breaks off."""
     passes = []
@@ -182,6 +186,7 @@ TOGETHER = {
     "other items": other_items,
     "other params": other_params,
     "other anchors": other_anchors,
+    "other solver": other_solver,
     "bad block": bad_block,
     "empty": empty,
 }

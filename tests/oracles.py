@@ -65,20 +65,20 @@ def ridge(gram, targets, reg: float) -> np.ndarray:
     return np.linalg.solve(gram + reg * np.trace(gram) / len(gram) * np.eye(len(gram)), np.asarray(targets, np.float64))
 
 
-def input_rows(histories, train, popularity_power: float = 0.0, unit_rows: bool = False) -> np.ndarray:
+def input_rows(histories, train, popularity_power: float = 0.0, row_power: float = 0.0) -> np.ndarray:
     rows = np.array(histories, np.float64)
     for i, popularity in enumerate(np.asarray(train).sum(axis=0).tolist()):
         rows[:, i] *= max(popularity, 1) ** popularity_power
     for row in rows:
-        if unit_rows and row.any():
-            row /= math.sqrt((row**2).sum())
+        if row.any():
+            row /= math.sqrt((row**2).sum()) ** row_power
     return rows
 
 
-def infinite_ae(train, histories, reg: float, *, popularity_power=0.0, unit_rows=False, **network) -> np.ndarray:
+def infinite_ae(train, histories, reg: float, *, popularity_power=0.0, row_power=0.0, **network) -> np.ndarray:
     """Scores of `histories` by kernel ridge regression on the rows of `train`."""
-    anchors = input_rows(train, train, popularity_power, unit_rows)
-    rows = input_rows(histories, train, popularity_power, unit_rows)
+    anchors = input_rows(train, train, popularity_power, row_power)
+    rows = input_rows(histories, train, popularity_power, row_power)
     coef = ridge(relu_ntk(anchors, anchors, **network), train, reg)
     return relu_ntk(rows, anchors, **network) @ coef
 

@@ -292,7 +292,7 @@ def other_validation(planted):
         (lambda planted: {"reg": (0.1, 1.0)}, r"reg was None and is \[0\.1, 1\.0\]"),
         (lambda planted: {"metric": "AUC"}, "metric was 'HR@10' and is 'AUC'"),
         (lambda planted: {"model": InfiniteAE(1.0, popularity_power=-0.25, depth=2)}, "depth was 1 and is 2"),
-        (lambda planted: {"model": InfiniteAE(1.0, popularity_power=-0.25, unit_rows=True)}, "unit_rows was False"),
+        (lambda planted: {"model": InfiniteAE(1.0, popularity_power=-0.25, row_power=1.0)}, "row_power was 0.0"),
         (lambda planted: {"validation": None}, "the validation data differs$"),
         (lambda planted: {"validation": other_validation(planted)}, "the validation data differs$"),
         (lambda planted: {"start": "head"}, "start was 'mixed' and is 'head'"),

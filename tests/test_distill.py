@@ -296,7 +296,7 @@ def test_no_binary_row_is_a_real_users_history(planted):
     real = planted.train.matrix.toarray()
     rows = real[:8]
     config = Config(n_users=8, n_draws=5000)
-    student = Student(ReluNTK(), InputMap(None, False))
+    student = Student(ReluNTK(), InputMap(None, 0.0))
     batches = Batches(planted.train.matrix, config, None)
     judge = Judge(student, config, batches, planted.train.item_ids, None)
     # Of the items that nobody clicked the last ones are likelier.
@@ -448,7 +448,7 @@ def linear(x1, x2=None):
         ({}, {"metric": "AUC-sampled", "labels": "free"}),
         ({"popularity_power": -0.5, "depth": 2}, {}),
         (
-            {"item_weights": np.linspace(0.5, 2, 60), "unit_rows": True, "w_std": 1.0, "b_std": 0.0},
+            {"item_weights": np.linspace(0.5, 2, 60), "row_power": 1.0, "w_std": 1.0, "b_std": 0.0},
             {"objective": "softmax"},
         ),
         ({"kernel": linear, "dtype": "float64"}, {"labels": "free"}),
@@ -462,8 +462,8 @@ def test_the_fit_of_a_summary_is_what_was_validated(params, settings, planted):
     fitted = summary.fit(kernel=params.get("kernel"))
     best = max(row[settings["metric"]] for row in summary.history)
     assert_allclose(infae.evaluate(fitted, planted, "validation")[settings["metric"]], best, atol=1e-4)
-    assert {name: getattr(fitted, name) for name in ("depth", "w_std", "b_std", "unit_rows")} == {
-        name: getattr(model, name) for name in ("depth", "w_std", "b_std", "unit_rows")
+    assert {name: getattr(fitted, name) for name in ("depth", "w_std", "b_std", "row_power")} == {
+        name: getattr(model, name) for name in ("depth", "w_std", "b_std", "row_power")
     }
     assert not hasattr(model, "dual_")
 
@@ -486,13 +486,13 @@ def test_a_history_is_a_table(planted):
 
 
 def test_the_full_data_model_is_chosen_on_validation(planted, monkeypatch):
-    candidates = ({"unit_rows": True, "b_std": 0.0}, {"b_std": 0.3, "popularity_power": -0.5})
+    candidates = ({"row_power": 1.0, "b_std": 0.0}, {"b_std": 0.3, "popularity_power": -0.5})
     monkeypatch.setattr("distillcf.teacher.CANDIDATES", candidates)
     monkeypatch.setattr("distillcf.teacher.REGS", (1.0,))
     models = [infae.fit(planted.train, (1.0,), validation=planted, metric="HR@10", **inputs) for inputs in candidates]
     best = max(models, key=lambda model: model.path_[0]["HR@10"])
     chosen = distil(planted.train, validation=planted, model=None)
-    assert (chosen.model["unit_rows"], chosen.model["b_std"]) == (best.unit_rows, best.b_std)
+    assert (chosen.model["row_power"], chosen.model["b_std"]) == (best.row_power, best.b_std)
     assert_array_equal(chosen.item_weights is None, best.inputs_.item_weights is None)
 
 
@@ -735,7 +735,7 @@ def test_enough_memory_is_no_error(planted, monkeypatch):
 def step_bytes(n_users, n_items, batch_size, **settings):
     """Arguments and temporary arrays of the compiled step, as XLA tells them."""
     config = Config(n_users=n_users, n_draws=20, **settings)
-    student = Student(ReluNTK(1, 2**0.5, 0.1), InputMap(np.ones(n_items), False))
+    student = Student(ReluNTK(1, 2**0.5, 0.1), InputMap(np.ones(n_items), 0.0))
     update = make_update(config, Objective(student, LOSSES[config.objective]))
     (step,) = (cell.cell_contents for cell in update.__closure__ if hasattr(cell.cell_contents, "lower"))
     rows = jax.ShapeDtypeStruct((batch_size, n_items), np.float32)

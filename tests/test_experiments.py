@@ -87,6 +87,13 @@ def test_run_infae_with_one_reg_needs_no_validation(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["record.json", "table.md"]
 
 
+@pytest.mark.parametrize("solver", ["cg", "auto"])
+def test_run_infae_takes_the_name_of_a_solver(solver, tmp_path):
+    flags = {"dataset": "tiny", "reg": (1.0,), "k": (2,), "baselines": ("none",), "out": str(tmp_path)}
+    record = run_infae.run(run_infae.Config(solver=solver, **flags))
+    assert record["solver"] == ("exact" if solver == "auto" else solver)
+
+
 def test_run_infae_refuses_an_output_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(OSError, match="output folder"):

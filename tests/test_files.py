@@ -37,9 +37,9 @@ def saved(model, tmp_path):
     [
         {},
         {"dtype": "float64", "depth": 3},
-        {"popularity_power": -0.5, "unit_rows": True},
+        {"popularity_power": -0.5, "row_power": 1.0},
         {"dtype": np.float32, "depth": np.int64(2), "b_std": np.float32(0.5)},
-        {"item_weights": WEIGHTS, "unit_rows": True},
+        {"item_weights": WEIGHTS, "row_power": 1.0},
         {"targets": LABELS},
         {"targets": LABELS.astype(np.float32), "dtype": "float64"},
         {"targets": sp.csr_matrix(LABELS > 0.5, dtype=int)},
@@ -105,7 +105,7 @@ def test_a_loaded_model_saves_and_fits_again(saved, clicks, new_users, model):
 
 def test_what_is_saved_is_the_fit_and_not_later_parameters(clicks, new_users, tmp_path):
     model = infae.fit(clicks)
-    model.set_params(depth=3, unit_rows=True, kernel=linear)
+    model.set_params(depth=3, row_power=1.0, kernel=linear)
     model.save(tmp_path / "model.npz")
     assert_array_equal(infae.load(tmp_path / "model.npz").predict(new_users), model.predict(new_users))
 

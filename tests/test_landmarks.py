@@ -9,7 +9,7 @@ from oracles import random_clicks
 
 import infae
 from infae import InfiniteAE, Interactions
-from infae.anchors import _pivots, choose_anchors, survey
+from infae.anchors import choose_anchors, pivoted_cholesky, survey
 from infae.data import Blocks
 from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
 from infae.inputs import InputMap
@@ -20,8 +20,8 @@ N_USERS, N_ITEMS = 90, 40
 DTYPES = ("float32", "float64")
 SETTINGS = [
     {},
-    {"popularity_power": -0.5, "unit_rows": True, "b_std": 0.0},
-    {"popularity_power": -0.25, "depth": 2},
+    {"popularity_power": -0.5, "row_power": 1.0, "b_std": 0.0},
+    {"popularity_power": -0.25, "depth": 2, "row_power": 0.5},
 ]
 
 
@@ -43,7 +43,7 @@ def formula(train, anchors, histories, reg, targets=None, **settings):
     """scores = K_um (K_nm' K_nm + ridge K_mm)^-1 K_nm' X by dense float64 NumPy."""
     network = {name: settings[name] for name in ("depth", "b_std") if name in settings}
     rows = {
-        name: oracles.input_rows(x, train, settings.get("popularity_power", 0.0), settings.get("unit_rows", False))
+        name: oracles.input_rows(x, train, settings.get("popularity_power", 0.0), settings.get("row_power", 0.0))
         for name, x in (("n", train), ("m", anchors), ("u", histories))
     }
     k_nm, k_mm, k_um = (oracles.relu_ntk(rows[a], rows["m"], **network) for a in "nmu")
@@ -111,7 +111,7 @@ def test_equal_landmarks_do_no_harm(clicks, histories):
 
 @pytest.mark.parametrize("reg", [1e-3, 0.1, 10.0])
 def test_single_precision_is_near_double(reg, clicks, histories):
-    scores = [fit(clicks, reg, dtype=dtype, unit_rows=True, b_std=0.0).predict(histories) for dtype in DTYPES]
+    scores = [fit(clicks, reg, dtype=dtype, row_power=1.0, b_std=0.0).predict(histories) for dtype in DTYPES]
     assert np.abs(scores[0] - scores[1]).max() < 2e-3
 
 
@@ -219,7 +219,7 @@ def linear(x, z=None):
 
 
 def choose(clicks, n, method, seed=0, dtype=np.float64):
-    inputs = InputMap(None, False)
+    inputs = InputMap(None, 0.0)
     return choose_anchors(sp.csr_matrix(clicks.astype(dtype)), n, method, inputs, ReluNTK(), np.dtype(dtype), seed)
 
 
@@ -239,7 +239,7 @@ def test_pivots_span_what_there_is(dtype):
     rows[:, 0] = 1
     rows[::10, 0] = 0
     rows[::10, 1:] = np.tile(np.eye(5), (8, 1))
-    chosen = _pivots(linear, sp.csr_matrix(rows, dtype=dtype), 20, np.random.default_rng(0))
+    chosen, _ = pivoted_cholesky(linear, sp.csr_matrix(rows, dtype=dtype), 20, np.random.default_rng(0))
     assert np.linalg.matrix_rank(rows[chosen]) == chosen.size == 6
 
 
@@ -263,7 +263,7 @@ def test_pivots_are_drawn_as_one_at_a_time():
     assert np.abs(naive + naive.T - both).max() > 0.1
     n, found = 3000, np.zeros((4, 4))
     for seed in range(n):
-        a, b = _pivots(ReluNTK(), sp.csr_matrix(clicks, dtype=np.float64), 2, np.random.default_rng(seed))
+        (a, b), _ = pivoted_cholesky(ReluNTK(), sp.csr_matrix(clicks, dtype=np.float64), 2, np.random.default_rng(seed))
         found[a, b] += 1
         found[b, a] += 1
     assert np.abs(found / n - both).max() < 5 * 0.5 / np.sqrt(n)
@@ -284,7 +284,7 @@ def test_landmarks_may_be_handed_in(clicks, histories):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"solver": "cholesky"}, "solver must be one of 'exact', 'nystrom', got 'cholesky'"),
+        ({"solver": "cholesky"}, "solver must be one of 'exact', 'cg', 'nystrom', 'auto', got 'cholesky'"),
         ({"n_anchors": 0}, "n_anchors must be a whole number of at least 1, got 0"),
         ({"n_anchors": 2.5}, "n_anchors must be"),
         ({"anchors": "kmeans"}, "anchors must be 'uniform', 'rpcholesky' or Interactions"),

@@ -87,8 +87,8 @@ def on_processes(tmp_path_factory):
 def assert_as_on_one_device(name, found):
     expected = mesh_worker.CASES[name](mesh_worker.Part(), None)
     single = expected["scores"].dtype == np.float32
-    # Rounding in the sums, magnified by the condition number of the landmarks' normal equations.
-    near = {"rtol": 1e-3, "atol": 2e-4} if single else {"rtol": 1e-6, "atol": 1e-8}
+    # Rounding in the sums, magnified by the condition number of the system.
+    near = {"rtol": 1e-4, "atol": 2e-5} if single else {"rtol": 1e-6, "atol": 1e-8}
     found = {key.removeprefix(f"{name}/"): value for key, value in found.items() if key.startswith(f"{name}/")}
     assert found.keys() == expected.keys(), found.get("error")
     assert found["scores"].dtype == expected["scores"].dtype
@@ -98,9 +98,8 @@ def assert_as_on_one_device(name, found):
     for key in ("metric", "left_out"):
         if key in expected:
             assert_allclose(found[key], expected[key], **near)
-    if name.startswith("exact") or not single:
-        top = [np.argsort(-scores, axis=1, kind="stable")[:, :10] for scores in (found["scores"], expected["scores"])]
-        assert_array_equal(*top)
+    top = [np.argsort(-scores, axis=1, kind="stable")[:, :10] for scores in (found["scores"], expected["scores"])]
+    assert_array_equal(*top)
     assert found["residual"] < (1e-3 if single else 1e-8)
 
 
@@ -142,7 +141,7 @@ def test_the_readme_tells_how_to_start(tmp_path):
     coordinator = f"127.0.0.1:{free_port()}"
     run_processes(tmp_path, [["fit_mesh.py", coordinator, "2", str(rank)] for rank in range(2)], 1)
     expected = infae.fit(clicks, solver="nystrom", n_anchors=2000).predict(clicks)
-    assert_allclose(infae.load(tmp_path / "model.npz").predict(clicks), expected, rtol=1e-2, atol=2e-3)
+    assert_allclose(infae.load(tmp_path / "model.npz").predict(clicks), expected, rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +150,13 @@ def test_the_readme_tells_how_to_start(tmp_path):
         ("other items", ["ValueError: processes 0 and 1 were given different item ids"] * 2),
         ("other params", ["ValueError: processes 0 and 1 were given different parameters"] * 2),
         ("other anchors", ["ValueError: processes 0 and 1 were given different landmarks or weights"] * 2),
+        (
+            "other solver",
+            [
+                "RuntimeError: process 1 failed: ValueError: solver='cg' takes no mesh",
+                "ValueError: solver='cg' takes no",
+            ],
+        ),
         ("bad block", ["RuntimeError: process 1 failed: OSError: the disk is gone", "OSError: the disk is gone"]),
         ("empty", ["RuntimeError: process 1 failed: ValueError: no clicks", "ValueError: no clicks"]),
     ],
@@ -179,6 +185,21 @@ def test_bad_meshes_are_refused(clicks):
     assert "jax.sharding.Mesh" in str(refused.value)
     with pytest.raises(ValueError, match="got list"):
         infae.fit(clicks, mesh=jax.devices())
+
+
+@pytest.mark.parametrize(("solver", "remedy"), [("cg", "use 'exact'.*or 'nystrom'"), ("auto", "name 'exact' or 'ny")])
+def test_solvers_of_one_device_refuse_a_mesh(solver, remedy, clicks):
+    mesh = jax.make_mesh((1,), ("users",))
+    users = infae.data.Blocks(lambda: iter([clicks.matrix]), clicks.n_items)
+    for X in (clicks, users):
+        with pytest.raises(ValueError, match=f"solver='{solver}' takes no mesh.*{remedy}"):
+            infae.fit(X, solver=solver, mesh=mesh)
+
+
+def test_a_model_by_conjugate_gradients_predicts_over_a_mesh(clicks, new_users):
+    model = infae.fit(clicks, 1.0, solver="cg")
+    expected = model.predict(new_users)
+    assert_array_equal(model.set_params(mesh=jax.make_mesh((1,), ("users",))).predict(new_users), expected)
 
 
 def test_without_a_mesh_there_is_nothing_to_exchange():

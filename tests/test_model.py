@@ -25,8 +25,9 @@ INPUTS = [
     {},
     {"depth": 2},
     {"popularity_power": -0.5},
-    {"unit_rows": True, "b_std": 0.0},
-    {"popularity_power": -0.25, "unit_rows": True, "w_std": 1.0, "b_std": 0.3},
+    {"row_power": 1.0, "b_std": 0.0},
+    {"row_power": 0.5, "depth": 3, "b_std": 0.0},
+    {"popularity_power": -0.25, "row_power": 1.0, "w_std": 1.0, "b_std": 0.3},
 ]
 
 
@@ -198,8 +199,8 @@ def test_several_regs_need_held_out_clicks(validation, message, clicks):
 def test_parameters_go_in_and_out():
     model = InfiniteAE(2.0, depth=3)
     assert model.get_params() == {**InfiniteAE().get_params(), "reg": 2.0, "depth": 3}
-    assert model.set_params(depth=1, unit_rows=True) is model
-    assert repr(model) == "InfiniteAE(reg=2.0, unit_rows=True)"
+    assert model.set_params(depth=1, row_power=1.0) is model
+    assert repr(model) == "InfiniteAE(reg=2.0, row_power=1.0)"
     with pytest.raises(ValueError, match=r"unknown parameter\(s\) alpha, beta"):
         model.set_params(alpha=1, beta=2)
 
@@ -221,7 +222,7 @@ def test_scikit_learn_clones_it(clicks):
 def test_new_parameters_wait_for_the_next_fit(clicks, new_users):
     model = infae.fit(clicks, reg=1.0, dtype="float64")
     before = model.predict(new_users), model.predict(clicks)
-    model.set_params(depth=3, dtype="float32", unit_rows=True, reg=9.0)
+    model.set_params(depth=3, dtype="float32", row_power=1.0, reg=9.0)
     assert_array_equal(model.predict(new_users), before[0])
     assert_array_equal(model.predict(clicks), before[1])
 
@@ -232,6 +233,8 @@ def test_new_parameters_wait_for_the_next_fit(clicks, new_users):
         ({"reg": -1.0}, "reg must be zero or positive"),
         ({"reg": np.nan}, "reg must be zero or positive"),
         ({"reg": "5"}, "reg must be a number"),
+        ({"row_power": True}, "row_power must be a finite number"),
+        ({"row_power": np.inf}, "row_power must be a finite number"),
         ({"reg": np.array("5")}, "reg must be a number"),
         ({"reg": []}, "reg is an empty sequence"),
         ({"reg": [1.0, -2.0]}, "reg must be zero or positive"),
@@ -377,7 +380,7 @@ def test_block_by_block_scores_need_rows(form, clicks, model):
 
 
 WEIGHTS = np.linspace(0.2, 3.0, 16)
-MAPS = [InputMap(None, False), InputMap(WEIGHTS, False), InputMap(None, True), InputMap(WEIGHTS, True)]
+MAPS = [InputMap(None, 0.0), InputMap(WEIGHTS, 0.0), InputMap(None, 1.0), InputMap(WEIGHTS, 0.5)]
 each_map = pytest.mark.parametrize("inputs", MAPS, ids=["raw", "weights", "unit", "both"])
 
 
@@ -392,7 +395,7 @@ def test_input_rows_of_arrays_equal_those_of_sparse_clicks(inputs, dtype, new_us
     assert not dense[-1].any()  # an empty history
     expected = histories * (np.ones(16) if inputs.item_weights is None else WEIGHTS)
     lengths = np.linalg.norm(expected, axis=1, keepdims=True)
-    assert_allclose(dense, expected / np.where(inputs.unit_rows & (lengths > 0), lengths, 1), **tolerance(dtype))
+    assert_allclose(dense, expected / np.where(lengths > 0, lengths, 1) ** inputs.row_power, **tolerance(dtype))
 
 
 @each_map
@@ -410,12 +413,12 @@ def test_gradients_through_input_rows_are_finite_at_empty_ones(inputs, new_users
 # --- weights of the caller's own ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unit_rows", [False, True])
-def test_item_weights_take_the_place_of_the_popularity_power(unit_rows, clicks, new_users):
+@pytest.mark.parametrize("row_power", [0.0, 0.5, 1.0])
+def test_item_weights_take_the_place_of_the_popularity_power(row_power, clicks, new_users):
     popularity = clicks.matrix.toarray().sum(axis=0, dtype=np.float64)
-    by_power = infae.fit(clicks, reg=0.7, popularity_power=-0.5, unit_rows=unit_rows)
+    by_power = infae.fit(clicks, reg=0.7, popularity_power=-0.5, row_power=row_power)
     for form in (np.asarray, list):
-        by_weights = infae.fit(clicks, reg=0.7, item_weights=form(popularity**-0.5), unit_rows=unit_rows)
+        by_weights = infae.fit(clicks, reg=0.7, item_weights=form(popularity**-0.5), row_power=row_power)
         assert_array_equal(by_weights.inputs_.item_weights, by_power.inputs_.item_weights)
         for histories in (new_users, clicks):
             assert_array_equal(by_weights.predict(histories), by_power.predict(histories))
@@ -454,11 +457,11 @@ def test_bad_item_weights_are_refused(params, message, clicks):
 
 
 def test_components_are_what_fit_uses(clicks):
-    params = {"depth": 2, "b_std": 0.3, "popularity_power": -0.25, "unit_rows": True}
+    params = {"depth": 2, "b_std": 0.3, "popularity_power": -0.25, "row_power": 1.0}
     kernel, inputs = InfiniteAE(**params).components(clicks)
     fitted = infae.fit(clicks, **params)
     assert kernel == fitted.dual_.kernel == ReluNTK(depth=2, b_std=0.3)
-    assert inputs.unit_rows
+    assert inputs.row_power == 1
     assert_array_equal(inputs.item_weights, fitted.inputs_.item_weights)
     assert InfiniteAE(kernel=flat).components(clicks)[0] is flat
 
@@ -583,9 +586,7 @@ def test_soft_rows_of_the_same_items_are_told_apart():
 # --- leave one out --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "params", [{}, {"unit_rows": True, "b_std": 0.0, "item_weights": WEIGHTS}], ids=["raw", "unit"]
-)
+@pytest.mark.parametrize("params", [{}, {"row_power": 1.0, "b_std": 0.0, "item_weights": WEIGHTS}], ids=["raw", "unit"])
 @pytest.mark.parametrize("labelled", [False, True], ids=["clicks", "labels"])
 def test_leave_one_out_equals_fitting_without_each_user(labelled, params, dtype, clicks):
     labels = labels_of(clicks) if labelled else clicks.matrix

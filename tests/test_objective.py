@@ -41,8 +41,8 @@ from infae.solvers.dense import solve_dense
 from infae.tiles import precision
 
 N_SYNTHETIC, N_ITEMS, N_REAL = 4, 7, 9
-INPUTS = [{}, {"popularity_power": -0.5}, {"popularity_power": -0.25, "unit_rows": True}]
-PLAIN = InputMap(None, False)
+INPUTS = [{}, {"popularity_power": -0.5}, {"popularity_power": -0.25, "row_power": 1.0}]
+PLAIN = InputMap(None, 0.0)
 
 check_reverse = partial(check_grads, order=1, modes=["rev"], eps=1e-5, rtol=1e-6, atol=1e-8)
 
@@ -63,8 +63,8 @@ def a_batch(dtype=np.float64, holes=True):
     return Batch(shown, targets, (shown == 0).astype(dtype) if holes else np.ones_like(targets))
 
 
-def input_map(popularity_power=0.0, unit_rows=False):
-    return InputMap.from_popularity(real_clicks().sum(axis=0), popularity_power, unit_rows)
+def input_map(popularity_power=0.0, row_power=0.0):
+    return InputMap.from_popularity(real_clicks().sum(axis=0), popularity_power, row_power)
 
 
 # --- the dense solve ------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def test_the_papers_own_form_by_neural_tangents():
 
 
 def test_gradient_of_the_objective_by_clicks_labels_and_reg():
-    student, batch = Student(ReluNTK(), input_map(-0.25, unit_rows=True)), a_batch()
+    student, batch = Student(ReluNTK(), input_map(-0.25, row_power=1.0)), a_batch()
     objective = Objective(student, logistic, scale=2.5, l1=0.3)
 
     @jax.jit
@@ -279,7 +279,7 @@ def test_gradient_of_the_objective_by_clicks_labels_and_reg():
 
 
 def test_the_gradient_is_finite_at_binary_equal_and_empty_rows():
-    student, batch = Student(ReluNTK(), input_map(-0.25, unit_rows=True)), a_batch(np.float32)
+    student, batch = Student(ReluNTK(), input_map(-0.25, row_power=1.0)), a_batch(np.float32)
     objective = Objective(student, logistic, l1=0.3)
     clicks = random_clicks(5, N_ITEMS, seed=5)  # the first is a real user's own
     clicks[1], clicks[2] = clicks[0], 0
@@ -295,12 +295,12 @@ def as_interactions(rows):
     return Interactions(sp.csr_matrix(rows), np.arange(len(rows)), np.arange(rows.shape[1]))
 
 
-@pytest.mark.parametrize(("labels", "unit_rows"), [("clicks", False), ("free", True)])
-def test_the_student_is_infae_fitted_on_the_soft_rows(labels, unit_rows, dtype):
+@pytest.mark.parametrize(("labels", "row_power"), [("clicks", 0.0), ("free", 0.5)])
+def test_the_student_is_infae_fitted_on_the_soft_rows(labels, row_power, dtype):
     clicks, shown = soft(6, dtype=dtype), real_clicks(dtype)
     targets = clicks if labels == "clicks" else soft(6, seed=9, dtype=dtype) - dtype.type(0.5)
     weights = np.linspace(0.4, 2, N_ITEMS)
-    settings = {"depth": 2, "b_std": 0.2, "unit_rows": unit_rows, "item_weights": weights, "dtype": dtype.name}
+    settings = {"depth": 2, "b_std": 0.2, "row_power": row_power, "item_weights": weights, "dtype": dtype.name}
     model = infae.fit(as_interactions(clicks), 0.7, targets=None if labels == "clicks" else targets, **settings)
     with precision(dtype):
         student = Student(*model.components(as_interactions(clicks)))

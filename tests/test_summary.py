@@ -63,7 +63,7 @@ def small():
         hard_labels=None,
         item_ids=np.array(["d", "b", "é", "a"]),
         item_weights=None,
-        model={"depth": 1, "w_std": 2**0.5, "b_std": 0.1, "unit_rows": False, "own_kernel": False},
+        model={"depth": 1, "w_std": 2**0.5, "b_std": 0.1, "row_power": 0.0, "own_kernel": False},
         reg=0.5,
         config=distillcf.Config(n_users=3, n_draws=5, seed=11).as_dict(),
         fingerprint="0" * 64,
@@ -522,10 +522,10 @@ def test_the_fit_is_the_closed_form_on_the_rows_and_their_labels(form, summary, 
 
 def test_parameters_of_the_fit_can_be_others(summary, clicks):
     histories = clicks.matrix[:3].toarray()
-    model = summary.fit(reg=7.0, depth=2, dtype="float64", b_std=0.3, unit_rows=True)
-    assert (model.reg_, model.depth, model.b_std, model.unit_rows) == (7.0, 2, 0.3, True)
+    model = summary.fit(reg=7.0, depth=2, dtype="float64", b_std=0.3, row_power=1.0)
+    assert (model.reg_, model.depth, model.b_std, model.row_power) == (7.0, 2, 0.3, 1.0)
     assert model.predict(histories).dtype == np.float64
-    given = {"reg": 7.0, "depth": 2, "dtype": "float64", "b_std": 0.3, "unit_rows": True}
+    given = {"reg": 7.0, "depth": 2, "dtype": "float64", "b_std": 0.3, "row_power": 1.0}
     soft = summary._interactions(summary.soft)
     by_hand = InfiniteAE(item_weights=summary.item_weights, **given).fit(soft, targets=summary.labels)
     assert_array_equal(model.predict(histories), by_hand.predict(histories))
@@ -557,7 +557,7 @@ def test_kernels_of_the_callers_own(clicks, tmp_path):
         {"n_users": np.int64(8), "reg": np.float32(0.5), "seed": np.uint8(3)},
         {"reg": (1, np.int64(5)), "l1": np.float64(0), "validation": True},
         {"reg": 1, "validation": True},
-        {"model": InfiniteAE(np.float32(1), depth=np.int64(1), b_std=np.float32(0.1), unit_rows=np.bool_(True))},
+        {"model": InfiniteAE(np.float32(1), depth=np.int64(1), b_std=np.float32(0.1), row_power=np.float32(1))},
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,6 +55,41 @@ def _lower_tiles(
         yield (i, j), tile
         if progress is not None and i == j:
             progress(i + 1, len(blocks))
+
+
+@dataclass(frozen=True, eq=False)
+class RecomputedGram:
+    """The (n, n) Gram matrix of the rows with themselves, computed anew whenever its tiles are gone through.
+
+    A handful of tiles are in memory at once, whatever n.
+    """
+
+    kernel: Kernel
+    rows: Rows
+
+    @property
+    def n(self) -> int:
+        return self.rows.n
+
+    @property
+    def size(self) -> int:
+        return tile_size(self.n)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.rows.head.dtype
+
+    def items(self) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+        """((i, j), tile) for all j <= i, one after another."""
+        return _lower_tiles(self.kernel, self.rows)
+
+    def diagonal(self) -> np.ndarray:
+        """(n,) the diagonal."""
+        # Of the same tiles, to the same bits as that of the matrix that is kept.
+        with precision(self.dtype):
+            blocks = self.rows.blocks(self.size)
+            tiles = _block_tiles(self.kernel, self.rows, [(block, block, True) for block in blocks])
+            return np.concatenate([np.diagonal(tile) for tile in tiles])[: self.n]
 
 
 def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:

@@ -1,21 +1,26 @@
 """Kernel ridge regression: factor once, solve many, each solution with its residual."""
 
+from infae.solvers.conjugate import CGSolution, conjugate_path, solve_conjugate
 from infae.solvers.dense import solve_dense
 from infae.solvers.landmarks import LandmarkSums, accumulate, solve_landmarks
-from infae.solvers.ridge import ExactSolution, Factor, PathStep, Solution, factor, path, solve
+from infae.solvers.ridge import ExactSolution, Factor, FullSolution, PathStep, Solution, factor, path, solve
 from infae.solvers.sweep import inverse
 
 __all__ = [
+    "CGSolution",
     "ExactSolution",
     "Factor",
+    "FullSolution",
     "LandmarkSums",
     "PathStep",
     "Solution",
     "accumulate",
+    "conjugate_path",
     "factor",
     "inverse",
     "path",
     "solve",
+    "solve_conjugate",
     "solve_dense",
     "solve_landmarks",
 ]

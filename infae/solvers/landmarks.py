@@ -5,11 +5,15 @@ landmarks of least penalised squared error has the coefficients
 
     coef = (K_nm' K_nm + ridge * K_mm)^-1 K_nm' X
 
-(Rudi, Carratino and Rosasco 2017, Eq. 8). Both products are sums over users, to which blocks of
-users are added one after another: nothing of n_users x n_users or n_users x n_items is ever held.
+(Rudi, Carratino and Rosasco 2017, Eq. 8). Here it is ridge regression on the m features
+phi = K_nm W with W W' = K_mm^-1, whose equations have the kernel's own condition number instead
+of its square, and are definite however the products are rounded:
 
-The sums are kept in float64, block products made in the model's dtype: the normal equations
-square the kernel's condition number, which float32 sums do not survive.
+    coef = W (phi' phi + ridge * I)^-1 phi' X
+
+Both products are sums over users, to which blocks of users are added one after another: nothing
+of n_users x n_users or n_users x n_items is ever held. The sums are kept in float64, block
+products made in the model's dtype.
 """
 
 from __future__ import annotations
@@ -35,10 +39,9 @@ from infae.solvers.ridge import RESIDUAL_LIMIT, Solution, check_reg
 from infae.solvers.sweep import inverse
 from infae.tiles import SymmetricTiles, precision, tile_size
 
-# Of the landmarks' mean diagonal, added to theirs: rounding makes K_mm's small eigenvalues negative.
+# Of K_mm's mean diagonal, added to it. W enlarges the rounding errors of a user's kernel by up to
+# the root of its inverse: to 1e-4 of the kernel's own scale in float32, 1e-9 in float64.
 _JITTER = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-13}
-# Of the mean diagonal of the normal equations, which float64 solves to that.
-_SYSTEM_JITTER = 1e-13
 # A column that a share s of a block's users clicked costs s scattered multiply-adds, or one dense
 # one at some 20 times the rate.
 _HEAD_SHARE = 1 / 20
@@ -52,8 +55,8 @@ class LandmarkSums:
     """What kernel ridge regression on landmarks needs to know of any number of users; sums of two are added.
 
     Attributes:
-      square: (m, m) K_nm' K_nm, in float64.
-      right: (n_items, m) X' K_nm, in float64.
+      square: (m, m) phi' phi, in float64.
+      right: (n_items, m) X' phi, in float64.
       n_users: users added.
       diagonal: sum over users of kernel(x, x).
     """
@@ -82,18 +85,45 @@ def block_users(n_landmarks: int) -> int:
 def required_bytes(n_landmarks: int, n_items: int, itemsize: int = 4, n_devices: int = 1) -> int:
     """Peak memory of the sums and of a solve: what `accumulate` and `solve_landmarks` hold at once.
 
-    The sums and their solution over items in float64 with the model's own copy, four (m, m)
-    matrices in float64, and a block's kernel twice; half a matrix and a block more for each
-    further device.
+    The sums and their solution over items in float64 with the model's own copy, six (m, m)
+    matrices in float64, and a block's kernel and features twice; for each further device its sums,
+    its map to features and a block more.
     """
     m = n_landmarks
-    block, square = 3 * itemsize * block_users(m) * m, 8 * m * m
-    return (16 + itemsize) * m * n_items + 4 * square + block + (n_devices - 1) * (square // 2 + block)
+    block, square = 4 * itemsize * block_users(m) * m, 8 * m * m
+    share = square // 2 + itemsize * m * m + block
+    return (16 + itemsize) * m * n_items + 6 * square + block + (n_devices - 1) * share
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """K_mm + jitter I = root root', and W, the transposed inverse of root; both (m, m) in float64.
+
+    The jitter keeps W bounded where landmarks nearly equal each other.
+    """
+
+    root: jax.Array
+    inverse_root: jax.Array
+
+
+def whitening(kernel: Kernel, landmarks: sp.csr_matrix, dtype: np.dtype) -> Whitening:
+    """Of the landmarks' input rows, given in float64, for features that are computed in `dtype`.
+
+    2 m^3 operations. Raises SingularKernelError where the kernel is not positive definite.
+    """
+    with precision(np.float64):
+        gram = jnp.asarray(symmetric_gram(kernel, Rows(landmarks, np.float64)).to_dense())
+        root = jnp.linalg.cholesky(gram + _JITTER[np.dtype(dtype)] * jnp.mean(jnp.diagonal(gram)) * jnp.eye(len(gram)))
+        if not jnp.isfinite(root).all():
+            raise SingularKernelError("the landmarks' kernel is not positive definite; is the kernel a kernel?")
+        eye = jnp.eye(len(gram), dtype=root.dtype)
+        return Whitening(root, jax.scipy.linalg.solve_triangular(root, eye, lower=True).T)
 
 
 def accumulate(
     kernel: Kernel,
     landmarks: Rows,
+    white: Whitening,
     inputs: InputMap,
     blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]],
     n_items: int,
@@ -103,17 +133,18 @@ def accumulate(
 ) -> LandmarkSums:
     """The sums over all users of all blocks, those of all the mesh's processes.
 
-    A user costs m^2 + 2 m h + 2 m c operations beside the kernel's own, for h popular items,
+    A user costs 3 m^2 + 2 m h + 2 m c operations beside the kernel's own, for h popular items,
     which are multiplied densely, and c clicks on others.
 
     Args:
       kernel: between input rows.
       landmarks: the m landmarks' input rows.
+      white: of these landmarks.
       inputs: from clicks to input rows.
       blocks: (clicks, targets) of some users, any number of them.
       n_items: columns of the targets.
-      mesh: the devices that each block's users are shared out to. Each keeps its own K_nm' K_nm,
-        each process its X' K_nm; they are added up once, at the end.
+      mesh: the devices that each block's users are shared out to. Each keeps its own phi' phi,
+        each process its X' phi; they are added up once, at the end.
       progress: called with the number of users added, after each block.
 
     Raises MemoryError before starting where the sums do not fit.
@@ -126,7 +157,7 @@ def accumulate(
         needed = required_bytes(m, n_items, dtype.itemsize, n_devices)
         require_memory(needed, f"sums over {m:,} landmarks x {n_items:,} items")
         height = block_users(m)
-        shares = [_Share(kernel, landmarks, device) for device in mesh.devices]
+        shares = [_Share(kernel, landmarks, white, device) for device in mesh.devices]
         for clicks, targets in _even(blocks, height * n_devices):
             if not n_users:
                 # Fewer users than that are all in the first block.
@@ -136,10 +167,10 @@ def accumulate(
             cuts = np.linspace(0, clicks.shape[0], n_devices + 1).astype(int)
             parts = [(share, slice(*cut)) for share, cut in zip(shares, pairwise(cuts), strict=True) if cut[0] < cut[1]]
             # Work on all devices is begun before any result is waited for.
-            kernels = [share.add(landmarks.like(inputs(clicks[own], dtype)), height) for share, own in parts]
-            for (share, own), k_own_landmark in zip(parts, kernels, strict=True):
+            features = [share.add(landmarks.like(inputs(clicks[own], dtype)), height) for share, own in parts]
+            for (share, own), phi in zip(parts, features, strict=True):
                 with on(share.device):
-                    product.add(right, targets[own], k_own_landmark, m)
+                    product.add(right, targets[own], phi, m)
             n_users += clicks.shape[0]
             if progress is not None:
                 jax.block_until_ready([share.tiles for share in shares])
@@ -156,65 +187,59 @@ def accumulate(
 
 
 class _Share:
-    """What one device adds up over its users: K_nm' K_nm, and kernel(x, x)."""
+    """What one device adds up over its users: phi' phi, and kernel(x, x)."""
 
-    def __init__(self, kernel: Kernel, landmarks: Rows, device: jax.Device | None):
+    def __init__(self, kernel: Kernel, landmarks: Rows, white: Whitening, device: jax.Device | None):
         self.device, self.diagonal = device, 0.0
         self._kernel, self._landmarks = kernel, landmarks if device is None else landmarks.copy()
         self._size = tile_size(landmarks.n)
         shape, n_tiles = (self._size, self._size), -(-landmarks.n // self._size)
         with on(device), precision(np.float64):
             self.tiles = {(i, j): jnp.zeros(shape, jnp.float64) for i in range(n_tiles) for j in range(i + 1)}
+        with on(device), precision(landmarks.head.dtype):
+            self._to_features = _padded_square(white.inverse_root, n_tiles * self._size, landmarks.head.dtype)
 
     def add(self, rows: Rows, height: int) -> jax.Array:
-        """Their (height, padded m) kernel with the landmarks; the device is still at work on it and on the sums."""
+        """Their (height, padded m) features; the device is still at work on them and on the sums."""
         size = self._size
         with on(self.device):
             self.diagonal += float(np.sum(kernel_diagonal(self._kernel, rows), dtype=np.float64))
             with precision(rows.head.dtype):
-                kernels = _block_kernel(self._kernel, rows, self._landmarks, height)
-                columns = [kernels[:, i * size : (i + 1) * size] for i in range(kernels.shape[1] // size)]
+                features = _product(_block_kernel(self._kernel, rows, self._landmarks, height), self._to_features)
+                columns = [features[:, i * size : (i + 1) * size] for i in range(features.shape[1] // size)]
             with precision(np.float64):
                 for i, j in self.tiles:
                     self.tiles[i, j] = _add_square(self.tiles[i, j], columns[i], columns[j])
-        return kernels
+        return features
 
 
-def landmark_gram(kernel: Kernel, landmarks: Rows) -> SymmetricTiles:
-    """(m, m) kernel of the landmarks, in float64 tiles of values in the rows' own dtype."""
-    with precision(landmarks.head.dtype):
-        gram = symmetric_gram(kernel, landmarks)
-    with precision(np.float64):
-        return SymmetricTiles(gram.n, gram.size, {ij: tile.astype(np.float64) for ij, tile in gram.tiles.items()})
-
-
-def solve_landmarks(gram: SymmetricTiles, sums: LandmarkSums, reg: float, dtype: np.dtype) -> Solution:
-    """Coefficients (m, n_items) in `dtype`, from the landmarks' kernel and the sums over all users.
+def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.dtype) -> Solution:
+    """Coefficients (m, n_items) in `dtype`, from the landmarks' whitening and the sums over all users.
 
     `ridge` is reg times the mean over all users of kernel(x, x), as in the exact solve. Its
-    m^3 + 2 m^2 n_items operations are in float64.
+    3 m^3 + 2 m^2 n_items operations are in float64.
 
     Raises:
       ValueError: a bad `reg`.
-      SingularKernelError: `reg` is 0, where the normal equations are singular to rounding; or the
-        residual is not finite or above 0.1.
+      SingularKernelError: `reg` is 0, where the equations are singular to rounding; or the
+        residual, of the coefficients as they are rounded to `dtype`, is not finite or above 0.1.
     """
     reg = check_reg(reg)
     if reg == 0:
         raise SingularKernelError("landmarks need a reg above 0: without one their equations are singular to rounding")
     ridge = reg * sums.diagonal / sums.n_users
     with precision(np.float64):
-        jitter = ridge * _JITTER[np.dtype(dtype)] * float(np.mean(gram.diagonal()))
-        jitter += _SYSTEM_JITTER * float(np.mean(sums.square.diagonal()))
-        tiles = {ij: _combined(sums.square.tiles[ij], tile, ridge) for ij, tile in gram.tiles.items()}
-        system = SymmetricTiles(gram.n, gram.size, tiles)
-        inverted = inverse(system, jitter)
-        del tiles
+        inverted = inverse(sums.square, ridge)
+        to_coef = jnp.concatenate(
+            [_product(white.inverse_root, inverted.column(b)) for b in range(inverted.n_tiles)], axis=1
+        )
         right, signs = jnp.asarray(sums.right), _signs(sums.right.shape[0])
-        parts = [_coefficients(inverted.column(b), right, signs, np.dtype(dtype)) for b in range(inverted.n_tiles)]
+        rows = [inverted.rows_of(b) for b in range(inverted.n_tiles)]
+        parts = [_coefficients(to_coef[at], right, signs, np.dtype(dtype)) for at in rows]
         coef, moved = (jnp.concatenate(side) for side in zip(*parts, strict=True))
         wanted = np.asarray(right.T @ signs)
-        error = system @ moved + jitter * np.asarray(moved) - wanted
+        in_features = np.asarray(white.root.T @ moved)
+        error = sums.square @ in_features + ridge * in_features - wanted
     residual = float(np.linalg.norm(error) / (np.linalg.norm(wanted) or 1.0))
     if not residual <= RESIDUAL_LIMIT:
         raise SingularKernelError(
@@ -256,7 +281,7 @@ def _block_kernel(kernel: Kernel, rows: Rows, landmarks: Rows, height: int) -> j
 
 
 class _Clicked:
-    """Adds X' K for blocks of users: popular columns of X densely, the others sparsely."""
+    """Adds X' phi for blocks of users: popular columns of X densely, the others sparsely."""
 
     def __init__(self, targets: sp.csr_matrix, n_items: int, height: int, dtype: np.dtype):
         n_clicks = np.bincount(targets.indices, minlength=n_items)
@@ -265,17 +290,17 @@ class _Clicked:
         self._in_head[self._popular] = True
         self._height, self._dtype = height, dtype
 
-    def add(self, right: np.ndarray, targets: sp.csr_matrix, kernels: jax.Array, m: int) -> None:
-        """Add targets' K to `right`, for (height, padded m) kernels whose first rows are the users of targets."""
+    def add(self, right: np.ndarray, targets: sp.csr_matrix, features: jax.Array, m: int) -> None:
+        """Add targets' phi to `right`, for (height, padded m) features whose first rows are the users of targets."""
         columns = sp.csc_matrix(targets, dtype=self._dtype)
         head = np.zeros((self._height, self._popular.size), self._dtype)
         head[: targets.shape[0]] = columns[:, self._popular].toarray()
         with precision(self._dtype):
-            dense = _head_product(head, kernels)
+            dense = _head_product(head, features)
         sparse = _without(columns, self._in_head)
         # The transpose of a CSC is a CSR of items, which are shared out to threads by clicks.
         items = sparse.T
-        values = np.asarray(kernels)[: targets.shape[0], :m]
+        values = np.asarray(features)[: targets.shape[0], :m]
         cuts = np.unique([0, *np.searchsorted(items.indptr, np.linspace(0, items.nnz, 17)[1:-1]), items.shape[0]])
 
         def add_items(first: int, last: int) -> None:
@@ -307,13 +332,18 @@ def _masked(parts: list[jax.Array], n_rows: jax.Array, n_columns: int, height: i
 
 
 _add_square = jax.jit(lambda total, a, b: total + (a.T @ b).astype(total.dtype), donate_argnums=0)
-_head_product = jax.jit(lambda head, kernels: head.T @ kernels)
-_combined = jax.jit(lambda square, gram, ridge: square + ridge * gram)
+_head_product = jax.jit(lambda head, features: head.T @ features)
+_product = jax.jit(jnp.matmul)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _padded_square(matrix: jax.Array, n: int, dtype: np.dtype) -> jax.Array:
+    return jnp.pad(matrix, [(0, n - matrix.shape[0])] * 2).astype(dtype)
 
 
 @partial(jax.jit, static_argnums=3)
 def _coefficients(
-    inverse_columns: jax.Array, right: jax.Array, signs: jax.Array, dtype: np.dtype
+    to_coef: jax.Array, right: jax.Array, signs: jax.Array, dtype: np.dtype
 ) -> tuple[jax.Array, jax.Array]:
-    coef = (inverse_columns.T @ right.T).astype(dtype)
+    coef = (to_coef @ right.T).astype(dtype)
     return coef, coef.astype(right.dtype) @ signs

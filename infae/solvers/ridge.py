@@ -72,16 +72,25 @@ class Solution:
 
 
 @dataclass(frozen=True, eq=False)
-class ExactSolution(Solution):
+class FullSolution(Solution):
     """Of a system whose anchors are the users that are fitted.
 
     Attributes:
       noise: the residual relative to |ridge * coef|, the part of the fitted scores that is not
         the targets themselves. Near 1 a ranking of unclicked items is rounding error.
-      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
     """
 
     noise: float
+
+
+@dataclass(frozen=True, eq=False)
+class ExactSolution(FullSolution):
+    """By the system's inverse.
+
+    Attributes:
+      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
+    """
+
     inverse_diagonal: np.ndarray
 
 
@@ -127,7 +136,8 @@ def solve(
     """
     residual, noise = _checked_residual(factored, targets)
     if noise > NOISE_LIMIT:
-        warnings.warn(_noisy(factored, residual, noise), IllConditionedWarning, stacklevel=2)
+        message = noisy(factored.reg, factored.gram.dtype, residual, noise)
+        warnings.warn(message, IllConditionedWarning, stacklevel=2)
     return _solution(factored, targets, residual, noise, progress)
 
 
@@ -141,7 +151,7 @@ class PathStep(NamedTuple):
     """
 
     reg: float
-    solution: ExactSolution | None
+    solution: FullSolution | None
     failure: str
 
 
@@ -160,11 +170,7 @@ def path(
     """
     for reg in regs:
         if check_reg(reg) == 0:
-            failure = (
-                f"reg = 0 in {gram.dtype}: relative residual not computed, since the fit interpolates whatever it is "
-                "and rounding error alone ranks the unclicked items of training users"
-            )
-            yield PathStep(0.0, None, failure)
+            yield PathStep(0.0, None, interpolates(gram.dtype))
             continue
         factored = factor(gram, reg, progress=progress)
         try:
@@ -173,7 +179,7 @@ def path(
             yield PathStep(factored.reg, None, str(error))
             continue
         if noise > NOISE_LIMIT:
-            yield PathStep(factored.reg, None, _noisy(factored, residual, noise))
+            yield PathStep(factored.reg, None, noisy(reg, gram.dtype, residual, noise))
             continue
         solution = _solution(factored, targets, residual, noise, progress)
         del factored
@@ -215,26 +221,38 @@ def _checked_residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> 
         raise ValueError(f"targets have {targets.shape[0]:,} rows and the kernel matrix {factored.gram.n:,}")
     residual, noise = _residual(factored, targets)
     if not residual <= RESIDUAL_LIMIT:
+        reg, dtype = factored.reg, factored.gram.dtype
         raise SingularKernelError(
-            f"the kernel matrix could not be inverted at {_where(factored, residual)}; {_remedy(factored)}"
+            f"the kernel matrix could not be inverted at {where(reg, dtype, residual)}; {remedy(dtype)}"
         )
     return residual, noise
 
 
-def _where(factored: Factor, residual: float) -> str:
-    return f"reg = {factored.reg:g} in {factored.gram.dtype}: relative residual {residual:.2g}"
+def where(reg: float, dtype: np.dtype, residual: float) -> str:
+    """A solve in a message."""
+    return f"reg = {reg:g} in {dtype}: relative residual {residual:.2g}"
 
 
-def _noisy(factored: Factor, residual: float, noise: float) -> str:
-    share = "all" if noise >= 1 else f"{noise:.0%}"
+def interpolates(dtype: np.dtype) -> str:
+    """Why a path passes over reg = 0."""
     return (
-        f"ill-conditioned solve at {_where(factored, residual)}; {share} of the difference between fitted scores "
-        f"and targets, which ranks unclicked items, is rounding error: {_remedy(factored)}"
+        f"reg = 0 in {dtype}: relative residual not computed, since the fit interpolates whatever it is "
+        "and rounding error alone ranks the unclicked items of training users"
     )
 
 
-def _remedy(factored: Factor) -> str:
-    return "use a larger reg" + (", or float64" if factored.gram.dtype == np.float32 else "")
+def noisy(reg: float, dtype: np.dtype, residual: float, noise: float) -> str:
+    """What an `IllConditionedWarning` says of a noise above the limit."""
+    share = "all" if noise >= 1 else f"{noise:.0%}"
+    return (
+        f"ill-conditioned solve at {where(reg, dtype, residual)}; {share} of the difference between fitted scores "
+        f"and targets, which ranks unclicked items, is rounding error: {remedy(dtype)}"
+    )
+
+
+def remedy(dtype: np.dtype) -> str:
+    """What to change after such a solve."""
+    return "use a larger reg" + (", or float64" if dtype == np.float32 else "")
 
 
 def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[float, float]:
