@@ -33,7 +33,7 @@ from infae.data.synthetic import synthetic
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import symmetric_gram
-from infae.solvers import factor, solve
+from infae.solvers import factor, inverse, solve
 from infae.tiles import precision
 
 REGS = (0.0, 1.0, 5.0, 20.0, 50.0, 100.0)
@@ -196,7 +196,7 @@ def _rates(clicks: sp.csr_matrix, repeats: int) -> dict[str, float]:
     seconds = best_seconds(
         lambda: product(square, square),
         lambda: _gram(clicks),
-        lambda: factor(gram, 5.0).inverse.tiles,
+        lambda: inverse(gram, factored.ridge).tiles,
         lambda: solve(factored, clicks).coef,
         repeats=repeats,
     )

@@ -15,6 +15,7 @@ from infae.inputs import InputMap, popularity
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel, cross_gram, kernel_diagonal
 from infae.memory import require_memory
+from infae.mesh import UserMesh
 from infae.tiles import precision
 
 METHODS = ("uniform", "rpcholesky")
@@ -42,27 +43,71 @@ def choose_anchors(
     if method == "uniform":
         return np.sort(distinct(clicks, order, n_anchors))
     # With their repetitions: how many users have a history says how much it matters.
-    pool = order[: max(_LEAST_CANDIDATES, _CANDIDATES_PER_LANDMARK * n_anchors)]
+    pool = order[: _n_candidates(n_anchors)]
     chosen, _ = pivoted_cholesky(kernel, inputs(clicks[pool], dtype), n_anchors, rng)
     return np.sort(distinct(clicks, pool[chosen], n_anchors))
 
 
-def survey(blocks: Blocks, n_anchors: int, seed: int) -> tuple[np.ndarray, Interactions]:
-    """One pass over the blocks: the items' popularity, and users drawn alike to choose anchors from."""
-    rng = np.random.default_rng([seed, 6])
-    n = max(_LEAST_CANDIDATES, _CANDIDATES_PER_LANDMARK * n_anchors)
-    counts, kept, keys = np.zeros(blocks.item_ids.size), None, np.empty(0)
-    for block in blocks:
-        counts += popularity(block.matrix)
-        # Those with the n smallest of independent keys are a uniform draw, whatever the blocks.
-        keys = np.concatenate([keys, rng.random(block.n_users)])
-        kept = block if kept is None else _stacked(kept, block)
-        if keys.size > n:
-            smallest = np.sort(np.argpartition(keys, n)[:n])
-            keys, kept = keys[smallest], kept.select_users(smallest)
-    if kept is None or not kept.n_users:
+def shortlist(users: Interactions, n_anchors: int, seed: int, mesh: UserMesh) -> tuple[np.ndarray, Interactions]:
+    """The items' popularity, and the users of all processes, with those rows filled that `choose_anchors` may look at.
+
+    What it chooses is what it would choose from all rows: the first candidates of its order, and
+    each process's first n_anchors different histories, are all that it reaches.
+    """
+    counts = popularity(users.matrix)
+    if mesh.n_processes == 1:
+        return counts, users
+    ends = np.cumsum([n for (n,) in mesh.exchange(np.array(users.n_users))])
+    first = ends[mesh.rank] - users.n_users
+    order = np.random.default_rng([seed, 5]).permutation(ends[-1]) - first
+    candidates, own = (
+        part[(part >= 0) & (part < users.n_users)] for part in (order[: _n_candidates(n_anchors)], order)
+    )
+    rows = np.union1d(candidates, distinct(users.matrix, own, n_anchors))
+    listed, at = mesh.all_users(users.select_users(rows)), mesh.all_rows(first + rows)
+    ids = np.zeros(ends[-1], listed.user_ids.dtype)
+    ids[at] = listed.user_ids
+    lengths = np.zeros(ends[-1], np.int64)
+    lengths[at] = np.diff(listed.matrix.indptr)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    whole = sp.csr_matrix((listed.matrix.data, listed.matrix.indices, indptr), (ends[-1], users.n_items))
+    return np.sum([part for (part,) in mesh.exchange(counts)], axis=0), Interactions(whole, ids, users.item_ids)
+
+
+def survey(blocks: Blocks, n_anchors: int, seed: int, mesh: UserMesh | None = None) -> tuple[np.ndarray, Interactions]:
+    """One pass over the blocks: the items' popularity, and users drawn alike to choose anchors from.
+
+    Over several processes both are of all their blocks. The draw then depends on who has which,
+    unless all users are candidates.
+    """
+    mesh = mesh or UserMesh(None)
+    n, counts = _n_candidates(n_anchors), np.zeros(blocks.item_ids.size)
+    nobody = sp.csr_matrix((0, blocks.item_ids.size), dtype=np.float32)
+    kept, keys = Interactions(nobody, np.empty(0, np.int64), blocks.item_ids), np.empty(0)
+    with mesh.together():
+        # One process draws as it would without a mesh.
+        rng = np.random.default_rng([seed, 6, mesh.rank] if mesh.rank else [seed, 6])
+        for block in blocks:
+            counts += popularity(block.matrix)
+            keys = np.concatenate([keys, rng.random(block.n_users)])
+            keys, kept = _smallest(n, keys, _stacked(kept, block) if kept.n_users else block)
+    counts = np.sum([part for (part,) in mesh.exchange(counts)], axis=0)
+    keys, kept = _smallest(n, mesh.all_rows(keys), mesh.all_users(kept))
+    if not kept.n_users:
         raise ValueError("the blocks hold no user with clicks")
     return counts, kept
+
+
+def _smallest(n: int, keys: np.ndarray, users: Interactions) -> tuple[np.ndarray, Interactions]:
+    """The users with the n smallest of independent keys: a uniform draw, whatever the blocks they came in."""
+    if keys.size <= n:
+        return keys, users
+    smallest = np.sort(np.argpartition(keys, n)[:n])
+    return keys[smallest], users.select_users(smallest)
+
+
+def _n_candidates(n_anchors: int) -> int:
+    return max(_LEAST_CANDIDATES, _CANDIDATES_PER_LANDMARK * n_anchors)
 
 
 def _stacked(first: Interactions, second: Interactions) -> Interactions:
@@ -71,11 +116,12 @@ def _stacked(first: Interactions, second: Interactions) -> Interactions:
 
 
 def distinct(clicks: sp.csr_matrix, order: np.ndarray, n: int) -> np.ndarray:
-    """The first n rows in this order that equal no earlier one."""
+    """The first n rows in this order that equal no earlier one; rows without clicks are passed over."""
     found: dict[tuple[bytes, bytes], int] = {}
     for row in order:
         entries = slice(clicks.indptr[row], clicks.indptr[row + 1])
-        found.setdefault((clicks.indices[entries].tobytes(), clicks.data[entries].tobytes()), row)
+        if entries.start < entries.stop:
+            found.setdefault((clicks.indices[entries].tobytes(), clicks.data[entries].tobytes()), row)
         if len(found) == n:
             break
     return np.array(list(found.values()), np.int64)

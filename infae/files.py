@@ -40,7 +40,7 @@ def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], fil
     solution = fitted.solution
     own_kernel, own_weights = (params[name] is not None for name in ("kernel", "item_weights"))
     own_anchors = isinstance(params["anchors"], Interactions)
-    omitted = {"kernel", "item_weights", *(["anchors"] if own_anchors else [])}
+    omitted = {"kernel", "item_weights", "mesh", *(["anchors"] if own_anchors else [])}
     params = {
         **{name: value for name, value in params.items() if name not in omitted},
         "reg": np.asarray(params["reg"], float).tolist(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from infae.histories import RowIndex
 from infae.inputs import InputMap
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel
+from infae.mesh import UserMesh, on
 from infae.solvers.conjugate import CGSolution
 from infae.solvers.landmarks import LandmarkSums, accumulate, solve_landmarks, whitening
 from infae.solvers.ridge import ExactSolution, FullSolution, Solution
@@ -55,14 +57,36 @@ class Fitted:
         """The kernel machine."""
         return Dual(self.kernel, self.anchors, self.solution.coef)
 
-    def predict(self, histories: Interactions, /) -> np.ndarray:
-        """(n_users, n_items) scores of clicks over `item_ids_`."""
+    def predict(self, histories: Interactions, /, devices: Sequence[jax.Device | None] = (None,)) -> np.ndarray:
+        """(n_users, n_items) scores of clicks over `item_ids_`, whose batches are shared out to these devices."""
         matrix = histories.matrix
         scores = np.empty(matrix.shape, self.solution.coef.dtype)
-        step = batch_size(matrix.shape[1])
-        for start in range(0, matrix.shape[0], step):
-            scores[start : start + step] = self.scores(matrix[start : start + step])
+        step = min(batch_size(matrix.shape[1]), max(1, -(-matrix.shape[0] // len(devices))))
+        starts = range(0, matrix.shape[0], step)
+
+        def score(turn: int) -> None:
+            with on(devices[turn]):
+                fitted = self._copy_on(devices[turn])
+                for start in starts[turn :: len(devices)]:
+                    scores[start : start + step] = fitted.scores(matrix[start : start + step])
+
+        if len(devices) == 1:
+            score(0)
+        else:
+            with ThreadPoolExecutor(len(devices)) as threads:
+                list(threads.map(score, range(len(devices))))
         return scores
+
+    @cached_property
+    def _copies(self) -> dict[jax.Device | None, Fitted]:
+        return {None: self}
+
+    def _copy_on(self, device: jax.Device | None) -> Fitted:
+        """The same with anchors and coefficients on a device, kept for the next batch."""
+        if device not in self._copies:
+            solution = replace(self.solution, coef=jax.device_put(self.solution.coef, device))
+            self._copies[device] = replace(self, anchors=self.anchors.copy(), solution=solution)
+        return self._copies[device]
 
     def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
         """(n, n_items) scores of one batch of clicks."""
@@ -139,14 +163,16 @@ class LandmarkFit(Fitted):
     solver = "nystrom"
     sums: LandmarkSums
 
-    def with_users(self, blocks: Iterable[sp.csr_matrix], progress: Callable[[int], None]) -> LandmarkFit:
-        """The fit at the same `reg` of these users too."""
-        dtype = self.solution.coef.dtype
+    def with_users(
+        self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]
+    ) -> LandmarkFit:
+        """The fit at the same `reg` of these users too, those of all the mesh's processes."""
+        dtype, n_items = self.solution.coef.dtype, self.item_ids_.size
         pairs = ((clicks, clicks) for clicks in blocks)
-        white = whitening(self.kernel, self.inputs(self.clicks.matrix, np.dtype(np.float64)), dtype)
-        sums = self.sums + accumulate(
-            self.kernel, self.anchors, white, self.inputs, pairs, self.item_ids_.size, progress=progress
-        )
+        with mesh.together():
+            white = whitening(self.kernel, self.inputs(self.clicks.matrix, np.dtype(np.float64)), dtype)
+        added = accumulate(self.kernel, self.anchors, white, self.inputs, pairs, n_items, mesh=mesh, progress=progress)
+        sums = self.sums + added
         solution = solve_landmarks(white, sums, self.solution.reg, dtype)
         return replace(self, solution=solution, sums=sums)
 

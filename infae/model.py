@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import sys
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import scipy.sparse as sp
+from jax.sharding import Mesh
 
 from infae import files
-from infae.anchors import METHODS, choose_anchors, distinct, pivoted_cholesky, survey
+from infae.anchors import METHODS, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
@@ -27,12 +29,14 @@ from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel, symmetric_gram
 from infae.memory import require_memory
+from infae.mesh import UserMesh
 from infae.progress import bar, onto
 from infae.ranking import recommend
 from infae.solvers import estimate
 from infae.solvers.conjugate import conjugate_path, kernel_matrix, n_landmarks, solve_conjugate
 from infae.solvers.landmarks import accumulate, solve_landmarks, whitening
 from infae.solvers.ridge import FullSolution, PathStep, Solution, check_reg, factor, path, solve
+from infae.solvers.sharded import ShardedMatrix
 from infae.tiles import SymmetricTiles, precision
 
 SOLVERS = ("exact", "cg", "nystrom", "auto")
@@ -76,6 +80,13 @@ class InfiniteAE:
       seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
+      mesh: a `jax.sharding.Mesh` of one axis, to whose devices users are shared out in `fit`,
+        `partial_fit` and `predict`; None for JAX's default device alone. `fit` takes it with the
+        solvers "exact", whose K is sharded over it, and "nystrom", whose users are. Where its
+        devices belong to several processes, each is given its own users, and all of them call
+        `fit` and `partial_fit`: the result, the same on all, is that of one process with all
+        users, one process's after another's. `predict` is each one's own. Model files leave the
+        mesh out.
 
     Attributes (after fit):
       reg_: the relative regularisation used.
@@ -106,6 +117,7 @@ class InfiniteAE:
         seed: int = 0,
         dtype: str = "float32",
         metric: str = "HR@100",
+        mesh: Mesh | None = None,
     ):
         self.reg = reg
         self.depth = depth
@@ -121,6 +133,7 @@ class InfiniteAE:
         self.seed = seed
         self.dtype = dtype
         self.metric = metric
+        self.mesh = mesh
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments by name, as scikit-learn's; `deep` has nothing to descend into."""
@@ -168,25 +181,30 @@ class InfiniteAE:
           IllConditionedWarning: rounding error is a visible part of the scores, as at reg = 0; in
             a sequence such a reg is passed over.
         """
-        regs, kernel = self._checked()
-        dtype = np.dtype(self.dtype)
-        clicks = X if isinstance(X, Blocks) else as_clicks(X)
-        split = None if validation is None else as_split(clicks, validation)
-        if split is None and len(regs) > 1:
-            raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
-        if isinstance(clicks, Blocks):
-            if self.solver not in ("nystrom", "auto") or targets is not None:
-                raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
-            fits = self._landmark_fits(clicks, regs, kernel, progress)
-        else:
-            users = drop_empty_users(clicks)
-            labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
-            solver = self._chosen_solver(users, len(regs)) if self.solver == "auto" else self.solver
-            if solver == "nystrom":
-                fits = self._landmark_fits(users, regs, kernel, progress, labels)
+        mesh = UserMesh(self.mesh)
+        with mesh.together():
+            regs, kernel = self._checked()
+            dtype = np.dtype(self.dtype)
+            clicks = X if isinstance(X, Blocks) else as_clicks(X)
+            split = None if validation is None else as_split(clicks, validation)
+            if split is None and len(regs) > 1:
+                raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
+            if isinstance(clicks, Blocks):
+                if self.solver not in ("nystrom", "auto") or targets is not None:
+                    raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
+                fits = self._landmark_fits(clicks, regs, kernel, mesh, progress)
             else:
-                fits = self._full_fits(users, regs, kernel, progress, labels, solver)
-        self._adopt(*self._choose(fits, len(regs), split, progress))
+                users = drop_empty_users(clicks)
+                labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
+                solver = self._chosen_solver(users, len(regs)) if self.solver == "auto" else self.solver
+                if solver == "nystrom":
+                    fits = self._landmark_fits(users, regs, kernel, mesh, progress, labels)
+                else:
+                    fits = self._full_fits(users, regs, kernel, mesh, progress, labels, solver)
+        mesh.require_same("item ids", clicks.item_ids)
+        told = {name: value for name, value in self.get_params().items() if name not in ("kernel", "mesh")}
+        mesh.require_same("parameters", np.array(repr([told, split is None, targets is None])))
+        self._adopt(*self._choose(fits, len(regs), split, mesh, progress))
         return self
 
     def partial_fit(self, X: Any, *, progress: bool = False) -> InfiniteAE:
@@ -203,17 +221,19 @@ class InfiniteAE:
           ValueError: the model has no landmarks (solver="exact" or "cg"), or X has other items.
           SingularKernelError: the solve failed; the model stays as it was.
         """
-        fitted = self._checked_fitted()
-        if not isinstance(fitted, LandmarkFit):
-            raise ValueError("only a model on landmarks takes more users; fit it with solver='nystrom'")
-        if isinstance(X, Blocks):
-            blocks: Iterable[sp.csr_matrix] = (block.matrix for block in X)
-            if not np.array_equal(X.item_ids, self.item_ids_):
-                raise ValueError(f"the blocks have other items than the {self.item_ids_.size:,} fitted ones")
-        else:
-            blocks = [drop_empty_users(self._histories(X)).matrix]
+        mesh = UserMesh(self.mesh)
+        with mesh.together():
+            fitted = self._checked_fitted()
+            if not isinstance(fitted, LandmarkFit):
+                raise ValueError("only a model on landmarks takes more users; fit it with solver='nystrom'")
+            if isinstance(X, Blocks):
+                blocks: Iterable[sp.csr_matrix] = (block.matrix for block in X)
+                if not np.array_equal(X.item_ids, self.item_ids_):
+                    raise ValueError(f"the blocks have other items than the {self.item_ids_.size:,} fitted ones")
+            else:
+                blocks = [drop_empty_users(self._histories(X)).matrix]
         with bar("users", progress, unit="user") as shown:
-            added = fitted.with_users(blocks, progress=shown.update)
+            added = fitted.with_users(blocks, mesh, progress=shown.update)
         self._adopt(added, [*self.path_, _path_row(added.solution)])
         return self
 
@@ -231,7 +251,7 @@ class InfiniteAE:
           NotFittedError: before `fit`.
           ValueError: other columns than the fitted items, unknown item ids, or bad values.
         """
-        return self._checked_fitted().predict(self._histories(histories))
+        return self._checked_fitted().predict(self._histories(histories), UserMesh(self.mesh).devices)
 
     def leave_one_out(self, rows: Any) -> np.ndarray:
         """(n, n_items) scores of training users by the model that all *other* training users fit.
@@ -302,6 +322,10 @@ class InfiniteAE:
             raise ValueError("give popularity_power or item_weights, not both")
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {self.solver!r}")
+        if self.mesh is not None and self.solver == "cg":
+            raise ValueError("solver='cg' takes no mesh; use 'exact', whose K is sharded over the mesh, or 'nystrom'")
+        if self.mesh is not None and self.solver == "auto":
+            raise ValueError("solver='auto' takes no mesh, for which it has no estimates; name 'exact' or 'nystrom'")
         if isinstance(self.n_anchors, bool) or not isinstance(self.n_anchors, (int, np.integer)) or self.n_anchors < 1:
             raise ValueError(f"n_anchors must be a whole number of at least 1, got {self.n_anchors!r}")
         if not isinstance(self.anchors, Interactions) and self.anchors not in METHODS:
@@ -345,10 +369,14 @@ class InfiniteAE:
         users: Interactions,
         regs: Sequence[float],
         kernel: Kernel,
+        mesh: UserMesh,
         progress: bool,
         labels: sp.csr_matrix | np.ndarray,
         solver: str,
     ) -> Iterator[Fit]:
+        # A user's scores need all others' histories and coefficients, wherever their rows of K are.
+        own, users = users, mesh.all_users(users)
+        labels = users.matrix if labels is own.matrix else mesh.all_rows(labels)
         inputs, dtype = self._input_map(popularity(users.matrix)), np.dtype(self.dtype)
         mapped = inputs(users.matrix, dtype)
         rows = Rows(mapped, dtype)
@@ -357,7 +385,9 @@ class InfiniteAE:
             _, pivots = pivoted_cholesky(kernel, mapped, n_landmarks(rows.n), rng)
             steps = _cg_steps(kernel, rows, pivots, labels, regs, self._several_regs, progress)
         else:
-            steps = _exact_steps(kernel, rows, labels, regs, self._several_regs, progress)
+            sharded = mesh.mesh is not None
+            gram = ShardedMatrix.gram(mesh, kernel, rows, mapped) if sharded else _gram(kernel, rows, progress)
+            steps = _exact_steps(gram, labels, regs, self._several_regs, progress)
         made: Any = CGFit if solver == "cg" else ExactFit
         for step in steps:
             solved = step.solution is not None
@@ -372,25 +402,31 @@ class InfiniteAE:
         users: Interactions | Blocks,
         regs: Sequence[float],
         kernel: Kernel,
+        mesh: UserMesh,
         progress: bool,
         labels: sp.csr_matrix | np.ndarray | None = None,
     ) -> Iterator[Fit]:
         dtype = np.dtype(self.dtype)
         if isinstance(users, Blocks):
-            counts, drawn = survey(users, self.n_anchors, self.seed)
+            counts, drawn = survey(users, self.n_anchors, self.seed, mesh)
             pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
         else:
-            counts, drawn = popularity(users.matrix), users
+            counts, drawn = shortlist(users, self.n_anchors, self.seed, mesh)
             pairs = [(users.matrix, sp.csr_matrix(labels))]
-        inputs = self._input_map(counts)
-        anchors = self._anchors(drawn, kernel, inputs)
-        landmarks = Rows(inputs(anchors.matrix, dtype), dtype)
-        white = whitening(kernel, inputs(anchors.matrix, np.dtype(np.float64)), dtype)
+        with mesh.together():
+            inputs = self._input_map(counts)
+            anchors = self._anchors(drawn, kernel, inputs)
+            matrix = inputs(anchors.matrix, dtype)
+            landmarks = Rows(matrix, dtype)
+            white = whitening(kernel, inputs(anchors.matrix, np.dtype(np.float64)), dtype)
+        mesh.require_same("landmarks or weights", np.concatenate([matrix.data, matrix.indices, matrix.indptr]))
+        n_items = anchors.n_items
         with bar("users", progress, unit="user") as shown:
-            sums = accumulate(kernel, landmarks, white, inputs, pairs, anchors.n_items, progress=shown.update)
+            sums = accumulate(kernel, landmarks, white, inputs, pairs, n_items, mesh=mesh, progress=shown.update)
         for reg in regs:
             try:
-                solution = solve_landmarks(white, sums, reg, dtype)
+                with mesh.together():
+                    solution = solve_landmarks(white, sums, reg, dtype)
             except SingularKernelError as error:
                 if not self._several_regs:
                     raise
@@ -410,7 +446,7 @@ class InfiniteAE:
         return users.select_users(chosen)
 
     def _choose(
-        self, fits: Iterable[Fit], n: int, split: Split | None, progress: bool
+        self, fits: Iterable[Fit], n: int, split: Split | None, mesh: UserMesh, progress: bool
     ) -> tuple[Fitted, list[dict[str, Any]]]:
         """The best fit on validation (the only one, where there is one reg), and a row for each."""
         rows: list[dict[str, Any]] = []
@@ -423,7 +459,7 @@ class InfiniteAE:
                     rows.append({"reg": fit.reg, "failure": fit.failure})
                     continue
                 row = _path_row(fit.fitted.solution)
-                value = 0.0 if split is None else self._value(fit.fitted, split, progress)
+                value = 0.0 if split is None else self._value(fit.fitted, split, mesh, progress)
                 rows.append(row if split is None else {**row, self.metric: value})
                 if best is None or value > best[0] or not np.isfinite(best[0]):
                     best = value, fit.fitted
@@ -433,12 +469,18 @@ class InfiniteAE:
             raise SingularKernelError(f"no reg of {[row['reg'] for row in rows]} gave a usable model: {failures}")
         return best[1], rows
 
-    def _value(self, fitted: Fitted, split: Split, progress: bool) -> float:
+    def _value(self, fitted: Fitted, split: Split, mesh: UserMesh, progress: bool) -> float:
         n_negatives = 50 if self.metric == "AUC-sampled" else 0
-        report = evaluate(
-            fitted, split, on="validation", k=metric_k(self.metric), n_negatives=n_negatives, progress=progress
-        )
-        return report[self.metric]
+        trial = copy.copy(self)
+        trial._adopt(fitted, [])
+        with mesh.together():
+            report = evaluate(
+                trial, split, on="validation", k=metric_k(self.metric), n_negatives=n_negatives, progress=progress
+            )
+        if mesh.n_processes == 1:
+            return report[self.metric]
+        values = report.per_user.get(self.metric, np.full(report.users.size, report[self.metric]))
+        return float(np.nanmean(mesh.all_rows(values)))
 
     def _histories(self, histories: Any) -> Interactions:
         matrix = as_histories(histories, self.item_ids_)
@@ -525,14 +567,12 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
 
 
 def _exact_steps(
-    kernel: Kernel,
-    rows: Rows,
+    gram: SymmetricTiles | ShardedMatrix,
     labels: sp.csr_matrix | np.ndarray,
     regs: Sequence[float],
     several: bool,
     progress: bool,
 ) -> Iterator[PathStep]:
-    gram = _gram(kernel, rows, progress)
     with bar("solve", progress, unit="block") as shown:
         if several:
             yield from path(gram, labels, regs, progress=onto(shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import jax
@@ -54,6 +55,12 @@ class Rows:
         if self.tail is None and sp.issparse(matrix):
             matrix = matrix.toarray()
         return Rows(matrix, self.head.dtype, head_columns=self.head_columns)
+
+    def copy(self) -> Rows:
+        """The same rows, to be laid out on another device: `blocks` stay where they are first made."""
+        other = copy.copy(self)
+        other._blocks = {}
+        return other
 
     def blocks(self, size: int) -> list[RowBlock]:
         """All rows, `size` at a time, the last block filled up with empty rows; made once and kept."""

@@ -33,6 +33,7 @@ from infae.inputs import InputMap
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import Kernel, cross_gram, kernel_diagonal, symmetric_gram
 from infae.memory import require_memory
+from infae.mesh import UserMesh, on
 from infae.parallel import in_parallel
 from infae.solvers.ridge import RESIDUAL_LIMIT, Solution, check_reg
 from infae.solvers.sweep import inverse
@@ -81,14 +82,17 @@ def block_users(n_landmarks: int) -> int:
     return 512 * int(np.clip(_BLOCK_BYTES // (4 * 512 * n_landmarks), 1, 32))
 
 
-def required_bytes(n_landmarks: int, n_items: int, itemsize: int = 4) -> int:
+def required_bytes(n_landmarks: int, n_items: int, itemsize: int = 4, n_devices: int = 1) -> int:
     """Peak memory of the sums and of a solve: what `accumulate` and `solve_landmarks` hold at once.
 
     The sums and their solution over items in float64 with the model's own copy, six (m, m)
-    matrices in float64, and a block's kernel and features twice.
+    matrices in float64, and a block's kernel and features twice; for each further device its sums,
+    its map to features and a block more.
     """
     m = n_landmarks
-    return (16 + itemsize) * m * n_items + 6 * 8 * m * m + 4 * itemsize * block_users(m) * m
+    block, square = 4 * itemsize * block_users(m) * m, 8 * m * m
+    share = square // 2 + itemsize * m * m + block
+    return (16 + itemsize) * m * n_items + 6 * square + block + (n_devices - 1) * share
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +128,10 @@ def accumulate(
     blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]],
     n_items: int,
     *,
+    mesh: UserMesh | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> LandmarkSums:
-    """The sums over all users of all blocks.
+    """The sums over all users of all blocks, those of all the mesh's processes.
 
     A user costs 3 m^2 + 2 m h + 2 m c operations beside the kernel's own, for h popular items,
     which are multiplied densely, and c clicks on others.
@@ -138,44 +143,74 @@ def accumulate(
       inputs: from clicks to input rows.
       blocks: (clicks, targets) of some users, any number of them.
       n_items: columns of the targets.
+      mesh: the devices that each block's users are shared out to. Each keeps its own phi' phi,
+        each process its X' phi; they are added up once, at the end.
       progress: called with the number of users added, after each block.
 
     Raises MemoryError before starting where the sums do not fit.
     """
-    m, dtype = landmarks.n, landmarks.head.dtype
-    require_memory(required_bytes(m, n_items, dtype.itemsize), f"sums over {m:,} landmarks x {n_items:,} items")
-    size, height = tile_size(m), block_users(m)
-    n_tiles = -(-m // size)
-    with precision(np.float64):
-        tiles = {(i, j): jnp.zeros((size, size), jnp.float64) for i in range(n_tiles) for j in range(i + 1)}
-    with precision(dtype):
-        to_features = _padded_square(white.inverse_root, n_tiles * size, dtype)
-    right = np.zeros((n_items, m))
-    product: _Clicked | None = None
+    mesh = mesh or UserMesh(None)
+    m, dtype, n_devices = landmarks.n, landmarks.head.dtype, len(mesh.devices)
+    right, product = np.zeros((n_items, m)), None
     n_users, diagonal = 0, 0.0
-    for clicks, targets in _even(blocks, height):
-        if not n_users:
-            # Fewer users than that are all in the first block.
-            height = min(height, 512 * -(-clicks.shape[0] // 512))
-        rows = landmarks.like(inputs(clicks, dtype))
-        # The head is chosen once, so that one compilation serves all blocks.
-        product = product or _Clicked(targets, n_items, height, dtype)
-        with precision(dtype):
-            features = _product(_block_kernel(kernel, rows, landmarks, height), to_features)
-            columns = [features[:, i * size : (i + 1) * size] for i in range(n_tiles)]
-        with precision(np.float64):
-            for i, j in tiles:
-                tiles[i, j] = _add_square(tiles[i, j], columns[i], columns[j])
-        product.add(right, targets, features, m)
-        diagonal += float(np.sum(kernel_diagonal(kernel, rows), dtype=np.float64))
-        n_users += rows.n
-        if progress is not None:
-            jax.block_until_ready(tiles)
-            progress(rows.n)
+    with mesh.together():
+        needed = required_bytes(m, n_items, dtype.itemsize, n_devices)
+        require_memory(needed, f"sums over {m:,} landmarks x {n_items:,} items")
+        height = block_users(m)
+        shares = [_Share(kernel, landmarks, white, device) for device in mesh.devices]
+        for clicks, targets in _even(blocks, height * n_devices):
+            if not n_users:
+                # Fewer users than that are all in the first block.
+                height = min(height, 512 * -(-clicks.shape[0] // (512 * n_devices)))
+            # The head is chosen once, so that one compilation serves all blocks.
+            product = product or _Clicked(targets, n_items, height, dtype)
+            cuts = np.linspace(0, clicks.shape[0], n_devices + 1).astype(int)
+            parts = [(share, slice(*cut)) for share, cut in zip(shares, pairwise(cuts), strict=True) if cut[0] < cut[1]]
+            # Work on all devices is begun before any result is waited for.
+            features = [share.add(landmarks.like(inputs(clicks[own], dtype)), height) for share, own in parts]
+            for (share, own), phi in zip(parts, features, strict=True):
+                with on(share.device):
+                    product.add(right, targets[own], phi, m)
+            n_users += clicks.shape[0]
+            if progress is not None:
+                jax.block_until_ready([share.tiles for share in shares])
+                progress(clicks.shape[0])
+        diagonal = sum(share.diagonal for share in shares)
+    counts = np.sum([own for (own,) in mesh.exchange(np.array([n_users, diagonal]))], axis=0)
+    n_users, diagonal = int(counts[0]), float(counts[1])
     if not n_users:
         raise ValueError("no users: there is nothing to fit")
     with precision(np.float64):
-        return LandmarkSums(SymmetricTiles.build(m, size, tiles.items()), right, n_users, diagonal)
+        tiles = {ij: mesh.total([share.tiles[ij] for share in shares]) for ij in shares[0].tiles}
+        square = SymmetricTiles.build(m, tile_size(m), tiles.items())
+        return LandmarkSums(square, mesh.total_of_processes(right), n_users, diagonal)
+
+
+class _Share:
+    """What one device adds up over its users: phi' phi, and kernel(x, x)."""
+
+    def __init__(self, kernel: Kernel, landmarks: Rows, white: Whitening, device: jax.Device | None):
+        self.device, self.diagonal = device, 0.0
+        self._kernel, self._landmarks = kernel, landmarks if device is None else landmarks.copy()
+        self._size = tile_size(landmarks.n)
+        shape, n_tiles = (self._size, self._size), -(-landmarks.n // self._size)
+        with on(device), precision(np.float64):
+            self.tiles = {(i, j): jnp.zeros(shape, jnp.float64) for i in range(n_tiles) for j in range(i + 1)}
+        with on(device), precision(landmarks.head.dtype):
+            self._to_features = _padded_square(white.inverse_root, n_tiles * self._size, landmarks.head.dtype)
+
+    def add(self, rows: Rows, height: int) -> jax.Array:
+        """Their (height, padded m) features; the device is still at work on them and on the sums."""
+        size = self._size
+        with on(self.device):
+            self.diagonal += float(np.sum(kernel_diagonal(self._kernel, rows), dtype=np.float64))
+            with precision(rows.head.dtype):
+                features = _product(_block_kernel(self._kernel, rows, self._landmarks, height), self._to_features)
+                columns = [features[:, i * size : (i + 1) * size] for i in range(features.shape[1] // size)]
+            with precision(np.float64):
+                for i, j in self.tiles:
+                    self.tiles[i, j] = _add_square(self.tiles[i, j], columns[i], columns[j])
+        return features
 
 
 def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.dtype) -> Solution:

@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.memory import require_memory
 from infae.parallel import in_parallel
+from infae.solvers.sharded import ShardedMatrix
 from infae.solvers.sweep import inverse
 from infae.tiles import SymmetricTiles, precision
 
@@ -40,14 +41,14 @@ class Factor:
     """K + ridge * I, inverted.
 
     Attributes:
-      gram: K, (n, n) symmetric tiles.
+      gram: K, (n, n) symmetric, in tiles or in rows over a mesh.
       inverse: (K + ridge * I)^-1.
       reg: relative regularisation.
       ridge: reg * trace(K) / n, what was added to the diagonal.
     """
 
-    gram: SymmetricTiles
-    inverse: SymmetricTiles
+    gram: SymmetricTiles | ShardedMatrix
+    inverse: SymmetricTiles | ShardedMatrix
     reg: float
     ridge: float
 
@@ -102,14 +103,18 @@ def check_reg(reg: float) -> float:
     return float(reg)
 
 
-def factor(gram: SymmetricTiles, reg: float, *, progress: Callable[[int, int], None] | None = None) -> Factor:
+def factor(
+    gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Callable[[int, int], None] | None = None
+) -> Factor:
     """Invert K + reg * trace(K)/n * I: n^3 operations, as much memory again as K.
 
     Raises MemoryError before starting where that does not fit, ValueError for a bad `reg`.
     """
     reg = check_reg(reg)
-    require_memory(gram.nbytes, f"inverting a kernel matrix of {gram.n:,} users")
     ridge = reg * float(np.mean(gram.diagonal(), dtype=np.float64))
+    if isinstance(gram, ShardedMatrix):
+        return Factor(gram, gram.inverse(ridge, progress=progress), reg, ridge)
+    require_memory(gram.nbytes, f"inverting a kernel matrix of {gram.n:,} users")
     return Factor(gram, inverse(gram, ridge, progress=progress), reg, ridge)
 
 
@@ -151,7 +156,7 @@ class PathStep(NamedTuple):
 
 
 def path(
-    gram: SymmetricTiles,
+    gram: SymmetricTiles | ShardedMatrix,
     targets: sp.csr_matrix | np.ndarray,
     regs: Iterable[float],
     *,
