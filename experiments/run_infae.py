@@ -37,7 +37,7 @@ class Config:
     row_power: float = option(0.0, "input rows are divided by their length to this power; 1 is unit length")
     solver: str = option("exact", "exact; cg, the same by iteration; nystrom, all users on landmarks; or auto")
     n_anchors: int = option(1000, "landmarks of --solver=nystrom, and of auto where that chooses it")
-    anchors: str = option("uniform", "how landmarks are drawn: uniform or rpcholesky")
+    anchors: str = option("uniform", "how landmarks are made: uniform, rpcholesky or kmeans")
     dtype: str = option("float32", "float32 or float64")
     k: tuple[int, ...] = option((10, 100), "cut-offs of the metrics")
     baselines: tuple[str, ...] = option(("popularity", "ease"), "popularity, ease, or none")

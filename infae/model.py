@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from jax.sharding import Mesh
 
 from infae import files
-from infae.anchors import METHODS, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
+from infae.anchors import METHODS, centroids, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
@@ -75,8 +75,9 @@ class InfiniteAE:
         for m anchors, however many users (Rudi, Carratino and Rosasco 2017, Eq. 8). "auto"
         prints what each would take and chooses, see `infae.solvers.estimate.choose`.
       n_anchors: landmark users of solver="nystrom", and of "auto" where that chooses it.
-      anchors: how they are drawn, "uniform" or "rpcholesky" (see `infae.anchors`), or `Interactions`
-        that serve as landmarks, such as a distilled summary's rows.
+      anchors: how they are made: "uniform", users drawn alike; "rpcholesky", users who explain most of
+        the kernel; "kmeans", means of groups of alike users, the most accurate (see
+        `infae.anchors`); or `Interactions` that serve as landmarks, such as a distilled summary's rows.
       seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
@@ -442,6 +443,8 @@ class InfiniteAE:
             # Landmarks that equal each other make the system singular.
             return given.select_users(distinct(given.matrix, np.arange(given.n_users), given.n_users))
         dtype = np.dtype(self.dtype)
+        if self.anchors == "kmeans":
+            return centroids(users, self.n_anchors, inputs, dtype, self.seed)
         chosen = choose_anchors(users.matrix, self.n_anchors, self.anchors, inputs, kernel, dtype, self.seed)
         return users.select_users(chosen)
 

@@ -20,6 +20,7 @@ from infae.evaluate import evaluate, metric_k
 from infae.fitted import ExactFit
 from infae.hidden import HiddenClicks
 from infae.inputs import InputMap
+from infae.kernels.linear import Linear
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import symmetric_gram
@@ -128,6 +129,8 @@ class Search:
         except (SingularKernelError, IllConditionedWarning):
             return -np.inf, np.nan
         users = self.data.users
+        # Without a mesh a factor is of tiles.
+        assert isinstance(factored.inverse, SymmetricTiles)
         fitted = ExactFit(users, prepared.inputs, prepared.kernel, prepared.rows, solution, prepared.labels)
         model = fitted if not self.data.hidden else HiddenClicks(fitted, factored.inverse)
         report = evaluate(model, self.data.split, "validation", metric_k(self.metric), n_negatives=0)
@@ -172,7 +175,7 @@ class _Products:
         n_bytes = rows.n * (rows.n + 1024) // 2 * rows.head.dtype.itemsize
         require_memory(3 * n_bytes, f"inner products, kernel matrix and inverse of {rows.n:,} users")
         with precision(rows.head.dtype):
-            self._tiles = symmetric_gram(_DOT, rows)
+            self._tiles = symmetric_gram(Linear(), rows)
         self._sq_norms = rows.sq_norms
 
     def gram(self, kernel: ReluNTK, rows: Rows) -> SymmetricTiles:
@@ -192,22 +195,6 @@ class _Products:
                     for (i, j), tile in tiles.tiles.items()
                 ),
             )
-
-
-@dataclass(frozen=True)
-class _Dot:
-    """The inner product itself, as a kernel."""
-
-    def __call__(self, x1: Any, x2: Any = None) -> jax.Array:
-        return x1 @ (x1 if x2 is None else x2).T
-
-    def from_products(
-        self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
-    ) -> jax.Array:
-        return products
-
-
-_DOT = _Dot()
 
 
 @partial(jax.jit, static_argnums=(0, 6, 7))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ import scipy.sparse as sp
 from experiments.baselines.base import Baseline
 from infae import SingularKernelError, Split, evaluate
 from infae.evaluate import metric_k
+from infae.kernels import Linear
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import symmetric_gram
 from infae.memory import require_memory
@@ -52,21 +52,6 @@ class EASE(Baseline):
                 block = histories[start : start + 512].toarray()
                 scores[start : start + 512] = block @ self._weights
         return scores
-
-
-@dataclass(frozen=True)
-class Linear:
-    """The kernel x.z: its Gram matrix over items is X'X."""
-
-    def from_products(
-        self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
-    ) -> jax.Array:
-        """The products themselves."""
-        return products
-
-    def __call__(self, x1: jax.Array, x2: jax.Array | None = None) -> jax.Array:
-        """x1 x2', or x1 x1'."""
-        return x1 @ (x1 if x2 is None else x2).T
 
 
 def item_gram(clicks: sp.csr_matrix) -> SymmetricTiles:

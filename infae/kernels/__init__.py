@@ -3,10 +3,11 @@
 import importlib
 from typing import Any
 
+from infae.kernels.linear import Linear
 from infae.kernels.relu import ReluNTK, relu_ntk
 from infae.kernels.tiles import DotProductKernel, Kernel, gram
 
-__all__ = ["DotProductKernel", "Kernel", "ReluNTK", "gram", "relu_ntk", "stax"]
+__all__ = ["DotProductKernel", "Kernel", "Linear", "ReluNTK", "gram", "relu_ntk", "stax"]
 
 
 def __getattr__(name: str) -> Any:
