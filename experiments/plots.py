@@ -91,3 +91,25 @@ def curves(
         axis.margins(y=0.15)
     axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawn, path)
+
+
+def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str], title: str) -> None:
+    """Each row's mean of every column relative to the last row's, in percent, spread over its results as a line."""
+    drawn, (panel,) = figure()
+    *names, base = rows
+    width = 0.8 / max(1, len(names))
+    colours = (ACCENT, "#e67e22", INK, "#2980b9", MUTED)
+    for i, (name, colour) in enumerate(zip(names, colours, strict=False)):
+        ratios = [
+            [100 * (row[column] / other[column] - 1) for row, other in zip(rows[name], rows[base], strict=True)]
+            for column in columns
+        ]
+        places = [x + (i - (len(names) - 1) / 2) * width for x in range(len(columns))]
+        panel.bar(places, [sum(r) / len(r) for r in ratios], width * 0.9, color=colour, label=name)
+        panel.vlines(places, [min(r) for r in ratios], [max(r) for r in ratios], color=INK, lw=1)
+    panel.axhline(0, color=INK, lw=0.8)
+    panel.set_xticks(range(len(columns)), columns, fontsize=7)
+    panel.set(ylabel=f"% above {base}", title=title)
+    panel.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    drawn.set_size_inches(9.5, 3.6)
+    save(drawn, path)

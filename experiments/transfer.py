@@ -28,7 +28,7 @@ from distillcf.fingerprint import clicks_fingerprint
 from distillcf.teacher import REGS, choose_teacher
 from experiments import common, plots
 from experiments.baselines import EASE
-from experiments.baselines.ease import item_gram
+from experiments.baselines.ease import ease_gram
 from experiments.common import option
 from experiments.record import output_folder, surroundings, write_json, write_text
 from experiments.run_distillcf import SMALL_REGS
@@ -163,7 +163,7 @@ def _summary(
 def _train_ease(
     users: infae.Interactions, split: infae.Split, teacher: infae.InfiniteAE, metric: str, seed: int
 ) -> Recommender:
-    gram = item_gram(users.matrix)
+    gram = ease_gram(users.matrix)
     models = (EASE(reg, gram=gram).fit(users) for reg in EASE_LAMBDAS)
     return max(models, key=lambda model: _validation(model, split, metric))
 

@@ -26,6 +26,13 @@ def test_ease_is_the_constrained_least_squares_solution(clicks):
     np.testing.assert_allclose(model.predict(clicks), clicks.matrix @ weights, atol=1e-5)
 
 
+def test_ease_by_users_where_they_are_fewer_than_items(clicks):
+    train, histories = clicks.matrix[:12], clicks.matrix[5:40]
+    assert train.shape[0] < train.shape[1]
+    scores = EASE(3.0).fit(train).predict(histories)
+    np.testing.assert_allclose(scores, histories @ oracles.ease_weights(train.toarray(), 3.0), rtol=1e-4, atol=1e-5)
+
+
 def test_ease_refuses_a_lambda_that_is_not_positive(clicks):
     with pytest.raises(ValueError, match="positive"):
         EASE(0.0).fit(clicks)
