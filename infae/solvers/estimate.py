@@ -74,7 +74,8 @@ def costs(
     grams = 1 if fits else n_regs * _ITERATIONS * -(-m // conjugate.width(n, m, size))
     cg = grams * gram + 2 * n * k**2 + n_regs * _ITERATIONS * iteration
 
-    nystrom = n * a * (entry + a) + a * click_product + n_regs * (_FLOAT64 if size == 4 else 1) * (a**3 + 2 * a**2 * m)
+    wide = _FLOAT64 if size == 4 else 1
+    nystrom = n * a * (entry + 3 * a) + a * click_product + wide * (2 * a**3 + n_regs * (3 * a**3 + 2 * a**2 * m))
     nystrom_bytes = landmarks.required_bytes(a, m, size) + (size * a * m if several else 0)
 
     rate = matrix_rate(dtype.name)
