@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import IllConditionedWarning, SingularKernelError
-from infae.evaluate import evaluate, metric_k
+from infae.evaluate import Recommender, evaluate, metric_k
 from infae.fitted import ExactFit
 from infae.hidden import HiddenClicks
 from infae.inputs import InputMap
@@ -52,7 +52,7 @@ class Search:
 
     data: Data
     item_popularity: np.ndarray
-    metric: str
+    metrics: Sequence[str]
     params: dict[str, Any]
     shown: Any
     trials: list[dict[str, Any]] = field(default_factory=list)
@@ -111,15 +111,16 @@ class Search:
         key = (*(setting[name] for name in SETTING), reg)
         if key not in self._values:
             begun = time.perf_counter()
-            self._values[key], residual = self._tried(setting, reg)
-            value = self._values[key]
-            row = {**setting, "reg": reg, "users": self.n_users, self.metric: value if value > -np.inf else np.nan}
+            found, residual = self._tried(setting, reg)
+            self._values[key] = found.get("value", -np.inf)
+            row = {**setting, "reg": reg, "users": self.n_users}
+            row |= {name: found.get(name, np.nan) for name in (*self.metrics, "value")}
             self.trials.append({**row, "residual": residual, "seconds": time.perf_counter() - begun})
             self.shown.update()
-            self.shown.set_postfix({self.metric: f"{max(self._values.values()):.4f}"})
+            self.shown.set_postfix(best=f"{max(self._values.values()):.4f}")
         return self._values[key]
 
-    def _tried(self, setting: dict[str, Any], reg: float) -> tuple[float, float]:
+    def _tried(self, setting: dict[str, Any], reg: float) -> tuple[dict[str, float], float]:
         prepared = self._prepared(setting)
         try:
             with warnings.catch_warnings():
@@ -127,14 +128,13 @@ class Search:
                 factored = factor(prepared.gram, reg)
                 solution = solve(factored, prepared.labels)
         except (SingularKernelError, IllConditionedWarning):
-            return -np.inf, np.nan
+            return {}, np.nan
         users = self.data.users
         # Without a mesh a factor is of tiles.
         assert isinstance(factored.inverse, SymmetricTiles)
         fitted = ExactFit(users, prepared.inputs, prepared.kernel, prepared.rows, solution, prepared.labels)
-        model = fitted if not self.data.hidden else HiddenClicks(fitted, factored.inverse)
-        report = evaluate(model, self.data.split, "validation", metric_k(self.metric), n_negatives=0)
-        return report[self.metric], solution.residual
+        model = HiddenClicks(fitted, factored.inverse) if self.data.hidden else fitted
+        return held_out_metrics(model, self.data.split, self.metrics), solution.residual
 
     def _prepared(self, setting: dict[str, Any]) -> Prepared:
         key = tuple(setting[name] for name in SETTING)
@@ -155,6 +155,15 @@ class Search:
         return Prepared(
             kernel, inputs, rows, self._products[1].gram(kernel, rows), self.data.users.matrix.astype(dtype)
         )
+
+
+def held_out_metrics(model: Recommender, split: Split, metrics: Sequence[str]) -> dict[str, float]:
+    """Each metric on the validation part, and their mean as `value`."""
+    ks = tuple({k for name in metrics for k in metric_k(name)})
+    n_negatives = 50 if "AUC-sampled" in metrics else 0
+    report = evaluate(model, split, "validation", ks, n_negatives=n_negatives)
+    values = {name: report[name] for name in metrics}
+    return {**values, "value": float(np.mean(list(values.values())))}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from infae.histories import as_clicks, as_split, drop_empty_users
 from infae.inputs import popularity
 from infae.model import InfiniteAE
 from infae.progress import bar
-from infae.search import SETTING, Data, Search
+from infae.search import SETTING, Data, Search, held_out_metrics
 
 SPACE: dict[str, tuple[float, ...]] = {
     "depth": (0, 1, 2, 3, 4),
@@ -45,19 +45,18 @@ class Selection:
 
     Attributes:
       model: fitted to all users with the best choices.
-      trials: one row a trial, in their order: the choices, `users` fitted, the metric on what was
-        held out (NaN where the solve failed), the solve's `residual` and the `seconds` taken.
-      metric: what they were compared by.
+      trials: one row a trial, in their order: the choices, `users` fitted, each metric on what was
+        held out and their mean, the `value` (NaN where the solve failed), the solve's `residual` and
+        the `seconds` taken.
     """
 
     model: InfiniteAE
     trials: tuple[dict[str, Any], ...]
-    metric: str
 
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
-        ranked = sorted(self.trials, key=lambda row: (row["users"], np.nan_to_num(row[self.metric], nan=-1)))[::-1]
+        ranked = sorted(self.trials, key=lambda row: (row["users"], np.nan_to_num(row["value"], nan=-1)))[::-1]
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
         for row in ranked[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
@@ -69,9 +68,9 @@ def select(
     X: Any,
     validation: Split | Interactions | None = None,
     *,
-    metric: str = "NDCG@100",
+    metric: str | Sequence[str] = ("NDCG@10", "HR@100"),
     space: Mapping[str, Sequence[float]] | None = None,
-    n_screen: int = 8192,
+    n_screen: int | None = None,
     refit: bool = False,
     seed: int = 0,
     progress: bool = False,
@@ -84,18 +83,20 @@ def select(
     is better. Settings with the same item weights share their inner products, and all regs of a
     setting its Gram matrix. Some 30 to 60 trials stand for the 1,000 and more of the full grid.
 
-    Beyond `n_screen` users the search is on that many of them, drawn alike; the two best settings
-    are then fitted to all users, at reg and its neighbours, and the better is kept.
+    Each trial takes n_users^3 operations. With `n_screen` the search is on that many users, drawn
+    alike; the two best settings are then fitted to all users, at reg and its neighbours, and the
+    best is kept. That serves dense sets: of a sparse one few users say little (on Gowalla, 8,192 of 29,858
+    chose a setting 2.8% below the best).
 
     Args:
       X: clicks, as in `InfiniteAE.fit`; not `Blocks`, whose users are too many to search on.
       validation: as in `InfiniteAE.fit`. None: a fifth of the clicks of up to 2,048 users is hidden from
         the input, and each is scored by the model that all *other* users fit, in closed form
         from the same factorisation (see `infae.hidden`); nothing is left out of the fit.
-      metric: a name of `infae.evaluate`'s report.
+      metric: a name of `infae.evaluate`'s report, or several, whose mean is compared.
       space: choices by name, in order, instead of `SPACE`'s: some of depth, row_power and
         popularity_power. reg is searched in powers of 2, at the end of their root.
-      n_screen: users searched on: each trial takes n_screen^3 operations.
+      n_screen: users searched on; None for all.
       refit: fit the chosen model on training and validation clicks together.
       seed: of the draw of users and of hidden clicks.
       progress: show a progress bar on standard error.
@@ -109,7 +110,11 @@ def select(
     """
     if isinstance(X, Blocks):
         raise ValueError("select needs clicks in memory: choose on some of the users, then fit the Blocks")
-    metric_k(metric)
+    metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+    if not metrics:
+        raise ValueError("metric is an empty sequence; give at least one name")
+    for name in metrics:
+        metric_k(name)
     axes = _axes(space, params)
     clicks = as_clicks(X)
     split = None if validation is None else as_split(clicks, validation)
@@ -118,7 +123,8 @@ def select(
     users = drop_empty_users(clicks)
     rng = np.random.default_rng([seed, 9])
     with bar("select", progress, unit="trial") as shown:
-        search = Search(_screen(users, split, n_screen, rng), popularity(users.matrix), metric, params, shown)
+        screened = _screen(users, split, n_screen or users.n_users, rng)
+        search = Search(screened, popularity(users.matrix), metrics, params, shown)
         fixed = {name: value for name, value in params.items() if name in SETTING}
         search.best_reg(PUBLISHED | fixed, _PUBLISHED_REG)
         for start, reg in _STARTS:
@@ -130,13 +136,13 @@ def select(
             raise SingularKernelError(f"none of {len(search.trials)} trials gave a usable model; see the data, or reg")
         (best, reg), trials = found[0], list(search.trials)
         if search.n_users < users.n_users and split is not None:
-            (best, reg), more = _finalists(found, users, split, metric, params, shown)
+            (best, reg), more = _finalists(found, users, split, metrics, params, shown)
             trials += more
         if refit:
             assert split is not None
             clicks = clicks.union(split.validation)
         model = InfiniteAE(reg, **{**params, **best}).fit(clicks, progress=progress)
-    return Selection(model, tuple(trials), metric)
+    return Selection(model, tuple(trials))
 
 
 def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]) -> dict[str, Sequence[float]]:
@@ -175,21 +181,19 @@ def _finalists(
     found: list[tuple[dict[str, Any], float]],
     users: Interactions,
     split: Split,
-    metric: str,
+    metrics: Sequence[str],
     params: Mapping[str, Any],
     shown: tqdm,
 ) -> tuple[tuple[dict[str, Any], float], list[dict[str, Any]]]:
     """The best of the best settings on all users, and a row for each trial."""
     rows: list[dict[str, Any]] = []
     for setting, reg in found[:_N_FINALISTS]:
-        model = InfiniteAE([reg / 2, reg, 2 * reg], metric=metric, **{**params, **setting})
-        begun = time.perf_counter()
-        model.fit(users, split)
-        seconds = (time.perf_counter() - begun) / len(model.path_)
-        for tried in model.path_:
-            value, residual = tried.get(metric, np.nan), tried.get("residual", np.nan)
-            row = {**setting, "reg": tried["reg"], "users": users.n_users, metric: value}
-            rows.append({**row, "residual": residual, "seconds": seconds})
+        for tried in (reg / 2, reg, 2 * reg):
+            begun = time.perf_counter()
+            model = InfiniteAE(tried, **{**params, **setting}).fit(users)
+            values = held_out_metrics(model, split, metrics)
+            row = {**setting, "reg": tried, "users": users.n_users, **values, "residual": model.residual_}
+            rows.append({**row, "seconds": time.perf_counter() - begun})
             shown.update()
-    best = max(rows, key=lambda row: np.nan_to_num(row[metric], nan=-np.inf))
+    best = max(rows, key=lambda row: row["value"])
     return ({name: best[name] for name in SETTING}, best["reg"]), rows
