@@ -88,8 +88,8 @@ class Search:
         """(value, reg) of the best reg near this one, among its products with powers of `factor`."""
         value = self.value(setting, reg)
         for step in (factor, 1 / factor):
-            while (found := self.value(setting, reg * step)) > value:
-                value, reg = found, reg * step
+            while (found := self.value(setting, near := _half_power(reg * step))) > value:
+                value, reg = found, near
         return value, reg
 
     def refine(self) -> None:
@@ -133,7 +133,8 @@ class Search:
         assert isinstance(factored.inverse, SymmetricTiles)
         fitted = ExactFit(users, prepared.inputs, prepared.kernel, prepared.rows, solution, prepared.labels)
         model = fitted if not self.data.hidden else HiddenClicks(fitted, factored.inverse)
-        report = evaluate(model, self.data.split, "validation", metric_k(self.metric), n_negatives=0)
+        n_negatives = 50 if self.metric == "AUC-sampled" else 0
+        report = evaluate(model, self.data.split, "validation", metric_k(self.metric), n_negatives=n_negatives)
         return report[self.metric], solution.residual
 
     def _prepared(self, setting: dict[str, Any]) -> Prepared:
@@ -150,11 +151,16 @@ class Search:
             self._products = None
             self._products = power, _Products(Rows(weighted(self.data.users.matrix, dtype), dtype))
         inputs = InputMap(weighted.item_weights, setting["row_power"])
-        kernel = ReluNTK(int(setting["depth"]), self.params.get("w_std", 2**0.5), setting["b_std"])
+        kernel = ReluNTK(setting["depth"], self.params.get("w_std", 2**0.5), setting["b_std"])
         rows = Rows(inputs(self.data.users.matrix, dtype), dtype)
         return Prepared(
             kernel, inputs, rows, self._products[1].gram(kernel, rows), self.data.users.matrix.astype(dtype)
         )
+
+
+def _half_power(reg: float) -> float:
+    """The power of 2**0.5 that this is but for rounding, so that twice a half step is a whole one's reg."""
+    return float(2 ** (round(2 * np.log2(reg)) / 2))
 
 
 @dataclass(frozen=True)

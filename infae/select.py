@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from infae.data.splits import Split
 from infae.errors import SingularKernelError
 from infae.evaluate import metric_k
 from infae.hidden import hide
-from infae.histories import as_clicks, as_split, drop_empty_users
+from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import popularity
 from infae.model import InfiniteAE
 from infae.progress import bar
@@ -57,9 +58,8 @@ class Selection:
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
-        ranked = sorted(self.trials, key=lambda row: (row["users"], np.nan_to_num(row[self.metric], nan=-1)))[::-1]
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
-        for row in ranked[:n]:
+        for row in sorted(self.trials, key=lambda row: (-row["users"], -np.nan_to_num(row[self.metric], nan=-1)))[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
@@ -111,11 +111,16 @@ def select(
         raise ValueError("select needs clicks in memory: choose on some of the users, then fit the Blocks")
     metric_k(metric)
     axes = _axes(space, params)
+    if n_screen < 1:
+        raise ValueError(f"n_screen must be at least 1 user, got {n_screen!r}")
     clicks = as_clicks(X)
+    # What `fit` would say of the parameters, before the search and not after it.
+    InfiniteAE(**params).components(clicks)
     split = None if validation is None else as_split(clicks, validation)
-    if refit and (split is None or split.validation_context is not None):
-        raise ValueError("refit needs validation clicks of the users of X; there are none to add")
-    users = drop_empty_users(clicks)
+    ordered = clicks if split is None else _in_order(clicks, split.train.item_ids)
+    if refit and (split is None or not _same_users(split, clicks)):
+        raise ValueError("refit needs validation clicks of the users of X, row by row; there are none to add")
+    users = drop_empty_users(ordered)
     rng = np.random.default_rng([seed, 9])
     with bar("select", progress, unit="trial") as shown:
         search = Search(_screen(users, split, n_screen, rng), popularity(users.matrix), metric, params, shown)
@@ -134,7 +139,7 @@ def select(
             trials += more
         if refit:
             assert split is not None
-            clicks = clicks.union(split.validation)
+            clicks = ordered.union(split.validation)
         model = InfiniteAE(reg, **{**params, **best}).fit(clicks, progress=progress)
     return Selection(model, tuple(trials), metric)
 
@@ -143,15 +148,23 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
     given = SPACE if space is None else dict(space)
     if unknown := sorted(set(given) - set(SPACE)):
         raise ValueError(f"space has {', '.join(unknown)}; it takes some of {', '.join(SPACE)}")
-    for name in ("reg", "kernel", "item_weights", "metric"):
+    for name in ("reg", "kernel", "item_weights"):
         if params.get(name) is not None:
             raise ValueError(f"{name} is not a parameter of select: it chooses reg, for the ReLU network, by metric=")
-    InfiniteAE(**params)
     axes: dict[str, Sequence[float]] = {name: tuple(choices) for name, choices in given.items() if name not in params}
     for name, choices in axes.items():
-        if not choices or list(choices) != sorted(set(choices), reverse=choices[0] > choices[-1]):
+        if not choices or list(choices) != sorted(set(choices), reverse=bool(choices[0] > choices[-1])):
             raise ValueError(f"the choices of {name} must be different numbers in order, got {choices}")
     return axes
+
+
+def _in_order(clicks: Interactions, item_ids: np.ndarray) -> Interactions:
+    """The same clicks, with the items in this order."""
+    return Interactions(as_histories(clicks, item_ids), clicks.user_ids, item_ids)
+
+
+def _same_users(split: Split, clicks: Interactions) -> bool:
+    return split.validation_context is None and np.array_equal(split.train.user_ids, clicks.user_ids)
 
 
 def _nearest(choices: Sequence[float], value: float) -> float:
@@ -184,12 +197,18 @@ def _finalists(
     for setting, reg in found[:_N_FINALISTS]:
         model = InfiniteAE([reg / 2, reg, 2 * reg], metric=metric, **{**params, **setting})
         begun = time.perf_counter()
-        model.fit(users, split)
-        seconds = (time.perf_counter() - begun) / len(model.path_)
-        for tried in model.path_:
+        path: list[dict[str, Any]] = [{"reg": each} for each in (reg / 2, reg, 2 * reg)]
+        with suppress(SingularKernelError):
+            path = model.fit(users, split).path_
+        seconds = (time.perf_counter() - begun) / len(path)
+        for tried in path:
             value, residual = tried.get(metric, np.nan), tried.get("residual", np.nan)
             row = {**setting, "reg": tried["reg"], "users": users.n_users, metric: value}
             rows.append({**row, "residual": residual, "seconds": seconds})
             shown.update()
-    best = max(rows, key=lambda row: np.nan_to_num(row[metric], nan=-np.inf))
+    best = max(rows, key=lambda row: np.nan_to_num(row[metric], nan=-1))
+    if np.isnan(best[metric]):
+        raise SingularKernelError(
+            f"of the {len(rows)} finalists none gave a usable model of all {users.n_users:,} users"
+        )
     return ({name: best[name] for name in SETTING}, best["reg"]), rows
