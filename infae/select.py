@@ -84,8 +84,9 @@ def select(
     is better. Settings with the same item weights share their inner products, and all regs of a
     setting its Gram matrix. Some 30 to 60 trials stand for the 1,000 and more of the full grid.
 
-    Beyond `n_screen` users the search is on that many of them, drawn alike; the two best settings
-    are then fitted to all users, at reg and its neighbours, and the better is kept.
+    Beyond `n_screen` users the search is on that many of them, drawn alike. Where there are
+    validation clicks, the two best settings are then fitted to all users, at reg and its
+    neighbours, and the better is kept; where there are none, the best is.
 
     Args:
       X: clicks, as in `InfiniteAE.fit`; not `Blocks`, whose users are too many to search on.
