@@ -83,6 +83,8 @@ def centroids(users: Interactions, n: int, inputs: InputMap, dtype: np.dtype, se
     stretched = sp.csr_matrix(sp.diags(np.bincount(group, lengths, n) / sizes, dtype=dtype) @ means)
     if inputs.item_weights is not None:
         stretched.data /= inputs.item_weights[stretched.indices]
+    # Where all of a group clicked an item, the short histories among them weigh a little more than 1.
+    np.minimum(stretched.data, 1, out=stretched.data)
     kept = sp.csr_matrix(stretched[distinct(stretched, np.arange(n), n)], dtype=np.float32)
     return Interactions(kept, np.arange(kept.shape[0]), users.item_ids)
 

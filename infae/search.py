@@ -88,8 +88,8 @@ class Search:
         """(value, reg) of the best reg near this one, among its products with powers of `factor`."""
         value = self.value(setting, reg)
         for step in (factor, 1 / factor):
-            while (found := self.value(setting, reg * step)) > value:
-                value, reg = found, reg * step
+            while (found := self.value(setting, near := _half_power(reg * step))) > value:
+                value, reg = found, near
         return value, reg
 
     def refine(self) -> None:
@@ -150,7 +150,7 @@ class Search:
             self._products = None
             self._products = power, _Products(Rows(weighted(self.data.users.matrix, dtype), dtype))
         inputs = InputMap(weighted.item_weights, setting["row_power"])
-        kernel = ReluNTK(int(setting["depth"]), self.params.get("w_std", 2**0.5), setting["b_std"])
+        kernel = ReluNTK(setting["depth"], self.params.get("w_std", 2**0.5), setting["b_std"])
         rows = Rows(inputs(self.data.users.matrix, dtype), dtype)
         return Prepared(
             kernel, inputs, rows, self._products[1].gram(kernel, rows), self.data.users.matrix.astype(dtype)
@@ -164,6 +164,11 @@ def held_out_metrics(model: Recommender, split: Split, metrics: Sequence[str]) -
     report = evaluate(model, split, "validation", ks, n_negatives=n_negatives)
     values = {name: report[name] for name in metrics}
     return {**values, "value": float(np.mean(list(values.values())))}
+
+
+def _half_power(reg: float) -> float:
+    """The power of 2**0.5 that this is but for rounding, so that twice a half step is a whole one's reg."""
+    return float(2 ** (round(2 * np.log2(reg)) / 2))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from infae.data.splits import Split
 from infae.errors import SingularKernelError
 from infae.evaluate import metric_k
 from infae.hidden import hide
-from infae.histories import as_clicks, as_split, drop_empty_users
+from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import popularity
 from infae.model import InfiniteAE
 from infae.progress import bar
@@ -56,9 +57,8 @@ class Selection:
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
-        ranked = sorted(self.trials, key=lambda row: (row["users"], np.nan_to_num(row["value"], nan=-1)))[::-1]
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
-        for row in ranked[:n]:
+        for row in sorted(self.trials, key=lambda row: (-row["users"], -np.nan_to_num(row["value"], nan=-1)))[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
@@ -84,9 +84,9 @@ def select(
     setting its Gram matrix. Some 30 to 60 trials stand for the 1,000 and more of the full grid.
 
     Each trial takes n_users^3 operations. With `n_screen` the search is on that many users, drawn
-    alike; the two best settings are then fitted to all users, at reg and its neighbours, and the
-    best is kept. That serves dense sets: of a sparse one few users say little (on Gowalla, 8,192 of 29,858
-    chose a setting 2.8% below the best).
+    alike. Where there are validation clicks, the two best settings are then fitted to all users,
+    at reg and its neighbours, and the best is kept; where there are none, the best of the search.
+    That serves dense sets: of a sparse one few users say little (BUILD_NOTES.md, Gowalla).
 
     Args:
       X: clicks, as in `InfiniteAE.fit`; not `Blocks`, whose users are too many to search on.
@@ -116,11 +116,16 @@ def select(
     for name in metrics:
         metric_k(name)
     axes = _axes(space, params)
+    if n_screen is not None and n_screen < 1:
+        raise ValueError(f"n_screen must be at least 1 user, got {n_screen!r}")
     clicks = as_clicks(X)
+    # What `fit` would say of the parameters, before the search and not after it.
+    InfiniteAE(**params).components(clicks)
     split = None if validation is None else as_split(clicks, validation)
-    if refit and (split is None or split.validation_context is not None):
-        raise ValueError("refit needs validation clicks of the users of X; there are none to add")
-    users = drop_empty_users(clicks)
+    ordered = clicks if split is None else _in_order(clicks, split.train.item_ids)
+    if refit and (split is None or not _same_users(split, clicks)):
+        raise ValueError("refit needs validation clicks of the users of X, row by row; there are none to add")
+    users = drop_empty_users(ordered)
     rng = np.random.default_rng([seed, 9])
     with bar("select", progress, unit="trial") as shown:
         screened = _screen(users, split, n_screen or users.n_users, rng)
@@ -140,7 +145,7 @@ def select(
             trials += more
         if refit:
             assert split is not None
-            clicks = clicks.union(split.validation)
+            clicks = ordered.union(split.validation)
         model = InfiniteAE(reg, **{**params, **best}).fit(clicks, progress=progress)
     return Selection(model, tuple(trials))
 
@@ -149,15 +154,23 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
     given = SPACE if space is None else dict(space)
     if unknown := sorted(set(given) - set(SPACE)):
         raise ValueError(f"space has {', '.join(unknown)}; it takes some of {', '.join(SPACE)}")
-    for name in ("reg", "kernel", "item_weights", "metric"):
+    for name in ("reg", "kernel", "item_weights"):
         if params.get(name) is not None:
             raise ValueError(f"{name} is not a parameter of select: it chooses reg, for the ReLU network, by metric=")
-    InfiniteAE(**params)
     axes: dict[str, Sequence[float]] = {name: tuple(choices) for name, choices in given.items() if name not in params}
     for name, choices in axes.items():
-        if not choices or list(choices) != sorted(set(choices), reverse=choices[0] > choices[-1]):
+        if not choices or list(choices) != sorted(set(choices), reverse=bool(choices[0] > choices[-1])):
             raise ValueError(f"the choices of {name} must be different numbers in order, got {choices}")
     return axes
+
+
+def _in_order(clicks: Interactions, item_ids: np.ndarray) -> Interactions:
+    """The same clicks, with the items in this order."""
+    return Interactions(as_histories(clicks, item_ids), clicks.user_ids, item_ids)
+
+
+def _same_users(split: Split, clicks: Interactions) -> bool:
+    return split.validation_context is None and np.array_equal(split.train.user_ids, clicks.user_ids)
 
 
 def _nearest(choices: Sequence[float], value: float) -> float:
@@ -190,10 +203,16 @@ def _finalists(
     for setting, reg in found[:_N_FINALISTS]:
         for tried in (reg / 2, reg, 2 * reg):
             begun = time.perf_counter()
-            model = InfiniteAE(tried, **{**params, **setting}).fit(users)
-            values = held_out_metrics(model, split, metrics)
-            row = {**setting, "reg": tried, "users": users.n_users, **values, "residual": model.residual_}
+            values, residual = dict.fromkeys((*metrics, "value"), np.nan), np.nan
+            with suppress(SingularKernelError):
+                model = InfiniteAE(tried, **{**params, **setting}).fit(users)
+                values, residual = held_out_metrics(model, split, metrics), model.residual_
+            row = {**setting, "reg": tried, "users": users.n_users, **values, "residual": residual}
             rows.append({**row, "seconds": time.perf_counter() - begun})
             shown.update()
-    best = max(rows, key=lambda row: row["value"])
+    best = max(rows, key=lambda row: np.nan_to_num(row["value"], nan=-1))
+    if np.isnan(best["value"]):
+        raise SingularKernelError(
+            f"of the {len(rows)} finalists none gave a usable model of all {users.n_users:,} users"
+        )
     return ({name: best[name] for name in SETTING}, best["reg"]), rows

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import random_clicks, tolerance
 
 import infae
-from infae.kernels import DotProductKernel, ReluNTK, gram, relu_ntk
+from infae.kernels import DotProductKernel, Linear, ReluNTK, gram, relu_ntk
 from infae.kernels.relu import arc_cosine_0, arc_cosine_1
 from infae.kernels.rows import Rows
 from infae.tiles import precision
@@ -37,7 +37,7 @@ def linear(x1, x2=None):
 # --- values ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
 def test_equals_the_recursion_pair_by_pair(depth, dtype):
     x1, x2 = rows(7), rows(5, seed=1)
     kernel = ntk(x1, x2, depth=depth, dtype=dtype)
@@ -53,7 +53,7 @@ def test_scales_of_weights_and_biases(w_std, b_std):
 
 
 @pytest.mark.parametrize(
-    ("depth", "w_std", "b_std"), [(1, *SCALES[0]), (2, *SCALES[3]), (3, *SCALES[0]), (4, *SCALES[0])]
+    ("depth", "w_std", "b_std"), [(0, *SCALES[3]), (1, *SCALES[0]), (2, *SCALES[3]), (3, *SCALES[0]), (4, *SCALES[0])]
 )
 def test_equals_neural_tangents(depth, w_std, b_std, dtype):
     from infae.kernels.stax import fully_connected
@@ -65,7 +65,20 @@ def test_equals_neural_tangents(depth, w_std, b_std, dtype):
     assert_allclose(kernel, reference, **tolerance(dtype))
 
 
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(("w_std", "b_std"), SCALES)
+def test_no_hidden_layer_is_the_linear_network(w_std, b_std, dtype, small_tiles):
+    x1, x2 = random_clicks(40, 6), random_clicks(35, 6, seed=1)
+    network = {"depth": 0, "w_std": w_std, "b_std": b_std}
+    for others in (x1, x2):
+        expected = w_std**2 * (x1.astype(np.float64) @ others.T) / 6 + b_std**2
+        given = None if others is x1 else others
+        assert_allclose(ntk(x1, given, dtype=dtype, **network), expected, rtol=1e-6)
+        with precision(dtype):
+            sparse = gram(ReluNTK(**network), *(x if x is None else sp.csr_matrix(x) for x in (x1, given)))
+        assert_allclose(sparse, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("b_std", [0.0, 0.1])
 def test_equal_rows_and_empty_rows_lose_no_digits(depth, b_std):
     x = random_clicks(6, 5)
@@ -159,9 +172,13 @@ def test_a_callable_kernel_is_given_dense_rows(form, long_tailed, small_tiles):
 
 def test_product_kernels_and_callables_agree(long_tailed, small_tiles):
     assert isinstance(ReluNTK(), DotProductKernel)
+    assert isinstance(Linear(), DotProductKernel)
     assert not isinstance(linear, DotProductKernel)
     x = sp.csr_matrix(long_tailed)
     with precision(np.float64):
+        for kernel in (Linear(), linear):
+            assert_allclose(gram(kernel, x), long_tailed @ long_tailed.T, atol=1e-12)
+            assert_allclose(kernel(long_tailed[:3], long_tailed), long_tailed[:3] @ long_tailed.T, atol=1e-12)
         by_rows = gram(lambda x1, x2=None: relu_ntk(x1, x2, depth=3), x)
         assert_allclose(gram(ReluNTK(3), x), by_rows, **tolerance("float64"))
 
@@ -208,7 +225,7 @@ def finite_difference(f, x, step=1e-6):
     return slope
 
 
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", [0, 1, 3])
 def test_gradients_of_a_cross_kernel(depth):
     x1, x2, weights = rows(3, 4), rows(2, 4, seed=1), rows(3, 2, seed=2)
 
@@ -222,7 +239,7 @@ def test_gradients_of_a_cross_kernel(depth):
         assert_allclose(by_second, finite_difference(lambda b: float(total(x1, b)), x2), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", [0, 1, 3])
 def test_gradient_of_a_gram_matrix_with_equal_and_empty_rows(depth):
     x = random_clicks(3, 4).astype(np.float64)
     x = np.concatenate([x, x[:2], np.zeros((1, 4))])
@@ -273,7 +290,8 @@ def test_under_jit_and_vmap():
 @pytest.mark.parametrize(
     ("network", "named"),
     [
-        ({"depth": 0}, "depth"),
+        ({"depth": -1}, "depth"),
+        ({"depth": True}, "depth"),
         ({"depth": 1.5}, "depth"),
         ({"depth": 2.0}, "depth"),
         ({"depth": np.nan}, "depth"),

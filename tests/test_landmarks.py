@@ -9,7 +9,7 @@ from oracles import random_clicks
 
 import infae
 from infae import InfiniteAE, Interactions
-from infae.anchors import choose_anchors, pivoted_cholesky, survey
+from infae.anchors import centroids, choose_anchors, pivoted_cholesky, survey
 from infae.data import Blocks
 from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
 from infae.inputs import InputMap
@@ -278,6 +278,151 @@ def test_landmarks_may_be_handed_in(clicks, histories):
     assert_array_equal(fit(clicks, anchors=turned).predict(histories), model.predict(histories))
 
 
+# --- means of groups of users ---------------------------------------------------------------------
+
+WEIGHTS = np.linspace(2, 0.2, N_ITEMS)
+
+
+def means(clicks, n, weights=None, seed=0, dtype="float64"):
+    users = clicks if isinstance(clicks, Interactions) else Interactions.from_matrix(clicks)
+    return centroids(users, n, InputMap(weights, 0.5), np.dtype(dtype), seed)
+
+
+def lloyd(clicks, starts, weights):
+    """Ten steps of k-means of the weighted rows at length 1, from some of them; back to clicks."""
+    rows = clicks.astype(np.float64) * weights
+    lengths = np.linalg.norm(rows, axis=1)
+    unit = rows / lengths[:, None]
+    centres = unit[starts]
+    for _ in range(10):
+        group = ((unit[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        assert set(group) == set(range(len(starts)))
+        centres = np.array([unit[group == g].mean(axis=0) for g in range(len(starts))])
+    stretched = [centres[g] * lengths[group == g].mean() for g in range(len(starts))]
+    return np.minimum(np.array(stretched) / weights, 1)
+
+
+def in_order(rows):
+    return np.asarray(rows)[np.lexsort(np.asarray(rows).round(5).T)]
+
+
+def planted(n_users, n_groups, n_seen, seed=0):
+    """(clicks, group): each user clicks n_seen of the 8 items of a group."""
+    rng = np.random.default_rng(seed)
+    group = np.arange(n_users) % n_groups
+    clicks = np.zeros((n_users, 8 * n_groups), np.float32)
+    for user in range(n_users):
+        clicks[user, 8 * group[user] + rng.choice(8, n_seen, replace=False)] = 1
+    return clicks, group
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["raw", "weighted"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_centroids_are_those_of_lloyds_steps(seed, weights, clicks, dtype):
+    # Soft, so that no user is as near to one as to another.
+    soft = clicks * np.random.default_rng(1).uniform(0.7, 1, clicks.shape).astype(np.float32)
+    users = Interactions(sp.csr_matrix(soft), np.arange(N_USERS), np.arange(N_ITEMS))
+    found = means(users, 8, weights, seed, dtype.name)
+    starts = choose(soft, 8, "uniform", seed)
+    expected = lloyd(soft, starts, np.ones(N_ITEMS) if weights is None else weights)
+    assert_allclose(in_order(found.matrix.toarray()), in_order(expected), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["raw", "weighted"])
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_centroids_are_different_soft_histories(n, weights, clicks):
+    found = means(clicks, n, weights)
+    rows = found.matrix.toarray()
+    assert found.shape == (n, N_ITEMS)
+    assert found.matrix.dtype == np.float32
+    assert len({tuple(row) for row in rows.tolist()}) == n
+    assert rows.any(axis=1).all()
+    assert 0 <= rows.min() <= rows.max() <= 1
+    assert found.matrix.data.min() > 0
+    assert_array_equal(rows, means(clicks, n, weights).matrix.toarray())
+    assert n == 1 or (in_order(rows) != in_order(means(clicks, n, weights, seed=1).matrix.toarray())).any()
+
+
+def test_an_item_of_a_whole_group_is_clicked_once_however_long_the_histories():
+    """The mean of its share of each history's length, times the mean length, is more than 1."""
+    clicks = np.zeros((4, 10))
+    clicks[:, 0] = 1
+    clicks[2:, 1:] = 1
+    (row,) = means(clicks, 1).matrix.toarray()
+    length = (1 + np.sqrt(10)) / 2
+    assert_allclose(row, [1] + 9 * [length / np.sqrt(10) / 2], rtol=1e-6)
+
+
+def test_planted_groups_are_found():
+    clicks, group = planted(120, 3, 6)
+    # Among the few seeds that begin with a user of each group.
+    seed = next(s for s in range(20) if len(set(group[choose(clicks, 3, "uniform", s)])) == 3)
+    expected = [clicks[group == g].mean(axis=0) for g in range(3)]
+    assert_allclose(in_order(means(clicks, 3, seed=seed).matrix.toarray()), in_order(expected), rtol=1e-5)
+
+
+def test_fewer_users_than_asked_are_landmarks_themselves(clicks):
+    repeated = np.concatenate([clicks, clicks[:10]])
+    found = means(repeated, 1000)
+    assert found.shape == (N_USERS, N_ITEMS)
+    assert_array_equal(found.matrix.toarray(), repeated[found.user_ids])
+    assert_array_equal(in_order(found.matrix.toarray()), in_order(clicks))
+
+
+def test_a_group_of_nobody_takes_users_far_from_theirs():
+    """Two first users who differ in length alone: all who are near go to one of them."""
+    soft = np.concatenate([np.outer([1, 0.5, 0.25, 0.125], [1, 1, 0, 0]), [[0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 1]]])
+    users = Interactions(sp.csr_matrix(soft, dtype=np.float32), np.arange(7), np.arange(4))
+    for seed in range(10):
+        rows = means(users, 4, seed=seed).matrix.toarray()
+        assert rows.any(axis=1).all()
+        # All that differ in direction.
+        assert len({tuple(row) for row in rows.round(4).tolist()}) == 4
+        assert_allclose(in_order(rows / np.linalg.norm(rows, axis=1)[:, None]), in_order(directions()), atol=1e-6)
+
+
+def directions():
+    half = np.sqrt(0.5)
+    return [[half, half, 0, 0], [0, 0, half, half], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_centroids_serve_as_if_handed_in(settings, clicks, histories):
+    model = fit(clicks, anchors="kmeans", **settings)
+    weights = model.inputs_.item_weights
+    given = means(clicks, 20, weights)
+    assert_array_equal(
+        fit(clicks, anchors=given, **settings).predict(histories),
+        model.predict(histories),
+    )
+    expected = formula(clicks, given.matrix.toarray().astype(np.float64), histories, 2.0, **settings)
+    assert_allclose(model.predict(histories), expected, rtol=1e-5, atol=1e-7)
+    assert_array_equal(model.user_ids_, np.arange(20))
+
+
+def test_on_planted_groups_means_are_nearer_the_exact_fit_than_users():
+    clicks, _ = planted(300, 8, 4)
+    exact = infae.fit(clicks, 0.5, dtype="float64").predict(clicks)
+    off = {
+        method: np.mean(
+            [((fit(clicks, 0.5, n_anchors=24, anchors=method, seed=s).predict(clicks) - exact) ** 2) for s in range(3)]
+        )
+        for method in ("uniform", "kmeans")
+    }
+    assert off["kmeans"] < 0.8 * off["uniform"]
+
+
+def test_a_model_of_centroids_is_saved_and_takes_blocks(clicks, histories, tmp_path):
+    settings = {"anchors": "kmeans", "popularity_power": -0.5, "row_power": 0.5}
+    model = fit(clicks, **settings)
+    model.save(tmp_path / "model.npz")
+    later = infae.load(tmp_path / "model.npz")
+    assert later.get_params() == model.get_params()
+    assert_array_equal(later.predict(histories), model.predict(histories))
+    streamed = fit(Blocks(lambda: [clicks[:10], sp.csr_matrix(clicks[10:])], N_ITEMS), **settings)
+    assert_allclose(streamed.predict(histories), model.predict(histories), rtol=1e-7, atol=1e-9)
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -287,7 +432,7 @@ def test_landmarks_may_be_handed_in(clicks, histories):
         ({"solver": "cholesky"}, "solver must be one of 'exact', 'cg', 'nystrom', 'auto', got 'cholesky'"),
         ({"n_anchors": 0}, "n_anchors must be a whole number of at least 1, got 0"),
         ({"n_anchors": 2.5}, "n_anchors must be"),
-        ({"anchors": "kmeans"}, "anchors must be 'uniform', 'rpcholesky' or Interactions"),
+        ({"anchors": "all"}, "anchors must be 'uniform', 'rpcholesky', 'kmeans' or Interactions"),
     ],
 )
 def test_bad_parameters_are_refused(params, message, clicks):

@@ -28,6 +28,8 @@ INPUTS = [
     {"row_power": 1.0, "b_std": 0.0},
     {"row_power": 0.5, "depth": 3, "b_std": 0.0},
     {"popularity_power": -0.25, "row_power": 1.0, "w_std": 1.0, "b_std": 0.3},
+    {"depth": 0},
+    {"popularity_power": -0.25, "row_power": 0.5, "depth": 0, "b_std": 0.0},
 ]
 
 
@@ -52,6 +54,18 @@ def test_training_users_are_scored_by_the_closed_form_too(params, dtype, clicks)
     model = infae.fit(clicks, reg=0.7, dtype=dtype.name, **params)
     train = clicks.matrix.toarray()
     assert_allclose(model.predict(clicks), oracles.infinite_ae(train, train, 0.7, **params), **tolerance(dtype))
+
+
+@pytest.mark.parametrize("reg", [0.05, 2.0])
+def test_without_hidden_layers_it_is_a_ridge_regression_of_items(reg, clicks, new_users):
+    """The primal: weights (X'X + lam I)^-1 X'X between items."""
+    train = clicks.matrix.toarray().astype(np.float64)
+    model = infae.fit(clicks, reg, depth=0, b_std=0.0, dtype="float64")
+    products = train.T @ train
+    lam = reg * np.trace(products) / len(train)
+    weights = np.linalg.solve(products + lam * np.eye(16), products)
+    for histories in (new_users, train):
+        assert_allclose(model.predict(histories), histories @ weights, rtol=1e-8, atol=1e-10)
 
 
 def test_known_and_new_histories_side_by_side(clicks, new_users, model, monkeypatch):
@@ -238,7 +252,9 @@ def test_new_parameters_wait_for_the_next_fit(clicks, new_users):
         ({"reg": np.array("5")}, "reg must be a number"),
         ({"reg": []}, "reg is an empty sequence"),
         ({"reg": [1.0, -2.0]}, "reg must be zero or positive"),
-        ({"depth": 0}, "depth"),
+        ({"depth": -1}, "depth"),
+        ({"depth": True}, "depth"),
+        ({"depth": 1.5}, "depth"),
         ({"b_std": -1.0}, "b_std"),
         ({"dtype": "float16"}, "dtype must be 'float32' or 'float64'"),
         ({"dtype": "single precision"}, "dtype must be"),
