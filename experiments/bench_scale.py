@@ -94,8 +94,9 @@ def _fit(config: Config, n_users: int, n_anchors: int, streamed: bool = False) -
     clicks: Any = blocks if streamed else infae.Interactions.from_matrix(sp.vstack(kept))
     n_clicks = sum(kept) if streamed else clicks.n_interactions
     del kept
-    # Compiled on a set of its own, whose blocks have the same shapes.
-    infae.fit(made_clicks(2 * BLOCK, config.n_items, config.mean_clicks, seed=1), solver="nystrom", n_anchors=n_anchors)
+    # Compiled on the first of them, whose blocks have the same shapes.
+    first = made_clicks(min(n_users, 2 * BLOCK), config.n_items, config.mean_clicks)
+    infae.fit(first, solver="nystrom", n_anchors=n_anchors)
     started = time.perf_counter()
     model = infae.fit(clicks, 5.0, solver="nystrom", n_anchors=n_anchors, progress=True)
     fit_s = time.perf_counter() - started

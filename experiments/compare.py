@@ -67,6 +67,8 @@ def run(config: Config) -> dict[str, Any]:
             row.setdefault("chosen", {})[name] = chosen
             results.setdefault(name, []).append(report)
             print(f"  {name}", flush=True)
+            # The next is fitted without this one beside it.
+            del model
         record["splits"][number] = row | {"seconds": clock.seconds}
         # Hours of work are on disk after each split.
         write_json(folder / "record.json", record)
@@ -85,13 +87,13 @@ def _split(config: Config, number: int) -> infae.Split:
     if number:
         log = split.train.union(split.validation).union(split.test)
         split = infae.data.random_split(log, seed=number, name=f"{config.dataset}, 80/10/10 by seed {number}")
-    if config.validation_fraction:
+    if config.validation_fraction and not split.validation.n_interactions:
         split = infae.data.with_validation(split, fraction=config.validation_fraction, seed=config.seed)
     return split
 
 
 def _models(config: Config, split: infae.Split, clock: Stopwatch) -> Iterator[tuple[str, Recommender, dict[str, Any]]]:
-    everything = split.train.union(split.validation)
+    everything = split.train.union(split.validation) if config.refit else split.train
     if "select" in config.models:
         with clock("select"):
             found = infae.select(split.train, split, metric=config.metric, seed=config.seed, progress=True)

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
+from infae.errors import SingularKernelError
 from infae.inputs import InputMap, popularity
 from infae.kernels.linear import Linear
 from infae.kernels.rows import Rows
@@ -53,10 +54,11 @@ def choose_anchors(
 def centroids(users: Interactions, n: int, inputs: InputMap, dtype: np.dtype, seed: int) -> Interactions:
     """The "kmeans" landmarks: users who are nobody, each the mean history of a group of alike ones.
 
-    Lloyd's k-means of the candidates' input rows at length 1, from distinct users; a group's mean is
-    stretched to its users' mean length, and then divided by the item weights into clicks between
-    0 and 1. As landmarks, means of groups represent more of a kernel than users do (Zhang, Tsang
-    and Kwok 2008). Each of at most 10 steps takes n_candidates n products of rows.
+    Lloyd's k-means of the candidates' input rows at length 1, from distinct users; a group's mean,
+    shorter the less alike they are, is multiplied by its users' mean length, and divided by the
+    item weights into clicks between 0 and 1. As landmarks, means of groups represent more of a
+    kernel than users do (Zhang, Tsang and Kwok 2008). Each of at most 10 steps takes
+    n_candidates n products of rows.
     """
     order = np.random.default_rng([seed, 5]).permutation(users.n_users)
     first = distinct(users.matrix, order, n)
@@ -64,8 +66,7 @@ def centroids(users: Interactions, n: int, inputs: InputMap, dtype: np.dtype, se
     if first.size < n or pool.size <= n:
         return users.select_users(np.sort(first))
     weighted = InputMap(inputs.item_weights, 0.0)
-    histories = users.matrix[pool][np.diff(users.matrix[pool].indptr) > 0]
-    raw = weighted(histories, dtype)
+    raw = weighted(users.matrix[pool], dtype)
     lengths = np.sqrt(np.asarray(raw.multiply(raw).sum(axis=1)).ravel())
     unit = sp.csr_matrix(sp.diags(1 / lengths, dtype=dtype) @ raw)
     means, group = InputMap(inputs.item_weights, 1.0)(users.matrix[first], dtype), np.full(len(lengths), -1)
@@ -85,6 +86,7 @@ def centroids(users: Interactions, n: int, inputs: InputMap, dtype: np.dtype, se
         stretched.data /= inputs.item_weights[stretched.indices]
     # Where all of a group clicked an item, the short histories among them weigh a little more than 1.
     np.minimum(stretched.data, 1, out=stretched.data)
+    stretched.sort_indices()
     kept = sp.csr_matrix(stretched[distinct(stretched, np.arange(n), n)], dtype=np.float32)
     return Interactions(kept, np.arange(kept.shape[0]), users.item_ids)
 
@@ -92,6 +94,8 @@ def centroids(users: Interactions, n: int, inputs: InputMap, dtype: np.dtype, se
 def _nearest(rows: sp.csr_matrix, means: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """(which of the means is nearest to each row, its squared distance less the row's own)."""
     anchors = Rows(means, rows.dtype)
+    popular = anchors.head.shape[1]
+    require_memory(2 * rows.shape[0] * popular * rows.dtype.itemsize, f"{rows.shape[0]:,} users x {popular:,} items")
     sq_lengths = np.full(anchors.n + 1024, np.inf, rows.dtype)
     sq_lengths[: anchors.n] = anchors.sq_norms
     place, distance = np.empty(rows.shape[0], np.int64), np.empty(rows.shape[0])
@@ -208,11 +212,18 @@ def pivoted_cholesky(
             weight = np.where(residual > least, residual, 0)
             drawn = rng.choice(rows.n, _BLOCK, p=weight / weight.sum())
             among = _columns(kernel, rows.like(inputs[drawn]), rows.like(inputs[drawn]))
-            kept = _accepted(np.asarray(_rest(among, factor, drawn, drawn), np.float64), least, rng)
+            rest = np.asarray(_rest(among, factor, drawn, drawn), np.float64)
+            kept = _accepted(rest, least, rng)
+            # What is left of these as just computed, where the running difference keeps rounding error.
+            residual[drawn] = np.maximum(np.diagonal(rest), 0)
+            if not kept.size:
+                continue
             block = drawn[kept][: n - chosen.size]
             padded = np.pad(block, (0, _BLOCK - block.size), mode="edge")
             columns = _columns(kernel, rows, rows.like(inputs[padded]))
             factor, explained = _add_pivots(columns, factor, padded, block.size, chosen.size)
+            if not np.isfinite(explained).all():
+                raise SingularKernelError("the users' kernel is not positive definite; is the kernel a kernel?")
             residual = np.maximum(residual - np.asarray(explained, np.float64), 0)
             residual[block] = 0
             chosen = np.concatenate([chosen, block])

@@ -78,11 +78,14 @@ class Fitted:
         return scores
 
     @cached_property
-    def _copies(self) -> dict[jax.Device | None, Fitted]:
-        return {None: self}
+    def _copies(self) -> dict[jax.Device, Fitted]:
+        return {}
 
     def _copy_on(self, device: jax.Device | None) -> Fitted:
         """The same with anchors and coefficients on a device, kept for the next batch."""
+        if device is None:
+            # Not among the copies: a cycle would keep gigabytes until it is collected.
+            return self
         if device not in self._copies:
             solution = replace(self.solution, coef=jax.device_put(self.solution.coef, device))
             self._copies[device] = replace(self, anchors=self.anchors.copy(), solution=solution)

@@ -66,7 +66,7 @@ def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
                 "for other users pass a Split with a validation_context"
             )
         nothing = clicks.with_matrix(sp.csr_matrix(clicks.shape, dtype=np.float32))
-        validation = Split(clicks, validation, nothing)
+        validation = Split(clicks, clicks.with_matrix(as_histories(validation, clicks.item_ids)), nothing)
     if not isinstance(validation, Split):
         raise ValueError(f"validation must be a Split or Interactions, got {type(validation).__name__}")
     if not validation.validation.n_interactions:

@@ -94,14 +94,15 @@ def select(
         the input, and each is scored by the model that all *other* users fit, in closed form
         from the same factorisation (see `infae.hidden`); nothing is left out of the fit.
       metric: a name of `infae.evaluate`'s report, or several, whose mean is compared.
-      space: choices by name, in order, instead of `SPACE`'s: some of depth, row_power and
-        popularity_power. reg is searched in powers of 2, at the end of their root.
+      space: choices by name, in order, instead of `SPACE`: some of depth, row_power and
+        popularity_power; one left out stays where a climb begins. The published setting is tried
+        where it is in the space. reg is searched in powers of 2, at the end of their root.
       n_screen: users searched on; None for all.
       refit: fit the chosen model on training and validation clicks together.
-      seed: of the draw of users and of hidden clicks.
+      seed: of the draw of users and of hidden clicks, and the model's own.
       progress: show a progress bar on standard error.
-      **params: other parameters of the `InfiniteAE`, such as solver or dtype. One of the choices
-        given here is fixed.
+      **params: other parameters of the `InfiniteAE`, such as solver or dtype, but no mesh: the search
+        is on one device. One of the choices given here is fixed.
 
     Raises:
       ValueError: bad data, parameters or choices; `refit` without validation clicks of X's own users.
@@ -115,7 +116,7 @@ def select(
         raise ValueError("metric is an empty sequence; give at least one name")
     for name in metrics:
         metric_k(name)
-    axes = _axes(space, params)
+    axes, params = _axes(space, params), {**params, "seed": seed}
     if n_screen is not None and n_screen < 1:
         raise ValueError(f"n_screen must be at least 1 user, got {n_screen!r}")
     clicks = as_clicks(X)
@@ -131,7 +132,8 @@ def select(
         screened = _screen(users, split, n_screen or users.n_users, rng)
         search = Search(screened, popularity(users.matrix), metrics, params, shown)
         fixed = {name: value for name, value in params.items() if name in SETTING}
-        search.best_reg(PUBLISHED | fixed, _PUBLISHED_REG)
+        if all(PUBLISHED[name] in choices for name, choices in axes.items()):
+            search.best_reg(PUBLISHED | fixed, _PUBLISHED_REG)
         for start, reg in _STARTS:
             nearest = {name: _nearest(axes.get(name, (value,)), value) for name, value in start.items()}
             search.climb(nearest | fixed, reg, axes)
@@ -154,6 +156,8 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
     given = SPACE if space is None else dict(space)
     if unknown := sorted(set(given) - set(SPACE)):
         raise ValueError(f"space has {', '.join(unknown)}; it takes some of {', '.join(SPACE)}")
+    if params.get("mesh") is not None:
+        raise ValueError("select searches on one device; leave out mesh, and fit what it chose with mesh=")
     for name in ("reg", "kernel", "item_weights"):
         if params.get(name) is not None:
             raise ValueError(f"{name} is not a parameter of select: it chooses reg, for the ReLU network, by metric=")
@@ -185,6 +189,11 @@ def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Gen
     if some is users or split.validation_context is not None:
         return Data(some, split, False)
     rows = np.flatnonzero(np.isin(split.train.user_ids, some.user_ids))
+    if not split.validation.matrix[rows].nnz:
+        raise ValueError(
+            f"none of the {n:,} users searched on has validation clicks; raise n_screen, "
+            "and give X the user ids of the split"
+        )
     train = split.train.select_users(rows)
     nothing = train.with_matrix(sp.csr_matrix(train.shape, dtype=np.float32))
     return Data(some, Split(train, split.validation.select_users(rows), nothing), False)

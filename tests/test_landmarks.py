@@ -490,3 +490,12 @@ def test_uneven_blocks_are_evened_out(clicks):
     assert [block.shape[0] for block, _ in even] == [16] * 5 + [10]
     assert_array_equal(sp.vstack([block for block, _ in even]).toarray(), clicks)
     assert_array_equal(sp.vstack([targets for _, targets in even]).toarray(), 2 * clicks)
+
+
+@pytest.mark.parametrize("row_power", [0.0, 0.5])
+def test_pivots_end_where_the_users_left_are_repetitions(row_power):
+    """With rows that are not 0/1 a repeated user's kernel with itself rounds below its diagonal."""
+    clicks = np.repeat(random_clicks(12, N_ITEMS, seed=4, density=0.3), 5, axis=0)
+    inputs = InputMap(np.linspace(0.3, 1.7, N_ITEMS), row_power)(sp.csr_matrix(clicks), np.dtype(np.float32))
+    chosen, _ = pivoted_cholesky(ReluNTK(), inputs, 30, np.random.default_rng(0))
+    assert set(chosen // 5) == set(range(12))

@@ -5,6 +5,7 @@ import io
 import warnings
 from itertools import groupby
 
+import jax
 import numpy as np
 import oracles
 import pytest
@@ -583,3 +584,21 @@ def test_progress_is_shown_where_it_is_asked_for(parts, monkeypatch):
         select(parts.train, parts, space={}, progress=asked)
         assert ("select" in terminal.getvalue()) == asked
         assert bool(terminal.getvalue()) == asked
+
+
+def test_validation_clicks_are_matched_by_item(parts):
+    turned = parts.validation.item_ids[::-1]
+    moved = Interactions(parts.validation.matrix[:, ::-1].sorted_indices(), parts.validation.user_ids, turned)
+    space = {"row_power": (0.0, 0.5, 1.0)}
+    one, other = (select(parts.train, held_out, space=space) for held_out in (parts.validation, moved))
+    assert [row[METRIC] for row in one.trials] == [row[METRIC] for row in other.trials]
+
+
+def test_a_mesh_is_refused_and_the_space_respected(parts):
+    with pytest.raises(ValueError, match="one device; leave out mesh"):
+        select(parts.train, parts, mesh=jax.make_mesh((1,), ("users",)))
+    assert {row["depth"] for row in select(parts.train, parts, space={"depth": (2, 3)}).trials} == {2, 3}
+
+
+def test_the_seed_is_the_models_too(parts):
+    assert select(parts.train, parts, space={"row_power": (0.5,)}, seed=3).model.seed == 3

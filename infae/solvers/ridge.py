@@ -203,7 +203,9 @@ def _coefficients(
 ) -> jax.Array:
     n, m = targets.shape
     dtype = factored.gram.dtype
-    require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
+    if isinstance(factored.inverse, SymmetricTiles):
+        # A sharded matrix has asked already: a process that stopped here alone would leave the others waiting.
+        require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
     n_blocks = factored.inverse.n_tiles
     with precision(dtype):
         product = _TargetProduct(targets, dtype)

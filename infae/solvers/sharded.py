@@ -56,8 +56,9 @@ class ShardedMatrix:
         places = {device: place for place, device in enumerate(mesh.mesh.devices.tolist())}
         with mesh.together(), precision(dtype):
             # The third is the update in a step of the elimination.
-            needed = 3 * len(mesh.devices) * height * n_padded * dtype.itemsize
-            require_memory(needed, f"this process's rows of the kernel matrix of {n:,} users, and of its inverse,")
+            needed = (3 * len(mesh.devices) * height * n_padded + n * rows.n_columns) * dtype.itemsize
+            what = f"this process's rows of the kernel matrix of {n:,} users and of its inverse, and all coefficients,"
+            require_memory(needed, what)
             diagonal = kernel_diagonal(kernel, rows)
             # The matrix's own scale in the padding, so that it does not worsen the conditioning.
             diagonal = np.pad(diagonal, (0, n_padded - n), constant_values=diagonal.mean())
