@@ -425,13 +425,19 @@ class InfiniteAE:
         with bar("users", progress, unit="user") as shown:
             sums = accumulate(kernel, landmarks, white, inputs, pairs, n_items, mesh=mesh, progress=shown.update)
         for reg in regs:
-            try:
-                with mesh.together():
+            solution, failure = None, ""
+            with mesh.together():
+                try:
                     solution = solve_landmarks(white, sums, reg, dtype)
-            except SingularKernelError as error:
+                except SingularKernelError as error:
+                    failure = str(error)
+            # Where rounding makes one process fail alone, all pass over this reg.
+            failures = [str(said) for (said,) in mesh.exchange(np.array(failure))]
+            if solution is None or any(failures):
+                failure = failure or next(filter(None, failures))
                 if not self._several_regs:
-                    raise
-                yield Fit(reg, None, str(error))
+                    raise SingularKernelError(failure)
+                yield Fit(reg, None, failure)
                 continue
             yield Fit(reg, LandmarkFit(anchors, inputs, kernel, landmarks, solution, sums), "")
             del solution
