@@ -67,7 +67,7 @@ class InfiniteAE:
       item_weights: (n_items,) positive weights instead, such as those of the data that X is a
         summary of.
       row_power: each input row is divided by its length to this power: 0 is the published input,
-        1 makes all rows equally long. Half-way, 0.5 with b_std = 0, is most accurate on most sets.
+        1 makes all rows equally long. Half-way, 0.5 with b_std = 0, does well on dense and sparse sets.
       solver: "exact", all users are anchors, by the inverse; "cg", the same by conjugate gradients, to
         1e-4 of each item's column: some 10 to 30 times 2 n_users^2 n_items operations, and where
         memory is short without any n_users x n_users matrix; or "nystrom", `n_anchors` users

@@ -81,7 +81,7 @@ def select(
     After the published setting it climbs from two that do well, one on dense and one on sparse sets:
     to a neighbour in one of the choices, with the best reg near the present one, as long as that
     is better. Settings with the same item weights share their inner products, and all regs of a
-    setting its Gram matrix. Some 30 to 60 trials stand for the 1,000 and more of the full grid.
+    setting its Gram matrix. Some 50 to 80 trials stand for the 1,600 of the full grid.
 
     Each trial takes n_users^3 operations. With `n_screen` the search is on that many users, drawn
     alike. Where there are validation clicks, the two best settings are then fitted to all users,
