@@ -29,7 +29,7 @@ from distillcf.state import initial_logits, outer_loss
 from experiments import common, plots
 from experiments.common import option
 from experiments.measure import alone, peak_bytes, product_rate
-from experiments.record import output_folder, surroundings, write_json, write_text
+from experiments.record import header, output_folder, write_json, write_text
 from infae.data.synthetic import synthetic
 from infae.model import InfiniteAE
 from infae.tiles import precision
@@ -64,7 +64,7 @@ def run(config: Config) -> dict[str, Any]:
         plots.figure()
     rate = product_rate()
     rows = [alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
-    record = {"config": config, **surroundings(), "product_gflops": rate, "rows": rows}
+    record = {**header(config), "product_gflops": rate, "rows": rows}
     write_json(folder / "record.json", record)
     text = _table(rows, rate)
     write_text(folder / "table.md", text + "\n")

@@ -27,7 +27,7 @@ import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.measure import peak_bytes
-from experiments.record import output_folder, surroundings, write_json, write_text
+from experiments.record import header, output_folder, write_json, write_text
 from infae.data import Interactions, Split
 from infae.data.synthetic import synthetic
 from infae.kernels.relu import ReluNTK
@@ -63,7 +63,6 @@ def run(config: Config) -> dict[str, Any]:
     split = _split(config)
     sparse = _sparse_clicks(config)
     record = {
-        "config": config,
         "data": split.name,
         "gram": {
             split.name: _compare_grams(split.train.matrix, config.repeats),
@@ -74,7 +73,7 @@ def run(config: Config) -> dict[str, Any]:
         "grid_search_above_0": _compare_searches(split, REGS[1:]),
         "rates": _rates(split.train.matrix, config.repeats),
         "scaling": scaling,
-        **surroundings(),
+        **header(config),
     }
     write_json(folder / "bench_infae.json", record)
     text = _report(record)

@@ -24,7 +24,7 @@ import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.measure import alone, peak_bytes, product_rate
-from experiments.record import output_folder, surroundings, write_json, write_text
+from experiments.record import header, output_folder, write_json, write_text
 from infae.data import Blocks
 
 BLOCK = 8192
@@ -55,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
     slope = float(np.polyfit(users, seconds, 1)[0])
     if config.largest:
         rows.append(alone(_fit, config, config.largest, config.largest_anchors, streamed=True))
-    record = {"config": config, **surroundings(), "product_gflops": rate, "rows": rows, "slope": slope}
+    record = {**header(config), "product_gflops": rate, "rows": rows, "slope": slope}
     write_json(folder / "record.json", record)
     text = _table(rows, rate, slope)
     write_text(folder / "table.md", text + "\n")

@@ -19,7 +19,7 @@ from experiments import common, plots
 from experiments.baselines import EASE
 from experiments.baselines.ease import ease_gram
 from experiments.common import option
-from experiments.record import Stopwatch, output_folder, surroundings, write_json, write_text
+from experiments.record import Stopwatch, header, output_folder, write_json, write_text
 from infae.evaluate import Recommender
 from infae.search import held_out_metrics
 
@@ -54,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
     folder = output_folder(config.out)
     if config.plot:
         plots.figure()
-    record: dict[str, Any] = {"config": config, **surroundings(), "splits": {}}
+    record: dict[str, Any] = {**header(config), "splits": {}}
     results: dict[str, list[Mapping[str, float]]] = {}
     for number in config.splits:
         clock = Stopwatch()

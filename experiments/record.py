@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.common import command
 from infae.atomic import replacing
 
 _PACKAGES = ("infae", "jax", "jaxlib", "neural-tangents", "numpy", "scipy")
@@ -36,13 +37,19 @@ def output_folder(path: str) -> Path:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON aside and rename it; NaN and infinity become null."""
-    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text aside and rename it."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def header(config: Any) -> dict[str, Any]:
+    """What every record begins with: the Config, the command that makes it, and `surroundings`; no folder of the machine."""
+    shown = {name: value for name, value in dataclasses.asdict(config).items() if name != "data_dir"}
+    return {"config": shown, "command": command(config), **surroundings()}
 
 
 def surroundings() -> dict[str, Any]:
@@ -79,13 +86,14 @@ class Stopwatch:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
+    """What JSON can hold: dataclasses as dicts, arrays as lists, NaN and infinity as None."""
     if dataclasses.is_dataclass(x) and not isinstance(x, type):
-        return _plain(dataclasses.asdict(x))
+        return plain(dataclasses.asdict(x))
     if isinstance(x, dict):
-        return {str(key): _plain(value) for key, value in x.items()}
+        return {str(key): plain(value) for key, value in x.items()}
     if isinstance(x, (list, tuple, np.ndarray)):
-        return [_plain(value) for value in x]
+        return [plain(value) for value in x]
     if isinstance(x, np.generic):
         x = x.item()
     return None if isinstance(x, float) and not np.isfinite(x) else x

@@ -27,7 +27,7 @@ from distillcf.objective import Student
 from distillcf.teacher import choose_teacher
 from experiments import common, plots
 from experiments.common import option
-from experiments.record import Stopwatch, output_folder, surroundings, write_json, write_text
+from experiments.record import Stopwatch, header, output_folder, write_json, write_text
 from infae.evaluate import Recommender
 
 METRICS = ("AUC", "HR@10", "NDCG@10", "HR@100", "NDCG@100", "PSP@10")
@@ -80,7 +80,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
     folder = output_folder(config.out)
-    settings, record = _settings(config), {"config": config, **surroundings()}
+    settings, record = _settings(config), header(config)
     _check_flags(config)
     clock = Stopwatch()
     with clock("load"):

@@ -16,7 +16,7 @@ import infae
 from experiments import common, plots
 from experiments.baselines import PopRec, select_ease
 from experiments.common import option
-from experiments.record import Stopwatch, output_folder, surroundings, write_json, write_text
+from experiments.record import Stopwatch, header, output_folder, write_json, write_text
 from infae.evaluate import Recommender
 
 
@@ -53,7 +53,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
     folder = output_folder(config.out)
-    record: dict[str, Any] = {"config": config, **_checked(config)}
+    record: dict[str, Any] = _checked(config)
     clock = Stopwatch()
     with clock("load"):
         split = infae.data.load(config.dataset, config.data_dir or None, seed=config.seed, download=config.download)
@@ -90,14 +90,14 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _checked(config: Config) -> dict[str, Any]:
-    """Versions and machine; whatever flags or packages are wrong is told now, not after the fit."""
+    """The record's head; whatever flags or packages are wrong is told now, not after the fit."""
     if unknown := set(config.baselines) - {"popularity", "ease", "none"}:
         raise ValueError(f"unknown baseline {', '.join(sorted(unknown))}; expected popularity, ease or none")
     if not all(k >= 1 for k in config.k):
         raise ValueError(f"--k must be whole numbers of at least 1, got {config.k}")
     if config.plot:
         plots.figure()
-    return surroundings()
+    return header(config)
 
 
 def _test(model: Recommender, split: infae.Split, config: Config) -> infae.Report:

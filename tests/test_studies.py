@@ -9,7 +9,7 @@ import pytest
 
 import distillcf
 import infae
-from experiments import bench_distillcf, bench_scale, common, run_distillcf, transfer
+from experiments import bench_distillcf, bench_scale, common, models, run_distillcf, transfer
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 
@@ -161,32 +161,67 @@ def test_wrong_flags_are_told(flags, message, tmp_path):
 def studied(tmp_path_factory, split):
     folder = tmp_path_factory.mktemp("transfer")
     config = transfer.Config(
-        dataset="made", budgets=(5, 10), models=("ease", "infae"), steps=4, metric="HR@10", out=str(folder)
-    )
+        dataset="made", budgets=(5, 10), models=("ease", "infae"), steps=4, metric="HR@10", out=str(folder),
+        summaries=str(folder / "summaries"),
+    )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(infae.data, "load", lambda *args, **kwargs: split)
         return folder, config, transfer.run(config)
 
 
+def places(record):
+    return {(cell["model"], cell["source"], cell["users"], cell["seed"]) for cell in record["cells"]}
+
+
 def test_transfer_has_a_cell_for_every_model_source_and_budget(studied):
     folder, _, record = studied
     sources = ["DISTILL-CF", "DISTILL-CF, binary", *distillcf.CORESETS]
-    wanted = {f"{m}/{s}/{b}/0" for m in ("ease", "infae") for s in sources for b in (5, 10)}
-    assert record["cells"].keys() == wanted | {f"{m}/all users/120/0" for m in ("ease", "infae")}
+    wanted = {(m, s, b, 0) for m in ("EASE", "∞-AE") for s in sources for b in (5, 10)}
+    assert places(record) == wanted | {(m, "all users", 120, 0) for m in ("EASE", "∞-AE")}
     assert {"transfer.png", "table.md", "record.json", "cells.json"} <= {path.name for path in folder.iterdir()}
+
+
+def no_training(monkeypatch):
+    again = models.Model("EASE", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(transfer, "MODELS", {**models.MODELS, "ease": again})
 
 
 def test_transfer_goes_on_where_it_was_stopped_and_refuses_other_settings(studied, monkeypatch):
     _, config, record = studied
-    monkeypatch.setitem(transfer._TRAIN, "ease", lambda *args: pytest.fail("trained again"))
+    no_training(monkeypatch)
+    again = transfer.run(dataclasses.replace(config, budgets=(5,)))
+    assert places(again) == {place for place in places(record) if place[2] != 10}
     assert transfer.run(config)["cells"] == record["cells"]
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=r"other settings \(metric\)"):
         transfer.run(dataclasses.replace(config, metric="NDCG@10"))
 
 
-def test_transfer_refuses_unknown_models(tmp_path):
-    with pytest.raises(ValueError, match="knows ease"):
+def test_transfer_refuses_other_data_in_the_same_folder(studied, monkeypatch):
+    other = random_split(synthetic(120, 60, n_groups=4, mean_clicks=10, seed=4).interactions, seed=0)
+    monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: other)
+    with pytest.raises(ValueError, match=r"other settings \(data\)"):
+        transfer.run(studied[1])
+
+
+def test_transfer_refuses_unknown_models_and_sources(tmp_path):
+    with pytest.raises(ValueError, match="knows popularity"):
         transfer.run(transfer.Config(models=("other",), out=str(tmp_path)))
+    with pytest.raises(ValueError, match="unknown source other"):
+        transfer.run(transfer.Config(sources=("other",), out=str(tmp_path)))
+
+
+def test_a_preset_gives_defaults_and_flags_given_stay():
+    quick = common.configure(transfer.Config, preset="quick", seeds=(3,))
+    assert (quick.dataset, quick.seeds, quick.steps) == ("ml-100k", (3,), 150)
+    assert common.configure(transfer.Config) == transfer.Config()
+    with pytest.raises(ValueError, match="smoke, quick, paper"):
+        common.configure(transfer.Config, preset="fast")
+
+
+def test_the_command_of_a_config_makes_it_again():
+    config = common.configure(transfer.Config, preset="paper", seeds=(1, 2), plot=False, data_dir="/somewhere")
+    command = common.command(config)
+    assert command == "python -m experiments.transfer --preset=paper --seeds=1,2 --noplot"
 
 
 def test_bench_distillcf_measures_every_shape(tmp_path):

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,6 +22,9 @@ from infae import Interactions, Split, evaluate
 from infae.evaluate import metric_k
 from infae.histories import as_clicks, as_histories, as_split
 from infae.progress import bar
+
+if TYPE_CHECKING:
+    from experiments.models import Search
 
 PAPER_GRID = {
     "n_factors": (4, 8, 16, 32, 50, 64, 128),
@@ -302,3 +305,10 @@ def select_bpr(
     if best is None:
         raise ValueError(f"the grid has an empty list: {dict(grid)}")
     return best[1], tried
+
+
+def choose(clicks: Interactions, split: Split, search: Search) -> tuple[BPRMF, dict[str, Any]]:
+    """Batches of a twentieth of the clicks, where those are few."""
+    batch_size = int(np.clip(clicks.n_interactions // 20, 256, 16384))
+    model = BPRMF(batch_size=batch_size, metric=search.metric, seed=search.seed).fit(clicks, split)
+    return model, {"epoch": model.epoch_}

@@ -1,0 +1,108 @@
+"""Models that studies train, by name: each is tuned on validation clicks over a grid of its preset."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import infae
+from distillcf.teacher import REGS
+from experiments.baselines import EASE, PopRec
+from experiments.baselines.ease import ease_gram
+from experiments.run_distillcf import SMALL_REGS
+from infae.evaluate import Recommender, metric_k
+
+EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+PUBLISHED_REGS = (1.0, 5.0, 20.0, 50.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a model is chosen.
+
+    Attributes:
+      metric: of the validation part.
+      preset: which grid: "smoke", "quick" or "paper".
+      seed: of models that are trained.
+      inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
+      progress: show progress bars.
+    """
+
+    metric: str = "HR@100"
+    preset: str = "smoke"
+    seed: int = 0
+    inner: infae.InfiniteAE | None = None
+    progress: bool = False
+
+
+Chosen = tuple[Recommender, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name for tables, and `choose(clicks, split, search)`: the best on validation, and its parameters."""
+
+    title: str
+    choose: Callable[[infae.Interactions, infae.Split, Search], Chosen]
+    needs_torch: bool = False
+
+
+def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    return PopRec().fit(clicks), {}
+
+
+def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    gram = ease_gram(clicks.matrix)
+    return best_of({reg: EASE(reg, gram=gram).fit(clicks) for reg in EASE_LAMBDAS}, "lambda", split, search)
+
+
+def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    """Regs of table 3 as published; more of them, down to a hundredth, with a given network."""
+    params: dict[str, Any] = {}
+    regs: Sequence[float] = PUBLISHED_REGS
+    if search.inner is not None:
+        params = {name: getattr(search.inner, name) for name in ("kernel", "depth", "w_std", "b_std", "row_power")}
+        params["item_weights"] = search.inner.inputs_.item_weights
+        regs = sorted({*SMALL_REGS, *REGS})
+    model = infae.fit(clicks, regs, validation=split, metric=search.metric, **params)
+    return model, {"reg": model.reg_}
+
+
+def choose_mf(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    from experiments.baselines.bpr import choose
+
+    return choose(clicks, split, search)
+
+
+MODELS: Mapping[str, Model] = {
+    "popularity": Model("PopRec", choose_popularity),
+    "mf": Model("MF", choose_mf, needs_torch=True),
+    "ease": Model("EASE", choose_ease),
+    "infae": Model("∞-AE", choose_infae),
+}
+
+
+def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
+    """ValueError for a name that is no model; ImportError where one of them needs PyTorch, which is missing."""
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--models knows {', '.join(known)}, got {', '.join(unknown)}")
+    in_torch = [name for name in names if known[name].needs_torch]
+    if in_torch and importlib.util.find_spec("torch") is None:
+        raise ImportError(
+            f"{', '.join(in_torch)} need PyTorch: pip install 'infae[torch]', or leave them out of --models"
+        )
+
+
+def on_validation(model: Recommender, split: infae.Split, metric: str) -> float:
+    """The metric of a fitted model on the validation part."""
+    n_negatives = 50 if metric == "AUC-sampled" else 0
+    return infae.evaluate(model, split, "validation", metric_k(metric), n_negatives=n_negatives)[metric]
+
+
+def best_of(models: Mapping[float, Recommender], name: str, split: infae.Split, search: Search) -> Chosen:
+    """The best of models by the value of their one parameter."""
+    values = {value: on_validation(model, split, search.metric) for value, model in models.items()}
+    best = max(values, key=lambda value: values[value])
+    return models[best], {name: best}

@@ -1,0 +1,190 @@
+"""What every study shares: its cells, and the record, tables and findings it ends with.
+
+A study is a Config, a list of cells (a place on each axis, and what works it out), and then tables,
+claims and pictures of the finished ones:
+
+    study = Study(config, split, title="...", shows="Figure 6")
+    frame = study.run([({"depth": 1, "seed": 0}, lambda: {"HR@10": ...}), ...])
+    study.write(tables=[...], claims=[...], pictures=[...])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import infae
+from distillcf.fingerprint import fingerprint
+from experiments import common, plots
+from experiments.cells import Cells, Place
+from experiments.record import header, output_folder, write_json, write_text
+from infae.progress import bar
+
+METRICS = ("AUC", "HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10")
+"""Columns of the paper's table 1."""
+
+_NOT_DECIDING = ("preset", "data_dir", "out", "plot", "summaries")
+
+Work = tuple[Place, Callable[[], Mapping[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells of text under a caption; the first column names the rows."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        lines = [f"**{self.caption}**", "", "| " + " | ".join(self.columns) + " |"]
+        lines.append("|---" + "|---:" * (len(self.columns) - 1) + "|")
+        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A thing that the paper argues from, and whether these figures bear it out.
+
+    Attributes:
+      says: the claim in a sentence.
+      holds: whether it holds here; None where these figures cannot tell.
+      found: our figures that decide it.
+      why: where it does not hold, what we know of the cause.
+    """
+
+    says: str
+    holds: bool | None
+    found: str
+    why: str = ""
+
+    def markdown(self) -> str:
+        verdict = {True: "Holds", False: "**Does not hold**", None: "Not decided"}[self.holds]
+        return f"- {verdict}: {self.says} {self.found}" + (f" {self.why}" if self.why and not self.holds else "")
+
+
+class Study:
+    """The cells of one study, in the folder `config.out`.
+
+    Args:
+      config: a Config with `out` and `plot`. Its fields decide what a cell holds, except the
+        axes and the folders: a folder with cells of other settings is refused.
+      split: the data; other clicks are other settings too.
+      title: of the study, for its page.
+      shows: what of the paper it regenerates, such as "Figure 6".
+
+    Raises as `output_folder`, `Cells` and `plots.figure`, before any work.
+    """
+
+    def __init__(self, config: Any, split: infae.Split, *, title: str, shows: str):
+        self.config, self.split, self.title, self.shows = config, split, title, shows
+        self.folder = output_folder(config.out)
+        if config.plot:
+            plots.figure()
+        fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
+        settings = {field.name: getattr(config, field.name) for field in fields} | {"data": _fingerprint(split)}
+        self._cells = Cells(self.folder / "cells.json", settings)
+        self.frame = pd.DataFrame()
+
+    def run(self, work: Sequence[Work]) -> pd.DataFrame:
+        """Work out the cells that are not there yet, under a progress bar.
+
+        Returns a row for each cell of `work`, in its order: its place, its result, its `seconds`.
+        """
+        todo = [(at, make) for at, make in work if at not in self._cells]
+        for at, make in bar(self.title, True, todo, "cell"):
+            started = time.perf_counter()
+            result = make()
+            self._cells.add(at, {**result, "seconds": time.perf_counter() - started})
+        self.frame = pd.DataFrame([{**at, **self._cells[at]} for at, _ in work])
+        return self.frame
+
+    def write(
+        self, tables: Sequence[Table], claims: Sequence[Claim], pictures: Sequence[str] = (), notes: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Write `record.json` and `table.md`, print them, and return the record.
+
+        `pictures` are names of files in the folder; `notes` are sentences on the protocol, such as what was cut.
+        """
+        record = {
+            "title": self.title,
+            "shows": self.shows,
+            **header(self.config),
+            "seconds": self._cells.seconds,
+            "split": {"name": self.split.name, "shape": self.split.train.shape},
+            "tables": tables,
+            "claims": claims,
+            "pictures": pictures,
+            "notes": notes,
+            "cells": self.frame.to_dict("records"),
+        }
+        write_json(self.folder / "record.json", record)
+        parts = [table.markdown() for table in tables]
+        parts += ["\n".join(claim.markdown() for claim in claims)] if claims else []
+        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+        text = "\n\n".join(parts)
+        write_text(self.folder / "table.md", text + "\n")
+        print(f"\n{self.title}, {self.split.name}:\n\n{text}\n")
+        return record
+
+
+def load_split(config: Any) -> infae.Split:
+    """The data set that a Config names, with a validation part, which everything is chosen by."""
+    split = infae.data.load(config.dataset, config.data_dir or None)
+    if not split.validation.n_interactions:
+        raise ValueError(f"{config.dataset} has no validation part, which everything here is chosen by")
+    print(split)
+    return split
+
+
+def metrics_table(
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    columns: Sequence[str],
+    caption: str,
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> Table:
+    """A row for each combination of values on the axes `by`: mean ± standard deviation over the rest, in percent.
+
+    `published` is name of the row -> column -> figure in percent (AUC as it is), shown in brackets.
+    """
+    rows = []
+    for values, group in frame.groupby(list(by), sort=False):
+        name = ", ".join(_label(value) for value in values)
+        beside = (published or {}).get(name, {})
+        cells = [
+            _beside(common.spread(group[column].to_list(), column), beside.get(column), column) for column in columns
+        ]
+        rows.append([name, *cells])
+    return Table(caption, ["", *columns], rows)
+
+
+def mean_and_spread(values: pd.Series) -> tuple[float, float]:
+    """Mean and standard deviation (0 of a single value), for `plots.curves`."""
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _beside(ours: str, theirs: float | None, column: str) -> str:
+    if theirs is None:
+        return ours
+    return f"{ours} ({theirs:.4f})" if column.startswith("AUC") else f"{ours} ({theirs:.2f})"
+
+
+def _label(value: Any) -> str:
+    return (
+        f"{value:,}"
+        if isinstance(value, (int, np.integer))
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _fingerprint(split: infae.Split) -> str:
+    parts = [split.train.matrix, split.validation.matrix, split.test.matrix]
+    return fingerprint([array for m in parts for array in (m.indptr.astype(np.int64), m.indices.astype(np.int64))])
