@@ -277,7 +277,7 @@ def _draw(path: Any, record: dict[str, Any]) -> None:
     users = [row["users"] for row in record["scaling"]]
     right.plot(users, [row["fit_s"] for row in record["scaling"]], "o-", color=plots.INK, label="fit, s")
     right.plot(users, [row["peak_gib"] for row in record["scaling"]], "s--", color=plots.ACCENT, label="peak, GiB")
-    right.set(xscale="log", yscale="log", xlabel="users", title=f"{record['config'].n_items:,} items")
+    right.set(xscale="log", yscale="log", xlabel="users", title=f"{record['config']['n_items']:,} items")
     right.set_xticks(users, [f"{n:,}" for n in users], minor=False)
     right.minorticks_off()
     right.legend(frameon=False)
