@@ -43,6 +43,28 @@ def preset_option() -> Any:
     return option("smoke", f"which defaults the other flags have: {', '.join(PRESETS)}")
 
 
+def dataset_option() -> Any:
+    """The field `dataset` of a study."""
+    text = "name of the data set; infae.data.datasets.names() lists them"
+    return option("synthetic", text, quick="ml-100k", paper="ml-1m")
+
+
+def data_dir_option() -> Any:
+    """The field `data_dir`."""
+    return option("", "folder that holds the data sets; INFAE_DATA where empty")
+
+
+def seeds_option() -> Any:
+    """The field `seeds`."""
+    return option((0,), "of all that is drawn or trained; tables give mean and standard deviation", axis=True,
+                  quick=(0,), paper=(0, 1, 2))  # fmt: skip
+
+
+def summaries_option() -> Any:
+    """The field `summaries`."""
+    return option("out/summaries", "folder of DISTILL-CF's summaries, which studies share")
+
+
 def configure(config_class: type[Any], **given: Any) -> Any:
     """A Config of the values given, and of the preset's defaults for the rest."""
     preset = given.get("preset", "smoke")

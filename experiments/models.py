@@ -59,6 +59,11 @@ def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) 
 
 
 def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    model = fit_infae(clicks, split, search)
+    return model, {"reg": model.reg_}
+
+
+def fit_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> infae.InfiniteAE:
     """Regs of table 3 as published; more of them, down to a hundredth, with a given network."""
     params: dict[str, Any] = {}
     regs: Sequence[float] = PUBLISHED_REGS
@@ -66,8 +71,7 @@ def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search)
         params = {name: getattr(search.inner, name) for name in ("kernel", "depth", "w_std", "b_std", "row_power")}
         params["item_weights"] = search.inner.inputs_.item_weights
         regs = sorted({*SMALL_REGS, *REGS})
-    model = infae.fit(clicks, regs, validation=split, metric=search.metric, **params)
-    return model, {"reg": model.reg_}
+    return infae.fit(clicks, regs, validation=split, metric=search.metric, **params)
 
 
 def choose_mf(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:

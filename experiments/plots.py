@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,27 @@ from typing import Any
 from infae.atomic import replacing
 
 INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
+COLOURS = (ACCENT, "#e67e22", INK, "#2980b9", "#27ae60", "#8e44ad", MUTED, "#d4ac0d")
+
+
+COLUMNS = 3
 
 
 def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
-    """A Matplotlib figure of panels side by side, drawn without a display."""
+    """A Matplotlib figure of panels, at most `COLUMNS` in a row, drawn without a display."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need Matplotlib: pip install 'infae[plots]', or pass --noplot") from error
-    drawn = Figure(figsize=(5.6 * n_panels, 3.6), layout="constrained")
+    n_columns = min(n_panels, COLUMNS)
+    n_rows = -(-n_panels // COLUMNS)
+    drawn = Figure(figsize=(5.6 * n_columns, 3.6 * n_rows), layout="constrained")
     FigureCanvasAgg(drawn)
-    panels = list(drawn.subplots(1, n_panels, squeeze=False)[0])
+    panels = list(drawn.subplots(n_rows, n_columns, squeeze=False).flat)
+    for empty in panels[n_panels:]:
+        empty.remove()
+    panels = panels[:n_panels]
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color=MUTED, alpha=0.25)
@@ -74,13 +84,24 @@ def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric:
 
 
 def curves(
-    path: Path, panels: Mapping[str, Mapping[str, Mapping[float, tuple[float, float]]]], x_label: str, y_label: str
+    path: Path,
+    panels: Mapping[str, Mapping[str, Mapping[float, tuple[float, float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log: bool = False,
 ) -> None:
-    """A panel each; in it a line each of {x: (mean, standard deviation)}; a line of one x is drawn across."""
+    """A panel each, at most three in a row; in it a line each of {x: (mean, standard deviation)}.
+
+    A line of one x is drawn across. With `log` the x axis is logarithmic.
+    """
     drawn, axes = figure(len(panels))
-    colours = ("#c0392b", "#e67e22", "#22313f", "#2980b9", "#27ae60", "#8e44ad", "#8395a7")
+    # A name has the same colour in every panel.
+    names = dict.fromkeys(name for lines in panels.values() for name in lines)
+    colours = dict(zip(names, itertools.cycle(COLOURS), strict=False))
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
-        for colour, (name, points) in zip(colours, lines.items(), strict=False):
+        for name, points in lines.items():
+            colour = colours[name]
             xs = sorted(points)
             means, spreads = ([points[x][k] for x in xs] for k in range(2))
             if len(xs) == 1 and max(map(len, lines.values())) > 1:
@@ -89,8 +110,19 @@ def curves(
                 axis.errorbar(xs, means, spreads, fmt="o-", color=colour, label=name, capsize=2, markersize=4)
         axis.set(xlabel=x_label, ylabel=y_label, title=title)
         axis.margins(y=0.15)
-    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        if log:
+            ticks = sorted({x for points in lines.values() if len(points) > 1 for x in points})
+            axis.set_xscale("log")
+            axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+            axis.minorticks_off()
+    drawn.legend(*_all_lines(axes), frameon=False, fontsize=8, loc="outside right center")
     save(drawn, path)
+
+
+def _all_lines(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Handles and names of the lines of all panels, each name once."""
+    found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    return list(found.values()), list(found)
 
 
 def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str], title: str) -> None:
@@ -112,4 +144,31 @@ def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns:
     panel.set(ylabel=f"% above {base}", title=title)
     panel.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     drawn.set_size_inches(9.5, 3.6)
+    save(drawn, path)
+
+
+def grouped(
+    path: Path,
+    rows: Mapping[str, Sequence[Mapping[str, float]]],
+    columns: Sequence[str],
+    published: Mapping[str, Mapping[str, float]],
+    title: str,
+) -> None:
+    """A panel a column: each row's mean as a bar, in percent, and the published figure as a mark across it."""
+    drawn, panels = figure(len(columns))
+    for panel, column in zip(panels, columns, strict=True):
+        names = list(rows)[::-1]
+        values = [100 * sum(row[column] for row in rows[name]) / len(rows[name]) for name in names]
+        panel.barh(names, values, height=0.6, color=[ACCENT if "∞-AE" in name else INK for name in names])
+        for place, (name, value) in enumerate(zip(names, values, strict=True)):
+            panel.annotate(f"{value:.2f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
+            if column in published.get(name, {}):
+                theirs = published[name][column]
+                panel.plot([theirs, theirs], [place - 0.42, place + 0.42], color="#e67e22", lw=2)
+        panel.set(title=column, xlabel="test, %" + (" (line: as published)" if published else ""))
+        panel.grid(visible=False, axis="y")
+        panel.grid(axis="x", color=MUTED, alpha=0.25)
+        panel.margins(x=0.12)
+        panel.tick_params(axis="y", labelsize=8)
+    drawn.suptitle(title)
     save(drawn, path)

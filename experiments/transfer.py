@@ -31,17 +31,12 @@ class Config:
     """Flags of the study."""
 
     preset: str = common.preset_option()
-    dataset: str = option(
-        "synthetic",
-        "name of the data set; infae.data.datasets.names() lists them",
-        quick="ml-100k",
-        paper="ml-1m",
-    )
-    data_dir: str = option("", "folder that holds the data sets; INFAE_DATA where empty")
+    dataset: str = common.dataset_option()
+    data_dir: str = common.data_dir_option()
     budgets: tuple[int, ...] = option(
         (20, 60), "users of the summary and of each coreset", axis=True, quick=(20, 90), paper=(50, 100, 200, 500)
     )
-    seeds: tuple[int, ...] = option((0,), "of summaries, coresets and training", axis=True, paper=(0, 1, 2))
+    seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what is trained on", axis=True)
     models: tuple[str, ...] = option(
         ("ease", "infae"), "some of " + ", ".join(MODELS), axis=True, paper=("ease", "infae", "mf", "lightgcn", "mvae")
@@ -50,7 +45,7 @@ class Config:
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     steps: int = option(400, "outer steps of the summaries", quick=150, paper=400)
     metric: str = option("HR@100", "what everything is chosen by, on validation")
-    summaries: str = option("out/summaries", "folder of the summaries, which studies share")
+    summaries: str = common.summaries_option()
     out: str = option("out/transfer", "output folder")
     plot: bool = option(True, "write transfer.png")
 

@@ -1,0 +1,162 @@
+"""∞-AE, DISTILL-CF + ∞-AE and all competitors, each tuned on validation: table 1 of the paper.
+
+    python -m experiments.table_1                                      # an embedded synthetic set, offline
+    python -m experiments.table_1 --preset=paper                       # ML-1M
+    python -m experiments.table_1 --preset=paper --dataset=magazine    # or douban, netflix, where the files are
+
+Beyond the paper's nine columns there is ∞-AE as `infae.select` chooses it. Writes `record.json` (with
+all that was tried), `table.md`, `table_1.png` and `cells.json`, from which a run that was stopped
+goes on. The competitors MF, NeuMF, LightGCN and MVAE need the `torch` extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+import infae
+from experiments import common, plots
+from experiments.common import option
+from experiments.models import MODELS, Chosen, Model, Search, check_models
+from experiments.published import TABLE_1
+from experiments.sources import Sources
+from experiments.study import Claim, Study, Work, load_split, metrics_table
+
+METRICS = ("AUC-sampled", "HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10", "AUC")
+OFFLINE = ("popularity", "bias", "ease", "infae", "selected", "distilled")
+PAPER = ("popularity", "bias", "mf", "neumf", "lightgcn", "ease", "mvae", "infae", "distilled", "selected")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of the table."""
+
+    preset: str = common.preset_option()
+    dataset: str = common.dataset_option()
+    data_dir: str = common.data_dir_option()
+    models: tuple[str, ...] = option(OFFLINE, "some of " + ", ".join(PAPER), axis=True, quick=PAPER)
+    n_users: int = option(60, "synthetic users", quick=94, paper=500)
+    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
+    sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
+    seeds: tuple[int, ...] = common.seeds_option()
+    metric: str = option("HR@100", "what everything is chosen by, on validation")
+    summaries: str = common.summaries_option()
+    out: str = option("out/table_1", "output folder")
+    plot: bool = option(True, "write table_1.png")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Tune, fit and test every model, and return the record that is written."""
+    split = load_split(config)
+    sources = Sources(split, config.summaries, config.metric, config.steps, config.sharpness)
+    models = _models(config, sources)
+    check_models(config.models, models)
+    study = Study(config, split, title=f"All models on {config.dataset}", shows="Table 1")
+    frame = study.run(_work(config, split, models))
+    published = TABLE_1.get(config.dataset, {})
+    pictures = []
+    if config.plot:
+        rows = {title: group.to_dict("records") for title, group in frame.groupby("model", sort=False)}
+        if len(rows) > 1:
+            plots.grouped(study.folder / "table_1.png", rows, METRICS[1:6], published, f"test, {config.dataset}")
+            pictures = ["table_1.png"]
+    caption = "Test, in percent (AUC as it is)" + ("; the paper's figure in brackets" if published else "")
+    tables = [metrics_table(frame, ("model",), METRICS, caption, published)]
+    notes = [
+        "HR@k is hits / min(k, held-out), as in the paper's code; AUC-sampled has all users in one pool, as there.",
+        "Models trained in PyTorch have one seed, the first, for their search and their figures; grids are cut as "
+        "their modules say. DISTILL-CF has all seeds, the models in closed form need none.",
+        "Bias only ranks by the item's bias alone.",
+    ]
+    return study.write(tables, _claims(frame, published), pictures, notes)
+
+
+def _models(config: Config, sources: Sources) -> Mapping[str, Model]:
+    return {
+        **MODELS,
+        "distilled": Model("DISTILL-CF + ∞-AE", partial(_choose_distilled, config, sources)),
+        "selected": Model("∞-AE, selected", _choose_selected),
+    }
+
+
+def _choose_distilled(
+    config: Config, sources: Sources, clicks: infae.Interactions, split: infae.Split, search: Search
+) -> Chosen:
+    summary = sources.summary(config.n_users, search.seed)
+    return summary.fit("soft"), {"reg": summary.reg, **summary.model}
+
+
+def _choose_selected(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    found = infae.select(clicks, split, metric=search.metric, seed=search.seed, progress=True)
+    return found.model, {"model": repr(found.model), "tried": len(found.trials)}
+
+
+def _work(config: Config, split: infae.Split, models: Mapping[str, Model]) -> list[Work]:
+    return [
+        (
+            {"model": models[name].title, "seed": seed},
+            partial(_result, config, split, models[name], seed),
+        )
+        for name in config.models
+        for seed in (config.seeds if name == "distilled" else config.seeds[:1])
+    ]
+
+
+def _result(config: Config, split: infae.Split, model: Model, seed: int) -> dict[str, Any]:
+    search = Search(config.metric, config.preset, seed, progress=True)
+    fitted, chosen = model.choose(split.train, split, search)
+    report = infae.evaluate(fitted, split, k=(10, 100))
+    return {metric: report[metric] for metric in METRICS} | {"chosen": chosen}
+
+
+def _claims(frame: pd.DataFrame, published: Mapping[str, Mapping[str, float]]) -> list[Claim]:
+    means = {title: group[list(METRICS)].mean() for title, group in frame.groupby("model", sort=False)}
+    return [*_beats_competitors(means), *_beside_published(means, published)]
+
+
+def _beats_competitors(means: Mapping[str, pd.Series]) -> list[Claim]:
+    """The paper's first claim, for ∞-AE as published."""
+    ours = means.get("∞-AE")
+    rivals = {t: m for t, m in means.items() if not t.startswith(("∞-AE", "DISTILL-CF"))}
+    if ours is None or not rivals:
+        return []
+    behind = [
+        f"{title} has {100 * row[metric]:.2f} in {metric}, ∞-AE {100 * ours[metric]:.2f}"
+        for title, row in rivals.items()
+        for metric in METRICS[1:6]
+        if row[metric] >= ours[metric]
+    ]
+    why = ""
+    if any(line.startswith("EASE") for line in behind):
+        why = (
+            "EASE's lambda was chosen here from nine values on the same validation clicks. Tuned so, it is ahead of "
+            "what the paper prints for it, and the published ∞-AE no longer leads at the top of the list. ∞-AE as "
+            "`infae.select` chooses it is the row to compare with EASE."
+        )
+    found = f"Ahead or level: {'; '.join(behind)}." if behind else "It is ahead in HR, NDCG and PSP of all of them."
+    return [Claim("∞-AE, as published, outperforms every competitor.", not behind, found, why)]
+
+
+def _beside_published(means: Mapping[str, pd.Series], published: Mapping[str, Mapping[str, float]]) -> list[Claim]:
+    """Whether each model reaches what the paper prints for it: less 1% for its own, 5% for the others."""
+    claims = []
+    for title, ours in means.items():
+        if title not in published:
+            continue
+        allowed = 0.01 if "∞-AE" in title else 0.05
+        ratios = {m: 100 * ours[m] / theirs for m, theirs in published[title].items() if not m.startswith("AUC")}
+        if "AUC-sampled" in published[title]:
+            ratios["AUC-sampled"] = ours["AUC-sampled"] / published[title]["AUC-sampled"]
+        short = {metric: ratio for metric, ratio in ratios.items() if ratio < 1 - allowed}
+        found = ", ".join(f"{metric} {100 * (ratio - 1):+.1f}%" for metric, ratio in ratios.items())
+        says = f"{title} reaches the paper's own figures, less {allowed:.0%}."
+        claims.append(Claim(says, not short, f"Ours against theirs: {found}."))
+    return claims
+
+
+if __name__ == "__main__":
+    common.main(Config, run)
