@@ -63,7 +63,12 @@ def run(config: Config) -> dict[str, Any]:
         plots.curves(study.folder / "drop.png", _drops(frame), "items flipped, %", "change of HR@10, %")
         plots.curves(study.folder / "budgets.png", _budgets(frame), "users", "test HR@10, %", log=True)
     axes = ("model", "noise", "source", "users")
-    table = metrics_table(frame, axes, METRICS, "Test on clean clicks, in percent (AUC as it is)")
+    table = metrics_table(
+        frame,
+        axes,
+        METRICS,
+        "Test on clean clicks, in percent (AUC as it is); noise is the percentage of items flipped",
+    )
     notes = [
         "Noise is in train alone: validation and test clicks, and the histories that test users are scored by, "
         "are clean. Summaries are made of noisy clicks with clean validation.",

@@ -23,8 +23,8 @@ def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need Matplotlib: pip install 'infae[plots]', or pass --noplot") from error
-    n_columns = min(n_panels, COLUMNS)
-    n_rows = -(-n_panels // COLUMNS)
+    n_columns = 2 if n_panels == 4 else min(n_panels, COLUMNS)
+    n_rows = -(-n_panels // n_columns)
     drawn = Figure(figsize=(5.6 * n_columns, 3.6 * n_rows), layout="constrained")
     FigureCanvasAgg(drawn)
     panels = list(drawn.subplots(n_rows, n_columns, squeeze=False).flat)
@@ -168,6 +168,7 @@ def grouped(
         panel.set(title=column, xlabel="test, %" + (" (line: as published)" if published else ""))
         panel.grid(visible=False, axis="y")
         panel.grid(axis="x", color=MUTED, alpha=0.25)
+        panel.set_axisbelow(True)
         panel.margins(x=0.12)
         panel.tick_params(axis="y", labelsize=8)
     drawn.suptitle(title)

@@ -35,15 +35,16 @@ Work = tuple[Place, Callable[[], Mapping[str, Any]]]
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells of text under a caption; the first column names the rows."""
+    """Cells of text under a caption; the first `n_labels` columns name the rows."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    n_labels: int = 1
 
     def markdown(self) -> str:
         lines = [f"**{self.caption}**", "", "| " + " | ".join(self.columns) + " |"]
-        lines.append("|---" + "|---:" * (len(self.columns) - 1) + "|")
+        lines.append("|---" * self.n_labels + "|---:" * (len(self.columns) - self.n_labels) + "|")
         return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows)])
 
 
@@ -151,17 +152,15 @@ def metrics_table(
 ) -> Table:
     """A row for each combination of values on the axes `by`: mean ± standard deviation over the rest, in percent.
 
-    `published` is name of the row -> column -> figure in percent (AUC as it is), shown in brackets.
+    `published` is label on the first axis -> column -> figure in percent (AUC as it is), shown in brackets.
     """
     rows = []
     for values, group in frame.groupby(list(by), sort=False):
-        name = ", ".join(_label(value) for value in values)
-        beside = (published or {}).get(name, {})
-        cells = [
-            _beside(common.spread(group[column].to_list(), column), beside.get(column), column) for column in columns
-        ]
-        rows.append([name, *cells])
-    return Table(caption, ["", *columns], rows)
+        labels = [_label(value) for value in values]
+        beside = (published or {}).get(labels[0], {})
+        ours = {column: common.spread(group[column].to_list(), column) for column in columns}
+        rows.append([*labels, *(_beside(ours[column], beside.get(column), column) for column in columns)])
+    return Table(caption, [*by, *columns], rows, len(by))
 
 
 def mean_and_spread(values: pd.Series) -> tuple[float, float]:
