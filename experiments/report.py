@@ -71,7 +71,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A record as the page shows it.
+    """A record as the page shows it, all of it text.
 
     Attributes:
       folder: its name among the results.
@@ -108,10 +108,12 @@ class Section:
         return re.split("[:,]", self.data)[0]
 
     @property
-    def rank(self) -> tuple[Any, ...]:
+    def rank(self) -> tuple[int, int, str]:
         """Tables before figures, then by the lowest number; what shows nothing of the paper at the end."""
-        numbers = [int(n) for n in re.findall(r"\d+", self.shows)]
-        return (not numbers, "table" not in self.shows.lower(), min(numbers, default=0), self.folder)
+        found = re.search(r"(?i)(table|figure)s? ((?:\d+|and|[\s,/&])+)", self.shows)
+        if not found:
+            return (2, 0, self.folder)
+        return (found[1].lower() == "figure", min(int(n) for n in re.findall(r"\d+", found[2])), self.folder)
 
 
 def run(config: Config) -> tuple[Path, Path]:
@@ -198,14 +200,26 @@ def _row(line: str) -> list[str]:
 
 def _section(path: Path) -> Section:
     record = _read(path)
+    try:
+        return _section_of(path, record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not as a binary writes it ({error}); {_again(path, record)}") from error
+
+
+def _section_of(path: Path, record: Mapping[str, Any]) -> Section:
     is_study = "tables" in record
     if is_study and (absent := [key for key in _STUDY_KEYS if key not in record]):
-        raise ValueError(f"{path} lacks {', '.join(absent)}; {_again(path, record.get('command'))}")
+        raise ValueError(f"{path} lacks {', '.join(absent)}; {_again(path, record)}")
     config = record.get("config", {})
     name = path.parent.name
     data = _data(record)
     title = record["title"] if is_study else next((t for b, t in OTHER.items() if name.startswith(b)), name)
     tables, text = _stored(path, record)
+    for table in tables:
+        for row in table.rows:
+            if len(row) != len(table.columns):
+                counts = f"a row of {len(row)} cells under {len(table.columns)} columns"
+                raise ValueError(f"{path} has {counts}; {_again(path, record)}")
     return Section(
         folder=name,
         title=title,
@@ -232,11 +246,13 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError("it holds no object")
     except ValueError as error:
         found = re.search(r'"command": ("(?:[^"\\]|\\.)*")', text)
-        raise ValueError(f"{path} is broken ({error}); {_again(path, found and json.loads(found[1]))}") from error
+        again = _again(path, {"command": json.loads(found[1])} if found else {})
+        raise ValueError(f"{path} is broken ({error}); {again}") from error
     return record
 
 
-def _again(path: Path, command: str | None) -> str:
+def _again(path: Path, record: Mapping[str, Any]) -> str:
+    command = record.get("command")
     return f"make it again: {command}" if command else f"run the binary again that wrote it, with --out={path.parent}"
 
 
@@ -246,7 +262,7 @@ def _stored(path: Path, record: Mapping[str, Any]) -> tuple[Sequence[Table], Seq
         return [Table(**table) for table in record["tables"]], []
     beside = path.with_name("table.md")
     if not beside.exists():
-        raise ValueError(f"{path} has no tables, and no table.md beside it; {_again(path, record.get('command'))}")
+        raise ValueError(f"{path} has no tables, and no table.md beside it; {_again(path, record)}")
     return parse_tables(beside.read_text(encoding="utf-8"))
 
 
@@ -255,9 +271,10 @@ def _pictures(path: Path, record: Mapping[str, Any], shown: str) -> list[Picture
     names = record.get("pictures", sorted(p.name for p in path.parent.glob("*.png")))
     for name in names:
         if name != Path(name).name or not (path.parent / name).is_file():
-            again = _again(path, record.get("command"))
+            again = _again(path, record)
             raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")
-    return [Picture(path.parent / n, f"{Path(n).stem.replace('_', ' ')}: {shown}; its figures are in the tables") for n in names]
+    stems = {name: Path(name).stem.replace("_", " ") for name in names}
+    return [Picture(path.parent / n, f"{stem}: {shown}; its figures are in the tables") for n, stem in stems.items()]
 
 
 def _data(record: Mapping[str, Any]) -> str:

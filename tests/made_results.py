@@ -58,7 +58,9 @@ OLDER = {
     **COMMON,
 }
 
-OLDER_TABLE = "Some words of it.\n\n| | HR@10 | note |\n|---|---:|---:|\n| ∞-AE \\| one | 31.91 | <script>5</script> |\n"
+OLDER_TABLE = (
+    "Some words of it.\n\n| | HR@10 | note |\n|---|---:|---:|\n| ∞-AE \\| one | 31.91 | <script>5</script> |\n"
+)
 
 
 def write(folder, name, record):
