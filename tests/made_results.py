@@ -44,7 +44,15 @@ OVERALL = {
     "config": {"preset": "smoke"},
     "seconds": 16.06,
     "split": {"name": "synthetic, <script>alert(2)</script>", "shape": [600, 400]},
-    "tables": [{"caption": "A table", "columns": ["", "AUC"], "rows": [["<script>alert(3)</script>", "0.9106"]]}],
+    "tables": [
+        {"caption": "A table", "columns": ["", "AUC"], "rows": [["<script>alert(3)</script>", "0.9106"]]},
+        {
+            "caption": "Labels of rows",
+            "columns": ["model", "source", "users", "HR@10"],
+            "rows": [["EASE", "DISTILL-CF, binary", "20", "51.04"], ["EASE", "random <users>", "20", "32.94"]],
+            "n_labels": 3,
+        },
+    ],
     "claims": [{"says": "<script>alert(4)</script> is ahead.", "holds": True, "found": "1 > 0 & 2.", "why": "unseen"}],
     "pictures": [],
     "notes": [],

@@ -82,6 +82,15 @@ def test_wide_tables_scroll_in_their_own_box(opened):
     assert all(outer + left <= page.viewport_size["width"] for _, outer, left in boxes)
 
 
+def test_rows_stay_named_where_a_table_is_scrolled(opened):
+    page, _, _ = opened
+    left = """() => [...document.querySelectorAll('.scroll:has(table)')].map(box => {
+      box.scrollTo(1000, 0);
+      return box.querySelector('tbody th').getBoundingClientRect().left - box.getBoundingClientRect().left;
+    })"""
+    assert set(page.evaluate(left)) == {0}
+
+
 def test_all_pictures_have_loaded(opened):
     page, _, _ = opened
     widths = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")

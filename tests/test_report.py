@@ -39,6 +39,7 @@ class Page(HTMLParser):
     def handle_data(self, text):
         if "style" in self.open or "script" in self.open:
             self.scripts.append(text)
+        if {"style", "script", "small"} & set(self.open):
             return
         self.words.append(text)
         if {"td", "th"} & set(self.open):
@@ -91,6 +92,12 @@ def test_everything_that_a_record_says_is_on_both_pages(record, page, plain):
         for row in (table["columns"], *table["rows"]):
             assert set(row) <= set(page.cells)
             assert f"| {' | '.join(row)} |" in plain
+
+
+def test_all_labels_of_a_row_name_it_and_numbers_among_them_are_flush_right(page, written):
+    assert page.tags.count(("th", {"scope": "row", "class": "number label"})) == 2
+    assert written[0].count('EASE<small aria-hidden="true">random &lt;users&gt;, 20</small>') == 1
+    assert "\n|---|---|---:|---:|\n" in written[1].read_text()
 
 
 def test_an_older_run_is_shown_by_the_table_beside_it(page, plain):
