@@ -91,6 +91,19 @@ def test_rows_stay_named_where_a_table_is_scrolled(opened):
     assert set(page.evaluate(left)) == {0}
 
 
+def test_a_long_table_scrolls_under_its_heads(opened):
+    page, _, _ = opened
+    if not page.query_selector(".long"):
+        pytest.skip("these results have no long table")
+    places = page.evaluate("""() => {
+      const box = document.querySelector('.long');
+      box.scrollTo(0, 500);
+      const top = box.getBoundingClientRect().top;
+      return [box.clientHeight < innerHeight, box.querySelector('thead th').getBoundingClientRect().top - top];
+    }""")
+    assert places == [True, 0]
+
+
 def test_all_pictures_have_loaded(opened):
     page, _, _ = opened
     widths = page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
