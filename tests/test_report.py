@@ -100,6 +100,16 @@ def test_all_labels_of_a_row_name_it_and_numbers_among_them_are_flush_right(page
     assert "\n|---|---|---:|---:|\n" in written[1].read_text()
 
 
+def test_blocks_of_markdown_stand_apart_and_lists_and_tables_hold_together(written):
+    def kind(line):
+        return next((mark for mark in ("- ", "|", "![", "**", "#") if line.startswith(mark)), "text")
+
+    lines = written[1].read_text(encoding="utf-8").splitlines()
+    assert all(kind(above) == kind(line) for above, line in itertools.pairwise(lines) if above and line)
+    claims = [k for k, line in enumerate(lines) if line.startswith(("- **Does not hold**: Depth", "- Not decided"))]
+    assert claims[1] == claims[0] + 1
+
+
 def test_an_older_run_is_shown_by_the_table_beside_it(page, plain):
     assert {"∞-AE | one", "31.91", "<script>5</script>"} <= set(page.cells)
     for text in ("Some words of it.", "dataset=ml-1m, reg=1.0,5.0", "3.5 s", "∞-AE, tuned and tested"):
