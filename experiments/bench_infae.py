@@ -5,7 +5,7 @@
     pseudo-code done plainly; (c) Gram and solve as shares of this machine's float32
     matrix-product rate; (d) time and peak memory over user counts.
 
-Writes `bench_infae.json`, `bench_infae.md` and `bench_infae.png`. Machines are shared and noisy:
+Writes `record.json`, `table.md` and `bench_infae.png`. Machines are shared and noisy:
 the sides of (a) and (c) are timed in turns and the best counts; (b) runs once a side, each
 with its own compilation, as a person would run it.
 """
@@ -75,9 +75,9 @@ def run(config: Config) -> dict[str, Any]:
         "scaling": scaling,
         **header(config),
     }
-    write_json(folder / "bench_infae.json", record)
+    write_json(folder / "record.json", record)
     text = _report(record)
-    write_text(folder / "bench_infae.md", text + "\n")
+    write_text(folder / "table.md", text + "\n")
     if config.plot:
         _draw(folder / "bench_infae.png", record)
     print(text)

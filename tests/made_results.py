@@ -1,0 +1,91 @@
+"""A made results folder: two studies and a run of an older binary."""
+
+import json
+
+from experiments import plots
+
+COMMON = {
+    "versions": {"python": "3.11.7", "jax": "0.10.2"},
+    "cores": 2,
+    "processor": "x86_64",
+    "date": "2026-11-21",
+}
+
+DEPTH = {
+    "title": "Depth of the network",
+    "shows": "Figure 10",
+    "command": "python -m experiments.depth --preset=paper --depths=1,2,3 --summaries=" + "a_long_folder/" * 12,
+    "config": {"preset": "paper", "out": "results/depth"},
+    "seconds": 8130.4,
+    "split": {"name": "ml-1m, the paper's own split", "shape": [6040, 3706]},
+    "tables": [
+        {
+            "caption": "Test, in percent <b>bold</b>",
+            "columns": ["", *(f"a metric with a long name @{k}" for k in range(9)), "solver"],
+            "rows": [
+                [f"{depth} layers | {depth}", *(f"{depth}.{k}1 ± 0.08 (29.{k}7)" for k in range(9)), "exact"]
+                for depth in range(1, 41)
+            ],
+        }
+    ],
+    "claims": [
+        {"says": "Depth helps.", "holds": False, "found": "31.01 & 30.99.", "why": "It overfits at depth_3 *here*."},
+        {"says": "Width does not matter.", "holds": None, "found": "One width alone.", "why": ""},
+    ],
+    "pictures": ["depth.png"],
+    "notes": ["Two seeds instead of <five>."],
+    **COMMON,
+}
+
+OVERALL = {
+    "title": "<script>alert('title')</script>",
+    "shows": "Table 1",
+    "command": "python -m experiments.overall --dataset='<script>alert(1)</script>'",
+    "config": {"preset": "smoke"},
+    "seconds": 16.06,
+    "split": {"name": "synthetic, <script>alert(2)</script>", "shape": [600, 400]},
+    "tables": [
+        {"caption": "A table", "columns": ["", "AUC"], "rows": [["<script>alert(3)</script>", "0.9106"]]},
+        {
+            "caption": "Labels of rows",
+            "columns": ["model", "source", "users", "HR@10"],
+            "rows": [["EASE", "DISTILL-CF, binary", "20", "51.04"], ["EASE", "random <users>", "20", "32.94"]],
+            "n_labels": 3,
+        },
+    ],
+    "claims": [{"says": "<script>alert(4)</script> is ahead.", "holds": True, "found": "1 > 0 & 2.", "why": "unseen"}],
+    "pictures": [],
+    "notes": [],
+    **COMMON,
+}
+
+OLDER = {
+    "config": {"dataset": "ml-1m", "data_dir": "/somewhere", "reg": [1.0, 5.0], "out": "/elsewhere"},
+    "split": {"name": "ml-1m, the paper's own split"},
+    "seconds": {"load": 1.0, "fit": 2.5},
+    **COMMON,
+}
+
+OLDER_TABLE = (
+    "Some words of it.\n\n| | HR@10 | note |\n|---|---:|---:|\n| ∞-AE \\| one | 31.91 | <script>5</script> |\n"
+)
+
+
+def write(folder, name, record):
+    """One record; a study's pictures are made, and an older run's table and picture."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    for picture in record.get("pictures", ["reg path.png"]):
+        drawn, panels = plots.figure(3)
+        panels[0].plot([1, 2], [2, 1])
+        plots.save(drawn, folder / name / picture)
+    if "tables" not in record:
+        (folder / name / "table.md").write_text(OLDER_TABLE, encoding="utf-8")
+
+
+def make(folder):
+    """The folder with all three."""
+    write(folder, "a_depth", DEPTH)
+    write(folder, "overall_synthetic", OVERALL)
+    write(folder, "run_infae_ml-1m", OLDER)
+    return folder
