@@ -78,7 +78,7 @@ def curves(
 ) -> None:
     """A panel each; in it a line each of {x: (mean, standard deviation)}; a line of one x is drawn across."""
     drawn, axes = figure(len(panels))
-    colours = ("#c0392b", "#e67e22", "#22313f", "#2980b9", "#27ae60", "#8e44ad", "#8395a7")
+    colours = ("#c0392b", "#e67e22", "#22313f", "#2980b9", "#27ae60", "#8e44ad", "#8395a7", "#16a085", "#7f6000")
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for colour, (name, points) in zip(colours, lines.items(), strict=False):
             xs = sorted(points)
