@@ -15,7 +15,7 @@ are kept in `cells.json`. Writes `record.json`, `table.md` and `deanonymise.png`
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -76,6 +76,8 @@ def run(config: Config) -> dict[str, Any]:
     study = Study(config, split, title="De-anonymisation", shows="Figures 8 and 9")
     attacks = _Attacks(config, split)
     frame = study.run(_work(config, attacks))
+    # None in all cells where nobody lacks so much, which pandas takes for no number.
+    frame = frame.astype({column: float for column in ("2 or more", "5 or more") if column in frame})
     noisy, clean = _figures(config, frame)
     tables = [
         _curve_table(noisy, "noise", f"Users de-anonymised, %, {config.revealed_with_noise:.0%} revealed, by noise"),
@@ -107,15 +109,14 @@ def _check(config: Config) -> None:
 def _work(config: Config, attacks: _Attacks) -> list[Work]:
     settings = [(config.revealed_with_noise, noise) for noise in config.noise]
     settings += [(share, 0.0) for share in config.revealed if (share, 0.0) not in settings]
-    kinds = [(name, attacks.match) for name in config.samplers] + [
-        (name, attacks.complete) for name in config.completed
-    ]
+    kinds: list[tuple[str, Callable[..., dict[str, float]]]] = [(name, attacks.match) for name in config.samplers]
+    kinds += [(name, attacks.complete) for name in config.completed]
     return [
         ({"attack": name, "revealed": share, "noise": noise, "seed": seed}, partial(attack, name, share, noise, seed))
         for seed in config.seeds
         for name, attack in kinds
         for share, noise in settings
-    ]  # fmt: skip
+    ]
 
 
 class _Attacks:
@@ -249,13 +250,16 @@ def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
 def _anonymous(name: str, means: pd.DataFrame) -> Claim:
     revealed, noise = means["deanonymised"].idxmax()
     row = means.loc[(revealed, noise)]
+    found = f"At most {100 * row['deanonymised']:.2f}%, with {revealed:.0%} revealed and {100 * noise:g}% noise"
+    if row["one missing"]:
+        found += f", where {100 * row['one missing']:.2f}% of users lack a single click"
+    if row["one missing"] < 1:
+        found += f"; {100 * row['2 or more']:.2f}% of those who lack 2 or more"
     return Claim(
         f"What ∞-AE learns from {name} gives away under 1% of users, whatever is revealed and without noise too.",
         bool(row["deanonymised"] < 0.01),
-        f"At most {100 * row['deanonymised']:.2f}%, with {revealed:.0%} revealed and {100 * noise:g}% noise. There "
-        f"{100 * row['one missing']:.2f}% of users lack a single click; of the others {100 * row['2 or more']:.2f}% "
-        "are given away.",
-        "A single missing click is easily guessed." if row["2 or more"] < 0.01 else "",
+        f"{found}.",
+        "" if row["2 or more"] >= 0.01 else "A single missing click is easily guessed.",
     )
 
 

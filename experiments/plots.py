@@ -89,6 +89,9 @@ def curves(
                 axis.errorbar(xs, means, spreads, fmt="o-", color=colour, label=name, capsize=2, markersize=4)
         axis.set(xlabel=x_label, ylabel=y_label, title=title)
         axis.margins(y=0.15)
+        places = sorted({x for points in lines.values() for x in points})
+        if places == list(range(int(places[0]), int(places[-1]) + 1)):
+            axis.set_xticks(places)
     axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawn, path)
 
