@@ -289,7 +289,9 @@ def _control(means: pd.DataFrame, at: tuple[float, float]) -> Claim:
         "It is the distilling that hides users: ∞-AE of as many real users, asked the same, gives away 1% or more.",
         bool(theirs >= 0.01 and theirs > ours),
         f"With {at[0]:.0%} revealed and no noise: {rates}.",
-        "To name a whole missing set is hard for any recommender: that the rate is low is no proof of anonymity.",
+        "To name a whole missing set is hard for any recommender: that the rate is low is no proof of anonymity."
+        if max(row["deanonymised"] for row in here.values()) < 0.02
+        else "",
     )
 
 
