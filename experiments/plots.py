@@ -10,7 +10,7 @@ from typing import Any
 from infae.atomic import replacing
 
 INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
-COLOURS = (ACCENT, "#e67e22", INK, "#2980b9", "#27ae60", "#8e44ad", MUTED, "#d4ac0d")
+COLOURS = (ACCENT, "#e67e22", INK, "#2980b9", "#27ae60", "#8e44ad", MUTED, "#d4ac0d", "#16a085", "#7f6000")
 
 
 COLUMNS = 3
@@ -110,11 +110,12 @@ def curves(
                 axis.errorbar(xs, means, spreads, fmt="o-", color=colour, label=name, capsize=2, markersize=4)
         axis.set(xlabel=x_label, ylabel=y_label, title=title)
         axis.margins(y=0.15)
+        ticks = sorted({x for points in lines.values() if len(points) > 1 for x in points})
         if log:
-            ticks = sorted({x for points in lines.values() if len(points) > 1 for x in points})
             axis.set_xscale("log")
-            axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
             axis.minorticks_off()
+        if log or (ticks and ticks == list(range(int(ticks[0]), int(ticks[-1]) + 1))):
+            axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
     drawn.legend(*_all_lines(axes), frameon=False, fontsize=8, loc="outside right center")
     save(drawn, path)
 

@@ -1,0 +1,174 @@
+"""How deep should ∞-AE be? Figure 6.
+
+    python -m experiments.depth                    # an embedded synthetic set, offline
+    python -m experiments.depth --preset=paper     # ML-1M, three splits; --dataset=magazine for the other
+
+At each number of hidden layers (0 is a linear network, which the paper does not have) reg is
+chosen on validation and the model tested: with the published kernel, with the same but the reg that
+one hidden layer chose, and with inputs times popularity^-0.25. Nothing in a fit is random, so that
+the spread is over splits: 0 is the data set's own, others are drawn again from all its clicks,
+80/10/10 by that seed. Finished cells are kept in `cells.json`. Writes `record.json`, `table.md` and
+`depth.png`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+import infae
+from experiments import common, plots
+from experiments.common import option
+from experiments.study import METRICS, Claim, Study, Table, Work, load_split, mean_and_spread, metrics_table
+
+PUBLISHED, SAME_REG, WEIGHTED = "published", "published, reg of one layer", "popularity^-0.25"
+MODELS = {PUBLISHED: 0.0, SAME_REG: 0.0, WEIGHTED: -0.25}
+"""popularity_power by model."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of the study."""
+
+    preset: str = common.preset_option()
+    dataset: str = common.dataset_option()
+    data_dir: str = common.data_dir_option()
+    depths: tuple[int, ...] = option(
+        (0, 1, 2, 3), "hidden layers", axis=True, quick=(0, 1, 2, 3, 4), paper=(0, 1, 2, 3, 4, 5, 6)
+    )
+    splits: tuple[int, ...] = option((0,), "0 for the data set's own, others by seed", axis=True, paper=(0, 1, 2))
+    regs: tuple[float, ...] = option(
+        (0.5, 2.0, 5.0, 20.0), "to choose from at each depth: finely, since each depth has a reg of its own",
+        quick=(0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0),
+    )  # fmt: skip
+    metric: str = option("HR@100", "what reg is chosen by, on validation")
+    out: str = option("out/depth", "output folder")
+    plot: bool = option(True, "write depth.png")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Run the study and return the record that is written."""
+    split = load_split(config)
+    study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6")
+    frame = study.run(_work(config, split))
+    relative = relative_to_best(frame)
+    tables = [
+        metrics_table(frame, ("model", "depth"), METRICS, "Test, in percent (AUC as it is), by hidden layers"),
+        _relative_table(relative),
+    ]
+    if config.plot:
+        panels = {model: _lines(part) for model, part in relative.groupby("model", sort=False)}
+        plots.curves(study.folder / "depth.png", panels, "hidden layers", "% of the best depth's")
+    pictures = ["depth.png"] if config.plot else []
+    return study.write(tables, [*_claims(relative)], pictures, [*_notes(config, frame)])
+
+
+def resplit(split: infae.Split, number: int) -> infae.Split:
+    """The split itself for 0; else its clicks, validation's and test's among them, drawn again by that seed."""
+    if number == 0:
+        return split
+    log = split.train.union(split.validation).union(split.test)
+    return infae.data.random_split(log, seed=number, name=f"{split.name}, drawn again by seed {number}")
+
+
+def relative_to_best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each metric over that of the depth of at least 1 that is best on the mean of splits, split by split."""
+    parts = []
+    for _, group in frame.groupby("model", sort=False):
+        hidden = group[group["depth"] > 0] if (group["depth"] > 0).any() else group
+        best = hidden.groupby("depth")[list(METRICS)].mean().idxmax()
+        part = group.copy()
+        for metric in METRICS:
+            base = group[group["depth"] == best[metric]].set_index("split")[metric]
+            part[metric] = group[metric] / group["split"].map(base)
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def _work(config: Config, split: infae.Split) -> list[Work]:
+    fits = _Fits(config, split)
+    return [
+        ({"model": model, "depth": depth, "split": number}, partial(fits.result, model, depth, number))
+        for number in config.splits
+        for model in MODELS
+        for depth in config.depths
+    ]
+
+
+class _Fits:
+    """∞-AE fitted and tested at a depth, on a split by its number."""
+
+    def __init__(self, config: Config, split: infae.Split):
+        self.config = config
+        self.split = functools.cache(partial(resplit, split))
+        self.reg_of_one_layer = functools.cache(lambda number: self.fit(number, config.regs, 1, 0.0).reg_)
+
+    def fit(self, number: int, regs: Sequence[float], depth: int, power: float) -> infae.InfiniteAE:
+        split, metric = self.split(number), self.config.metric
+        return infae.fit(split.train, regs, validation=split, metric=metric, depth=depth, popularity_power=power)
+
+    def result(self, model: str, depth: int, number: int) -> dict[str, float]:
+        regs = (self.reg_of_one_layer(number),) if model == SAME_REG else self.config.regs
+        fitted = self.fit(number, regs, depth, MODELS[model])
+        report = infae.evaluate(fitted, self.split(number), k=(10, 100), n_negatives=0)
+        return {**{metric: report[metric] for metric in METRICS}, "reg": fitted.reg_}
+
+
+def _relative_table(relative: pd.DataFrame) -> Table:
+    rows = [
+        [f"{model}, {depth}", *(common.spread(group[metric].to_list(), "") for metric in METRICS)]
+        for (model, depth), group in relative.groupby(["model", "depth"], sort=False)
+    ]
+    return Table("In percent of the best depth, linear ones aside", ["", *METRICS], rows)
+
+
+def _lines(relative: pd.DataFrame) -> dict[str, dict[float, tuple[float, float]]]:
+    by_depth = list(relative.groupby("depth"))
+    return {metric: {depth: mean_and_spread(100 * group[metric]) for depth, group in by_depth} for metric in METRICS}
+
+
+def _claims(relative: pd.DataFrame) -> Iterator[Claim]:
+    """By the mean over splits, linear networks aside; only where there are three depths or more."""
+    for model, part in relative[relative["depth"] > 0].groupby("model", sort=False):
+        means = part.groupby("depth")[list(METRICS)].mean()
+        if len(means) < 3:
+            continue
+        best, overall = means.idxmax(), 100 * means.mean(axis=1)
+        why = f"The worst depth is {100 - overall.min():.2f}% below the best" + (
+            "." if model == SAME_REG else ": with a reg of its own, each does nearly as well as the others."
+        )
+        yield Claim(
+            f"∞-AE, {model}: 1 or 2 hidden layers are best.",
+            bool(best.isin((1, 2)).all()),
+            "Best: " + ", ".join(f"{depth} by {metric}" for metric, depth in best.items()) + ".",
+            why,
+        )
+        later = overall[overall.index >= 2]
+        yield Claim(
+            f"∞-AE, {model}: models get worse as they get deeper.",
+            all(b < a for a, b in pairwise(later)),
+            "Mean over metrics, % of the best: " + ", ".join(f"{v:.2f} at {d}" for d, v in overall.items()) + ".",
+            why,
+        )
+
+
+def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:
+    least, largest = min(config.regs), max(config.regs)
+    free = frame[frame["model"] != SAME_REG]
+    edges = free["reg"].isin((least, largest))
+    yield f"{edges.sum()} of {len(free)} models chose the least or the largest of regs {least:g} to {largest:g}."
+    for model, group in frame.groupby("model", sort=False):
+        regs = group.groupby("depth")["reg"].unique()
+        yield (
+            f"reg, {model}: " + "; ".join(f"{', '.join(f'{r:g}' for r in row)} at {d}" for d, row in regs.items()) + "."
+        )
+
+
+if __name__ == "__main__":
+    common.main(Config, run)
