@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,14 +12,14 @@ from torch.nn.functional import embedding, embedding_bag
 
 from experiments.baselines.ranking import FoldIn, Ranking, bpr_loss, vectors
 from experiments.baselines.training import Trained, frozen
-from experiments.baselines.tuning import batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
 if TYPE_CHECKING:
     from experiments.models import Search
 
-STAGES = {
+STAGES: dict[str, Stages] = {
     "paper": {"n_layers": (1, 3), "learning_rate": (0.006,), "n_factors": (32, 128)},
     "quick": {"n_layers": (1,)},
     "smoke": {},
@@ -86,7 +87,8 @@ class Graph(Ranking):
 
     def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Users' and items' vectors of layers 0 to K."""
-        found = [tuple(self.parameters)]
+        users, items = self.parameters
+        found = [(users, items)]
         for _ in range(self._n_layers):
             users, items = found[-1]
             found.append((Product.apply(items, self._down, self._up), Product.apply(users, self._up, self._down)))
@@ -115,7 +117,8 @@ class Graph(Ranking):
         return Scores(fold_in, items, self._item_scale)
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """Histories -> e(history) . e_i."""
 
     fold_in: FoldIn

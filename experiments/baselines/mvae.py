@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,14 +12,14 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from experiments.baselines.training import Layer, Trained, check_share, dropped, frozen
-from experiments.baselines.tuning import batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
 if TYPE_CHECKING:
     from experiments.models import Search
 
-STAGES = {
+STAGES: dict[str, Stages] = {
     "paper": {"learning_rate": (0.006,), "n_factors": (32, 64), "n_layers": (2, 3), "dropout": (0.0, 0.3)},
     "quick": {"n_factors": (64,), "dropout": (0.3,)},
     "smoke": {},
@@ -128,7 +129,8 @@ class Network:
         return Scores(encoder, decoder)
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """Histories -> f(mu(x)), of layers W (n_in, n_out) and offset (n_out,)."""
 
     encoder: list[tuple[np.ndarray, ...]]

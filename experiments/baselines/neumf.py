@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,15 +13,15 @@ from torch.nn.functional import embedding
 
 from experiments.baselines.ranking import FoldIn, Ranking, vectors
 from experiments.baselines.training import Layer, Trained, check_share, dropped, frozen
-from experiments.baselines.tuning import batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
 if TYPE_CHECKING:
     from experiments.models import Search
 
-STAGES = {
-    "paper": {"learning_rate": (0.001, 0.01), "n_factors": (32, 128), "n_layers": (1, 3), "dropout": (0.0, 0.3)},
+STAGES: dict[str, Stages] = {
+    "paper": {"learning_rate": (0.01,), "n_factors": (32, 128), "n_layers": (1, 3), "dropout": (0.0, 0.3)},
     "quick": {"n_factors": (32,), "n_layers": (2,)},
     "smoke": {},
 }
@@ -104,7 +105,8 @@ class Network(Ranking):
         return Scores(fold_in, bias, h, list(zip(layers[::2], layers[1::2], strict=True)))
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """Histories -> phi(p(history), q_i) + b_i."""
 
     fold_in: FoldIn
