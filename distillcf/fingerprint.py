@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from infae.data.interactions import Interactions
+from infae.data.splits import Split
 
 
 def fingerprint(arrays: Sequence[np.ndarray]) -> str:
@@ -23,3 +24,9 @@ def clicks_fingerprint(clicks: Interactions) -> str:
     """Of the clicks and the item ids; who the users are does not enter."""
     matrix = clicks.matrix
     return fingerprint([matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data, clicks.item_ids])
+
+
+def split_fingerprint(split: Split) -> str:
+    """Of which user clicked which item in train, validation and test."""
+    parts = [split.train.matrix, split.validation.matrix, split.test.matrix]
+    return fingerprint([array for m in parts for array in (m.indptr.astype(np.int64), m.indices.astype(np.int64))])

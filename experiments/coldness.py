@@ -48,6 +48,7 @@ class Config:
     k: int = option(100, "of HR@k")
     seeds: tuple[int, ...] = common.seeds_option()
     metric: str = option("HR@100", "what everything is chosen by, on validation")
+    shared: str = common.shared_option()
     out: str = option("out/coldness", "output folder")
     plot: bool = option(True, "write coldness.png")
 
@@ -73,7 +74,7 @@ def _train_clicks(split: infae.Split) -> dict[str, np.ndarray]:
 
 
 def _work(config: Config, split: infae.Split, bins: dict[str, np.ndarray]) -> list[Work]:
-    sources = Sources(split, "", config.metric)
+    sources = Sources(split, config.shared, config.metric)
     drawn = [(MODELS[name].title, name, seed) for name in config.models for seed in _seeds(config, name)]
     if config.chosen:
         drawn.append((CHOSEN, "infae", config.seeds[0]))
@@ -96,7 +97,7 @@ def _result(
     name: str,
     seed: int,
 ) -> dict[str, Any]:
-    search = Search(config.metric, config.preset, seed, sources.teacher if title == CHOSEN else None)
+    search = Search(config.metric, config.preset, seed, sources.teacher if title == CHOSEN else None, config.shared)
     model, parameters = MODELS[name].choose(split.train, split, search)
     ranks = held_out_ranks(model, split)
     served = {side: of(ranks, bins[side], config.k) for side, of in _SERVED.items()}

@@ -60,9 +60,9 @@ def seeds_option() -> Any:
                   quick=(0,), paper=(0, 1, 2))  # fmt: skip
 
 
-def summaries_option() -> Any:
-    """The field `summaries`."""
-    return option("out/summaries", "folder of DISTILL-CF's summaries, which studies share")
+def shared_option() -> Any:
+    """The field `shared`."""
+    return option("out/shared", "folder of what studies share: DISTILL-CF's summaries, and parameters found by search")
 
 
 def configure(config_class: type[Any], **given: Any) -> Any:

@@ -67,7 +67,7 @@ class Config:
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     metric: str = option("HR@100", "what summaries and ∞-AE are chosen by, on validation")
-    summaries: str = common.summaries_option()
+    shared: str = common.shared_option()
     out: str = option("out/deanonymise", "output folder")
     plot: bool = option(True, "write deanonymise.png")
 
@@ -132,7 +132,7 @@ class _Attacks:
         matrix.data[:] = 1
         everybody = split.train.with_matrix(matrix)
         self.clicks = everybody.select_users(np.flatnonzero(np.diff(matrix.indptr)))
-        self.sources = Sources(split, config.summaries, config.metric, config.steps, config.sharpness)
+        self.sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
         self._model = functools.lru_cache(maxsize=2)(self._fitted)
 
     def match(self, sampler: str, revealed: float, noise: float, seed: int) -> dict[str, float]:

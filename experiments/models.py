@@ -29,6 +29,7 @@ class Search:
       preset: which grid: "smoke", "quick" or "paper".
       seed: of models that are trained.
       inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
+      shared: folder that keeps what a search over a grid found, for the next study; none where empty.
       progress: show progress bars.
     """
 
@@ -36,6 +37,7 @@ class Search:
     preset: str = "smoke"
     seed: int = 0
     inner: infae.InfiniteAE | None = None
+    shared: str = ""
     progress: bool = False
 
 

@@ -46,7 +46,7 @@ class Config:
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     metric: str = option("HR@100", "what everything is chosen by, on validation")
-    summaries: str = common.summaries_option()
+    shared: str = common.shared_option()
     out: str = option("out/noise", "output folder")
     plot: bool = option(True, "write the pictures")
 
@@ -107,7 +107,7 @@ def _noisy(config: Config, split: infae.Split, percent: float, seed: int) -> Sou
     noisy = dataclasses.replace(
         split, train=train, validation_context=split.context("validation"), test_context=split.context("test")
     )
-    return Sources(noisy, config.summaries, config.metric, config.steps, config.sharpness)
+    return Sources(noisy, config.shared, config.metric, config.steps, config.sharpness)
 
 
 def _result(
@@ -121,7 +121,7 @@ def _result(
     n_users: int,
 ) -> dict[str, float]:
     sources: Sources = noisy(percent, seed)
-    search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None)
+    search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None, config.shared)
     model, _ = MODELS[name].choose(sources.interactions(source, n_users, seed), sources.split, search)
     report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
     return {metric: report[metric] for metric in METRICS}

@@ -38,7 +38,7 @@ OTHER = {
 """Titles of records that have none, by the binary that their folder is named after."""
 
 _STUDY_KEYS = ("title", "shows", "command", "seconds", "tables", "claims", "pictures")
-_NOT_SHOWN = ("data_dir", "out", "plot", "summaries")
+_NOT_SHOWN = ("data_dir", "out", "plot", "shared")
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Config:
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     metric: str = option("HR@100", "what everything is chosen by, on validation")
-    summaries: str = common.summaries_option()
+    shared: str = common.shared_option()
     out: str = option("out/sample_efficiency", "output folder")
     plot: bool = option(True, "write sample_efficiency.png")
 
@@ -53,7 +53,7 @@ def run(config: Config) -> dict[str, Any]:
     check_sources(config.sources)
     split = load_split(config)
     study = Study(config, split, title="Sample efficiency of ∞-AE", shows="Figures 1 and 12")
-    sources = Sources(split, config.summaries, config.metric, config.steps, config.sharpness)
+    sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
     frame = study.run(_work(config, split, sources))
     pictures = []
     if config.plot:

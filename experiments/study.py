@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 import infae
-from distillcf.fingerprint import fingerprint
+from distillcf.fingerprint import split_fingerprint
 from experiments import common, plots
 from experiments.cells import Cells, Place
 from experiments.record import header, output_folder, write_json, write_text
@@ -28,7 +28,7 @@ from infae.progress import bar
 METRICS = ("AUC", "HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10")
 """Columns of the paper's table 1."""
 
-_NOT_DECIDING = ("preset", "data_dir", "out", "plot", "summaries")
+_NOT_DECIDING = ("preset", "data_dir", "out", "plot", "shared")
 
 Work = tuple[Place, Callable[[], Mapping[str, Any]]]
 
@@ -88,7 +88,7 @@ class Study:
         if config.plot:
             plots.figure()
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
-        settings = {field.name: getattr(config, field.name) for field in fields} | {"data": _fingerprint(split)}
+        settings = {field.name: getattr(config, field.name) for field in fields} | {"data": split_fingerprint(split)}
         self._cells = Cells(self.folder / "cells.json", settings)
         self.frame = pd.DataFrame()
 
@@ -182,8 +182,3 @@ def _label(value: Any) -> str:
         if isinstance(value, float)
         else str(value)
     )
-
-
-def _fingerprint(split: infae.Split) -> str:
-    parts = [split.train.matrix, split.validation.matrix, split.test.matrix]
-    return fingerprint([array for m in parts for array in (m.indptr.astype(np.int64), m.indices.astype(np.int64))])

@@ -44,7 +44,7 @@ class Config:
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     seeds: tuple[int, ...] = common.seeds_option()
     metric: str = option("HR@100", "what everything is chosen by, on validation")
-    summaries: str = common.summaries_option()
+    shared: str = common.shared_option()
     out: str = option("out/table_1", "output folder")
     plot: bool = option(True, "write table_1.png")
 
@@ -52,7 +52,7 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Tune, fit and test every model, and return the record that is written."""
     split = load_split(config)
-    sources = Sources(split, config.summaries, config.metric, config.steps, config.sharpness)
+    sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
     models = _models(config, sources)
     check_models(config.models, models)
     study = Study(config, split, title=f"All models on {config.dataset}", shows="Table 1")
@@ -107,7 +107,7 @@ def _work(config: Config, split: infae.Split, models: Mapping[str, Model]) -> li
 
 
 def _result(config: Config, split: infae.Split, model: Model, seed: int) -> dict[str, Any]:
-    search = Search(config.metric, config.preset, seed, progress=True)
+    search = Search(config.metric, config.preset, seed, shared=config.shared, progress=True)
     fitted, chosen = model.choose(split.train, split, search)
     report = infae.evaluate(fitted, split, k=(10, 100))
     return {metric: report[metric] for metric in METRICS} | {"chosen": chosen}

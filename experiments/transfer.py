@@ -45,7 +45,7 @@ class Config:
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     steps: int = option(400, "outer steps of the summaries", quick=150, paper=400)
     metric: str = option("HR@100", "what everything is chosen by, on validation")
-    summaries: str = common.summaries_option()
+    shared: str = common.shared_option()
     out: str = option("out/transfer", "output folder")
     plot: bool = option(True, "write transfer.png")
 
@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
     check_sources(config.sources)
     split = load_split(config)
     study = Study(config, split, title="Other models on summaries and coresets", shows="Figure 2")
-    sources = Sources(split, config.summaries, config.metric, config.steps, config.sharpness)
+    sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
     frame = study.run(_work(config, split, sources))
     tables = [metrics_table(frame, ("model", "source", "users"), METRICS, "Test, in percent (AUC as it is)")]
     if config.plot:
@@ -82,7 +82,7 @@ def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
 def _result(
     config: Config, split: infae.Split, sources: Sources, name: str, source: str, budget: int, seed: int
 ) -> dict[str, float]:
-    search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None)
+    search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None, config.shared)
     model, _ = MODELS[name].choose(sources.interactions(source, budget, seed), split, search)
     report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
     return {metric: report[metric] for metric in METRICS}

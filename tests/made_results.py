@@ -14,7 +14,7 @@ COMMON = {
 DEPTH = {
     "title": "Depth of the network",
     "shows": "Figure 10",
-    "command": "python -m experiments.depth --preset=paper --depths=1,2,3 --summaries=" + "a_long_folder/" * 12,
+    "command": "python -m experiments.depth --preset=paper --depths=1,2,3 --shared=" + "a_long_folder/" * 12,
     "config": {"preset": "paper", "out": "results/depth"},
     "seconds": 8130.4,
     "split": {"name": "ml-1m, the paper's own split", "shape": [6040, 3706]},

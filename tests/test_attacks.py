@@ -114,7 +114,7 @@ def small(folder, **settings):
     return deanonymise.Config(
         **{
             "dataset": "made", "noise": (0.0, 0.05), "revealed": (0.5, 0.9), "sampled": 0.2, "budget": 6, "steps": 4,
-            "metric": "HR@10", "out": str(folder), "summaries": str(folder / "summaries"), **settings,
+            "metric": "HR@10", "out": str(folder), "shared": str(folder / "summaries"), **settings,
         }
     )  # fmt: skip
 

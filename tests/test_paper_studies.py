@@ -136,7 +136,7 @@ def test_everybody_is_a_source_too(split, tmp_path):
 def efficiency(tmp_path_factory, split):
     folder = tmp_path_factory.mktemp("efficiency")
     config = sample_efficiency.Config(
-        budgets=(4, 10), distilled=4, seeds=(0, 1), out=str(folder), summaries=str(folder), **{**SMALL, "plot": True}
+        budgets=(4, 10), distilled=4, seeds=(0, 1), out=str(folder), shared=str(folder), **{**SMALL, "plot": True}
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(infae.data, "load", lambda *args, **kwargs: split)
@@ -171,7 +171,7 @@ def test_its_claim_goes_by_the_worst_seed_of_ours_and_the_best_of_theirs():
 
 
 def test_noise_is_in_train_alone(split, tmp_path):
-    config = noise.Config(out=str(tmp_path), summaries=str(tmp_path), **SMALL)
+    config = noise.Config(out=str(tmp_path), shared=str(tmp_path), **SMALL)
     noisy = noise._noisy(config, split, 5.0, 0).split
     flipped = abs(noisy.train.matrix.sign() - split.train.matrix.sign()).sum(axis=1)
     np.testing.assert_array_equal(flipped, np.full((120, 1), 3))  # 5% of 60 items
@@ -187,7 +187,7 @@ def test_noise_is_in_train_alone(split, tmp_path):
 
 def test_noise_has_every_cell_and_both_pictures(tmp_path):
     config = noise.Config(
-        noise=(0.0, 5.0), budgets=(4,), sources=(DISTILLED, "head users"), out=str(tmp_path), summaries=str(tmp_path),
+        noise=(0.0, 5.0), budgets=(4,), sources=(DISTILLED, "head users"), out=str(tmp_path), shared=str(tmp_path),
         **{**SMALL, "plot": True},
     )  # fmt: skip
     record = noise.run(config)
@@ -221,7 +221,7 @@ def test_table_1_puts_the_published_figure_beside_ours(tmp_path, monkeypatch, sp
     monkeypatch.setattr(table_1, "TABLE_1", {"made": TABLE_1["ml-1m"]})
     config = table_1.Config(
         models=("popularity", "ease", "infae", "distilled"), n_users=5, seeds=(0, 1), out=str(tmp_path),
-        summaries=str(tmp_path), **{**SMALL, "plot": True},
+        shared=str(tmp_path), **{**SMALL, "plot": True},
     )  # fmt: skip
     record = table_1.run(config)
     rows = {row[0]: row for row in record["tables"][0].rows}

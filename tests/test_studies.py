@@ -162,7 +162,7 @@ def studied(tmp_path_factory, split):
     folder = tmp_path_factory.mktemp("transfer")
     config = transfer.Config(
         dataset="made", budgets=(5, 10), models=("ease", "infae"), steps=4, metric="HR@10", out=str(folder),
-        summaries=str(folder / "summaries"),
+        shared=str(folder / "summaries"),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(infae.data, "load", lambda *args, **kwargs: split)

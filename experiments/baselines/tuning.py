@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distillcf.fingerprint import split_fingerprint
 from experiments.baselines.training import Trained
+from experiments.record import plain, write_json
 from infae import Interactions, Split
 from infae.progress import bar
 
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
     from experiments.models import Search
 
 SMOKE_EPOCHS = 10
+SEARCH_SEED = 0
 
 Stages = Mapping[str, Sequence[Any]]
 """Parameter name -> values to try, in this order; the model's default is tried before any."""
@@ -28,48 +34,90 @@ def choose_by_stages(
     search: Search,
     **fixed: Any,
 ) -> tuple[Trained, dict[str, Any]]:
-    """The best model found, and its parameters, with every training under "tried".
+    """The best model found, and its parameters, with every training of the search under "tried".
 
-    One parameter after the other takes each of its values, the others as they are best so far. It
-    is one training, at the defaults, under preset "smoke" (of `SMOKE_EPOCHS`), and wherever clicks
-    are fewer, or of fewer users, than the split's own, such as on summaries: these are many, and
-    every one would have a search of its own.
+    One parameter after the other takes each of its values, the others as they are best so far, with
+    seed `SEARCH_SEED`; with the parameters found the model is trained by `search.seed`. It is one
+    training, at the defaults, under preset "smoke" (of `SMOKE_EPOCHS`), and wherever clicks are
+    fewer, or of fewer users, than the split's own, such as on summaries: these are many, and every
+    one would have a search of its own.
 
     Args:
       make: the class.
       stages: preset -> what is tried; "smoke" tries nothing. Those of "paper" are what is told of a training.
       clicks: to train on.
       split: to choose by.
-      search: preset, metric and seed.
+      search: preset, metric, seed, and the folder that keeps what was found.
       fixed: other parameters.
     """
-    fixed = {**fixed, "metric": search.metric, "seed": search.seed}
+    fixed = {**fixed, "metric": search.metric}
     if search.preset == "smoke":
         fixed["n_epochs"] = SMOKE_EPOCHS
-    whole = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
-    best = _trained(make, {}, fixed, clicks, split, search)
     names = tuple(stages["paper"])
+    whole = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
+    train = partial(_trained, make, clicks, split, search.progress)
+    if not (whole and stages[search.preset]):
+        model = train({**fixed, "seed": search.seed})
+        return model, _row(model, names)
+    memory = _Memory(search, split, make.__name__, plain({"stages": stages[search.preset], "fixed": fixed}))
+    tried = memory.read()
+    if tried is None:
+        best, tried = _searched(train, stages[search.preset], names, fixed, search.progress)
+        memory.write(tried)
+        if search.seed == SEARCH_SEED:
+            return best, {**_row(best, names), "tried": tried}
+    found = max(tried, key=lambda row: row[search.metric])
+    model = train({**fixed, "seed": search.seed, **{name: found[name] for name in names}})
+    return model, {**_row(model, names), "tried": tried}
+
+
+def _searched(
+    train: Callable[[dict[str, Any]], Trained],
+    stages: Stages,
+    names: Sequence[str],
+    fixed: dict[str, Any],
+    progress: bool,
+) -> tuple[Trained, list[dict[str, Any]]]:
+    fixed = {**fixed, "seed": SEARCH_SEED}
+    best = train(fixed)
     tried = [_row(best, names)]
-    for name, values in stages[search.preset].items() if whole else ():
+    for name, values in stages.items():
         chosen = {other: getattr(best, other) for other in names}
         others = [value for value in values if value != chosen[name]]
-        for value in bar(f"{best.title}, {name}", search.progress, others):
-            model = _trained(make, {**chosen, name: value}, fixed, clicks, split, search)
+        for value in bar(f"{best.title}, {name}", progress, others):
+            model = train({**fixed, **chosen, name: value})
             tried.append(_row(model, names))
             if reached(model) > reached(best):
                 best = model
-    return best, {**_row(best, names), "tried": tried}
+    return best, tried
+
+
+class _Memory:
+    """What a search tried, in a file of the shared folder; only for the same data, model, stages and settings."""
+
+    def __init__(self, search: Search, split: Split, model: str, settings: dict[str, Any]):
+        self._path: Path | None = None
+        self._settings = settings
+        if search.shared:
+            name = f"{split_fingerprint(split)[:12]}_{model}_{search.preset}_{search.metric.replace('@', '')}.json"
+            self._path = Path(search.shared) / name
+
+    def read(self) -> list[dict[str, Any]] | None:
+        if self._path is None or not self._path.exists():
+            return None
+        stored = json.loads(self._path.read_text(encoding="utf-8"))
+        return stored["tried"] if stored["settings"] == self._settings else None
+
+    def write(self, tried: list[dict[str, Any]]) -> None:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, {"settings": self._settings, "tried": tried})
 
 
 def _trained(
-    make: Callable[..., Trained],
-    chosen: Mapping[str, Any],
-    fixed: Mapping[str, Any],
-    clicks: Interactions,
-    split: Split,
-    search: Search,
+    make: Callable[..., Trained], clicks: Interactions, split: Split, progress: bool, params: dict[str, Any]
 ) -> Trained:
-    return make(**{**fixed, **chosen}).fit(clicks, split, progress=search.progress)
+    return make(**params).fit(clicks, split, progress=progress)
 
 
 def _row(model: Trained, names: Sequence[str]) -> dict[str, Any]:
