@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from typing import Any
 
 import infae
 from distillcf.teacher import REGS
-from experiments.baselines import EASE, PopRec
+from experiments.baselines import EASE, BiasOnly, PopRec
 from experiments.baselines.ease import ease_gram
 from experiments.run_distillcf import SMALL_REGS
 from infae.evaluate import Recommender, metric_k
 
 EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+BIAS_RIDGES = (0.1, 1.0, 10.0, 100.0)
 PUBLISHED_REGS = (1.0, 5.0, 20.0, 50.0, 100.0)
 
 
@@ -70,15 +72,26 @@ def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search)
     return model, {"reg": model.reg_}
 
 
-def choose_mf(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    from experiments.baselines.bpr import choose
+def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    return best_of({ridge: BiasOnly(ridge).fit(clicks) for ridge in BIAS_RIDGES}, "ridge", split, search)
 
-    return choose(clicks, split, search)
+
+def in_torch(title: str, module: str) -> Model:
+    """A model of `experiments.baselines` that is imported when it is chosen, for PyTorch may be missing."""
+
+    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+        return importlib.import_module(f"experiments.baselines.{module}").choose(clicks, split, search)
+
+    return Model(title, choose, needs_torch=True)
 
 
 MODELS: Mapping[str, Model] = {
     "popularity": Model("PopRec", choose_popularity),
-    "mf": Model("MF", choose_mf, needs_torch=True),
+    "bias": Model("Bias only", choose_bias),
+    "mf": in_torch("MF", "mf"),
+    "neumf": in_torch("NeuMF", "neumf"),
+    "lightgcn": in_torch("LightGCN", "lightgcn"),
+    "mvae": in_torch("MVAE", "mvae"),
     "ease": Model("EASE", choose_ease),
     "infae": Model("∞-AE", choose_infae),
 }

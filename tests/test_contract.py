@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
 import infae
-from experiments.baselines import EASE, PopRec
+from experiments.baselines import EASE, BiasOnly, PopRec
 from infae.data.synthetic import tiny
 
 # Makers of unfitted recommenders; the personal ones learn which items go together.
@@ -18,10 +18,18 @@ PERSONAL = [
     pytest.param(lambda: EASE(reg=1.0), id="EASE"),
 ]
 if find_spec("torch"):
-    from experiments.baselines.bpr import BPRMF
+    from experiments.baselines.lightgcn import LightGCN
+    from experiments.baselines.mf import MF
+    from experiments.baselines.mvae import MVAE
+    from experiments.baselines.neumf import NeuMF
 
-    PERSONAL.append(pytest.param(lambda: BPRMF(8, learning_rate=0.05, n_epochs=60), id="BPRMF"))
-RECOMMENDERS = [*PERSONAL, pytest.param(PopRec, id="PopRec")]
+    PERSONAL += [
+        pytest.param(lambda: MF(8, learning_rate=0.05, n_epochs=60), id="MF"),
+        pytest.param(lambda: NeuMF(8, learning_rate=0.05, n_epochs=60), id="NeuMF"),
+        pytest.param(lambda: LightGCN(8, learning_rate=0.05, n_epochs=60), id="LightGCN"),
+        pytest.param(lambda: MVAE(8, n_hidden=20, learning_rate=0.02, n_epochs=60), id="MVAE"),
+    ]
+RECOMMENDERS = [*PERSONAL, pytest.param(PopRec, id="PopRec"), pytest.param(BiasOnly, id="BiasOnly")]
 
 
 @pytest.fixture(params=RECOMMENDERS)

@@ -1,4 +1,4 @@
-"""What needs PyTorch: data sets made of clicks, and BPR-MF."""
+"""What needs PyTorch: data sets made of clicks, and the models trained on them."""
 
 import copy
 import inspect
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,21 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from experiments import torch_data  # noqa: E402
-from experiments.baselines import PopRec, bpr  # noqa: E402
-from experiments.baselines.bpr import BPRMF, Factors, Tables, bpr_loss, select_bpr  # noqa: E402
+from experiments.baselines import PopRec, mvae, neumf, ranking, training, tuning  # noqa: E402
+from experiments.baselines import lightgcn as gcn  # noqa: E402
+from experiments.baselines.lightgcn import LightGCN  # noqa: E402
+from experiments.baselines.mf import MF  # noqa: E402
+from experiments.baselines.mvae import MVAE, elbo_loss  # noqa: E402
+from experiments.baselines.neumf import NeuMF  # noqa: E402
+from experiments.baselines.ranking import FoldIn, bpr_loss  # noqa: E402
+from experiments.models import MODELS, Search  # noqa: E402
 from experiments.torch_data import Pairs, Triples, UserRows  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Two are many times slower on such small layers where another process uses the cores."""
-    with bpr.one_thread():
+    with training.one_thread():
         yield
 
 
@@ -264,7 +271,7 @@ def test_pairs_of_no_clicks_are_refused():
         Pairs(interactions([[0, 0]]))
 
 
-# --- BPR-MF -------------------------------------------------------------------------------------
+# --- MF, and what all share -------------------------------------------------------------------------------------
 
 
 SMALL = {"n_factors": 8, "learning_rate": 0.02, "batch_size": 512}
@@ -282,65 +289,93 @@ def planted_split(planted):
 
 @pytest.fixture(scope="module")
 def trained(planted_split):
-    return BPRMF(**SMALL, n_epochs=25).fit(planted_split.train)
+    return MF(**SMALL, n_epochs=25).fit(planted_split.train)
 
 
-def random_tables(n_users, n_items, n_factors=3, seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    shapes = ((n_users, n_factors), (n_items, n_factors), (n_items,))
-    return Tables(*(torch.randn(*shape, generator=rng, dtype=torch.float64).requires_grad_() for shape in shapes))
-
-
-def some_triples():
-    """Users, positives, negatives and weights, where users and items repeat; and a dropout mask."""
-    indices = [torch.tensor(column) for column in ([0, 1, 1, 3, 3], [2, 0, 4, 1, 1], [4, 1, 2, 0, 3])]
+def learner(model, clicks, scale=1.0):
+    """A model's learner at epoch 0, its parameters drawn anew in float64, of that standard deviation."""
+    made = model._learner(clicks, torch.Generator().manual_seed(0))
     rng = torch.Generator().manual_seed(1)
-    weights, mask = torch.rand(5, generator=rng).double(), torch.rand(5, 3, generator=rng).double()
-    return *indices, weights, mask
+    for parameter in made.parameters:
+        parameter.data = scale * torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
+    made.start(0)
+    return made
 
 
-@pytest.mark.parametrize("dropped", [False, True])
-def test_the_loss_is_as_rendle_prints_it(dropped):
-    tables, (*batch, mask) = random_tables(4, 5), some_triples()
-    users, items, bias = (table.detach().numpy() for table in tables)
-    losses = []
-    for k, (u, i, j, weight) in enumerate(zip(*(column.tolist() for column in batch), strict=True)):
-        p = users[u] * (mask[k].numpy() if dropped else 1)
-        x_uij = (p @ items[i] + bias[i]) - (p @ items[j] + bias[j])
-        losses.append(-weight * np.log(1 / (1 + np.exp(-x_uij))))
-    assert_allclose(bpr_loss(tables, *batch, mask if dropped else None).item(), np.mean(losses), rtol=1e-12)
+TRIPLES = [torch.tensor(column) for column in ([0, 1, 1, 3, 3], [2, 0, 4, 1, 1], [4, 1, 2, 0, 3])]
+"""Users, positives and negatives, where users and items repeat."""
 
 
-def test_the_gradient_is_that_of_finite_differences():
-    tables, batch = random_tables(4, 5), some_triples()
-    assert torch.autograd.gradcheck(lambda *t: bpr_loss(Tables(*t), *batch), tuple(tables))
+def test_the_loss_is_as_rendle_prints_it():
+    margin, weights = torch.randn(2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).abs()
+    losses = [-w * np.log(1 / (1 + np.exp(-x))) for x, w in zip(margin.tolist(), weights.tolist(), strict=True)]
+    assert_allclose(bpr_loss(margin, weights).item(), np.mean(losses), rtol=1e-12)
+
+
+def test_the_margin_of_mf_is_that_of_its_scores(clicks):
+    made = learner(MF(3, dropout=0), clicks)
+    users, items, bias = (table.detach().numpy() for table in made.parameters)
+    apart = [
+        (users[u] @ q[i] + bias[i]) - (users[u] @ q[j] + bias[j])
+        for q in [items]
+        for u, i, j in zip(*TRIPLES, strict=True)
+    ]
+    assert_allclose(made.margin(*TRIPLES).detach(), apart, rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", [MF(3, dropout=0), NeuMF(4, n_layers=2, dropout=0), LightGCN(3, l2=0.1)])
+def test_the_gradient_is_that_of_finite_differences(model, clicks, monkeypatch):
+    made = learner(model, clicks)
+    if isinstance(model, LightGCN):
+        for name in ("_down", "_up"):
+            monkeypatch.setattr(made, name, (sparse := getattr(made, name))._replace(values=sparse.values.double()))
+    index = torch.arange(0, made.n_examples, 7)
+    made.loss(index).backward()
+    rng = np.random.default_rng(0)
+    for parameter in made.parameters:
+        toward, step = torch.from_numpy(rng.standard_normal(parameter.shape)), 1e-6
+        values, start = [], parameter.data
+        for sign in (1, -1):
+            parameter.data = start + sign * step * toward
+            values.append(made.loss(index).item())
+        parameter.data = start
+        assert_allclose((values[0] - values[1]) / (2 * step), (parameter.grad * toward).sum(), rtol=1e-5, atol=1e-8)
 
 
 def test_users_are_folded_in_by_ridge_regression_on_mean_item_vectors(soft, new_users):
-    tables, triples = random_tables(*soft.shape), Triples(soft)
-    tables = Tables(*(table.detach().float() for table in tables))
-    users, items, bias = (table.double().numpy() for table in tables)
+    rng = np.random.default_rng(0)
+    users, items = (rng.standard_normal((n, 3)).astype(np.float32) for n in soft.shape)
 
     def means(histories):
         return np.array([sum(x * q for x, q in zip(row, items, strict=True)) / row.sum() for row in histories])
 
-    x, rows = means(soft.matrix.toarray()), np.unique(triples.users)
-    penalty = bpr.FOLD_IN_REG * np.trace(np.cov(x[rows].T, bias=True)) * len(rows) / 3
+    x, rows = means(soft.matrix.toarray()), np.unique(Triples(soft).users)
+    penalty = ranking.FOLD_IN_REG * np.trace(np.cov(x[rows].T, bias=True)) * len(rows) / 3
     ridge = Ridge(penalty).fit(x[rows], users[rows])
-    scores = Factors.of(tables, soft, triples).predict(infae.Interactions.from_matrix(new_users))
-    assert_allclose(scores[:-1], ridge.predict(means(new_users[:-1])) @ items.T + bias, rtol=1e-4, atol=1e-4)
+    found = FoldIn.of(users, items, soft, rows)(sp.csr_matrix(new_users))
+    assert_allclose(found[:-1], ridge.predict(means(new_users[:-1])), rtol=1e-4, atol=1e-4)
     # The last has no history.
-    assert_allclose(scores[-1], items @ users[rows].mean(axis=0) + bias, rtol=1e-4, atol=1e-4)
+    assert_allclose(found[-1], users[rows].mean(axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_mf_scores_are_products_of_vectors_folded_in(clicks, new_users):
+    made = learner(MF(3), clicks)
+    scorer, (users, items, bias) = made.scorer(), (table.detach().numpy() for table in made.parameters)
+    vectors = FoldIn.of(users, items, clicks, np.unique(made.triples.users))(sp.csr_matrix(new_users))
+    assert_allclose(
+        scorer(sp.csr_matrix(new_users)),
+        [[p @ q + b for q, b in zip(items, bias, strict=True)] for p in vectors],
+        rtol=1e-5,
+    )
 
 
 def test_users_without_triples_have_no_part_in_the_fold_in():
     clicks = interactions([[1, 1, 0], [0, 1, 1], [1, 0, 1], [0, 0, 0], [1, 1, 1]])
-    tables = Tables(*(table.detach().float() for table in random_tables(5, 3)))
     with pytest.warns(UserWarning, match="clicked every item"):
-        triples = Triples(clicks)
-    factors = Factors.of(tables, clicks, triples)
-    tables.users[3:] = 1e6
-    assert_array_equal(Factors.of(tables, clicks, triples).weights, factors.weights)
+        made = learner(MF(3), clicks)
+    before = made.scorer()
+    made.parameters.users.data[3:] = 1e6
+    assert_array_equal(made.scorer().fold_in.weights, before.fold_in.weights)
 
 
 def test_planted_tastes_are_learned(planted, planted_split, trained):
@@ -356,7 +391,7 @@ def test_users_never_seen_are_ranked_too(planted):
     split = infae.data.user_split(planted.interactions, seed=1)
     ours, popular = (
         infae.evaluate(model.fit(split.train), split, k=(10,))["NDCG@10"]
-        for model in (BPRMF(**SMALL, n_epochs=25), PopRec())
+        for model in (MF(**SMALL, n_epochs=25), PopRec())
     )
     assert ours > 1.8 * popular
 
@@ -372,12 +407,12 @@ def two_threads():
 @pytest.mark.usefixtures("two_threads")
 def test_training_depends_on_the_seed_alone(planted_split, trained):
     state, train = torch.get_rng_state(), planted_split.train
-    again = BPRMF(**SMALL, n_epochs=25).fit(train)
+    again = MF(**SMALL, n_epochs=25).fit(train)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == 2
     assert_array_equal(again.predict(train), trained.predict(train))
     assert again.path_ == trained.path_
-    assert (BPRMF(**SMALL, n_epochs=25, seed=1).fit(train).predict(train) != trained.predict(train)).any()
+    assert (MF(**SMALL, n_epochs=25, seed=1).fit(train).predict(train) != trained.predict(train)).any()
 
 
 def test_every_epoch_has_negatives_of_its_own_by_the_seed(monkeypatch, clicks):
@@ -392,13 +427,13 @@ def test_every_epoch_has_negatives_of_its_own_by_the_seed(monkeypatch, clicks):
             asked.append(("epoch", epoch))
             super().set_epoch(epoch)
 
-    monkeypatch.setattr(bpr, "Triples", Recorded)
-    BPRMF(**SMALL, n_epochs=3, seed=5).fit(clicks)
+    monkeypatch.setattr(ranking, "Triples", Recorded)
+    MF(**SMALL, n_epochs=3, seed=5).fit(clicks)
     assert asked == [("seed", 5), ("epoch", 0), ("epoch", 1), ("epoch", 2)]
 
 
 def test_dropout_keeps_the_expected_vector():
-    mask = BPRMF(8, dropout=0.3)._mask(4000, torch.Generator().manual_seed(0))
+    mask = training.dropped(torch.ones(4000, 8), 0.3, torch.Generator().manual_seed(0))
     assert_allclose(np.unique(mask), [0, 1 / 0.7], rtol=1e-6)
     assert mask.mean().item() == pytest.approx(1, abs=0.02)
 
@@ -412,7 +447,7 @@ def test_the_loss_falls_and_is_recorded(trained):
 
 
 def test_dropout_changes_training_and_not_prediction(planted_split, trained):
-    plain = BPRMF(**SMALL, n_epochs=25, dropout=0).fit(planted_split.train)
+    plain = MF(**SMALL, n_epochs=25, dropout=0).fit(planted_split.train)
     assert plain.path_[-1]["loss"] < 0.9 * trained.path_[-1]["loss"]
     shown = planted_split.train.select_users(np.arange(5))
     assert_array_equal(trained.predict(shown), trained.predict(shown))
@@ -421,7 +456,7 @@ def test_dropout_changes_training_and_not_prediction(planted_split, trained):
 def test_stored_values_weigh_the_loss(planted_split):
     train = planted_split.train
     half, whole = (
-        BPRMF(**SMALL, n_epochs=3).fit(train.with_matrix(train.matrix * np.float32(value))) for value in (0.5, 1)
+        MF(**SMALL, n_epochs=3).fit(train.with_matrix(train.matrix * np.float32(value))) for value in (0.5, 1)
     )
     assert_allclose([row["loss"] for row in half.path_], [row["loss"] / 2 for row in whole.path_], rtol=1e-3)
 
@@ -434,7 +469,7 @@ def test_faint_clicks_count_for_little(planted):
     def share(value):
         rows = infae.Interactions.from_matrix(sp.hstack([clicks.matrix, extra]))
         rows.matrix.data[rows.matrix.indices >= clicks.n_items] = value
-        items, _ = BPRMF(**SMALL, n_epochs=25).fit(rows).recommend(rows, n=5)
+        items, _ = MF(**SMALL, n_epochs=25).fit(rows).recommend(rows, n=5)
         return (items >= clicks.n_items).mean()
 
     assert share(1.0) > 0.3
@@ -447,7 +482,7 @@ def test_training_stops_early_and_keeps_the_best_state(as_interactions, planted_
     params = {"n_factors": 16, "learning_rate": 0.1, "batch_size": 512, "dropout": 0.0, "metric": "NDCG@10"}
     stopping = {"n_epochs": 60, "check_every": 2, "patience": 2}
     validation = planted_split.validation if as_interactions else planted_split
-    model = BPRMF(**params, **stopping).fit(planted_split.train, validation)
+    model = MF(**params, **stopping).fit(planted_split.train, validation)
     looks = {row["epoch"]: row["NDCG@10"] for row in model.path_ if "NDCG@10" in row}
     assert list(looks) == list(range(2, len(model.path_) + 1, 2))
     assert model.epoch_ == max(looks, key=looks.__getitem__)
@@ -455,12 +490,12 @@ def test_training_stops_early_and_keeps_the_best_state(as_interactions, planted_
     value = infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"]
     assert value == looks[model.epoch_] > looks[len(model.path_)]
     # The state kept is that of a training that ended there.
-    there = BPRMF(**params, n_epochs=model.epoch_).fit(planted_split.train)
+    there = MF(**params, n_epochs=model.epoch_).fit(planted_split.train)
     assert_array_equal(there.predict(planted_split.train), model.predict(planted_split.train))
 
 
 def test_the_last_epoch_is_looked_at(planted_split):
-    model = BPRMF(**SMALL, n_epochs=3).fit(planted_split.train, planted_split)
+    model = MF(**SMALL, n_epochs=3).fit(planted_split.train, planted_split)
     assert [row["epoch"] for row in model.path_ if "HR@100" in row] == [model.epoch_] == [3]
 
 
@@ -474,7 +509,7 @@ def test_validation_items_are_matched_by_id(planted_split):
 
     other = infae.Split(*(shuffled(getattr(planted_split, part)) for part in ("train", "validation", "test")))
     params = {**SMALL, "n_epochs": 4, "check_every": 2, "metric": "NDCG@10"}
-    paths = [BPRMF(**params).fit(planted_split.train, split).path_ for split in (planted_split, other)]
+    paths = [MF(**params).fit(planted_split.train, split).path_ for split in (planted_split, other)]
     assert [row.get("NDCG@10") for row in paths[0]] == pytest.approx([row.get("NDCG@10") for row in paths[1]])
 
 
@@ -496,11 +531,11 @@ def test_validation_items_are_matched_by_id(planted_split):
 )
 def test_bad_parameters_are_refused(params, message, clicks):
     with pytest.raises(ValueError, match=message):
-        BPRMF(**params).fit(clicks)
+        MF(**params).fit(clicks)
 
 
 def test_a_fit_that_fails_leaves_an_earlier_one_in_place(clicks):
-    model = BPRMF(**SMALL, n_epochs=2).fit(clicks)
+    model = MF(**SMALL, n_epochs=2).fit(clicks)
     kept, scores = copy.copy(vars(model)), model.predict(clicks)
     model.learning_rate = 1e30
     with pytest.raises(FloatingPointError, match=r"loss became nan in epoch \d+, float32.*use a smaller one"):
@@ -513,29 +548,268 @@ def test_a_metric_that_is_never_defined_is_told():
     # Both users have every item clicked or held out: there is no negative to count for AUC.
     train, held_out = interactions([[1, 1, 0], [0, 1, 1]]), interactions([[0, 0, 1], [1, 0, 0]])
     with pytest.raises(ValueError, match="AUC is not defined on this validation part"):
-        BPRMF(2, n_epochs=2, metric="AUC").fit(train, held_out)
+        MF(2, n_epochs=2, metric="AUC").fit(train, held_out)
 
 
 def test_a_single_click_is_enough():
-    model = BPRMF(4, n_epochs=30, learning_rate=0.05).fit(interactions([[0, 1, 0]]))
+    model = MF(4, n_epochs=30, learning_rate=0.05).fit(interactions([[0, 1, 0]]))
     assert model.recommend(np.zeros((1, 3)), n=1)[0].tolist() == [[1]]
 
 
-def test_select_bpr_keeps_the_best_of_the_grid(planted_split):
-    grid, fixed = {"n_factors": (1, 8), "dropout": (0.0, 0.5)}, {**SMALL, "n_epochs": 6, "metric": "NDCG@10"}
-    del fixed["n_factors"]
-    model, tried = select_bpr(planted_split, grid, **fixed)
-    assert [(row["n_factors"], row["dropout"]) for row in tried] == [(1, 0.0), (1, 0.5), (8, 0.0), (8, 0.5)]
-    best = max(tried, key=lambda row: row["NDCG@10"])
-    assert (model.n_factors, model.dropout, model.epoch_) == (best["n_factors"], best["dropout"], best["epoch"])
-    assert infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"] == best["NDCG@10"]
-    separate = BPRMF(n_factors=8, dropout=0.5, **fixed).fit(planted_split.train, planted_split)
-    assert tried[-1]["NDCG@10"] == max(row.get("NDCG@10", 0) for row in separate.path_)
+# --- NeuMF --------------------------------------------------------------------------------------
 
 
-def test_select_bpr_refuses_an_empty_list(planted_split):
-    with pytest.raises(ValueError, match="the grid has an empty list"):
-        select_bpr(planted_split, {"dropout": ()})
+@pytest.mark.parametrize(("n_layers", "widths"), [(1, [4]), (2, [4, 2]), (3, [4, 2, 1])])
+def test_neumf_scores_are_its_network_pair_by_pair(n_layers, widths, clicks, new_users, monkeypatch):
+    monkeypatch.setattr(neumf, "HIDDEN_VALUES", 3 * 16 * 4)
+    made = learner(NeuMF(4, n_layers=n_layers, dropout=0), clicks)
+    users, items, bias, h, *layers = (parameter.detach().numpy() for parameter in made.parameters)
+    assert [len(offset) for offset in layers[1::2]] == widths
+
+    def score(p, i):
+        z = np.concatenate([p, items[i]])
+        for weights, offset in zip(layers[::2], layers[1::2], strict=True):
+            z = np.maximum(z @ weights + offset, 0)
+        return h @ np.concatenate([p * items[i], z]) + bias[i]
+
+    margins = [score(users[u], i) - score(users[u], j) for u, i, j in zip(*TRIPLES, strict=True)]
+    assert_allclose(made.margin(*TRIPLES).detach(), margins, rtol=1e-10)
+    histories = sp.csr_matrix(new_users)
+    vectors = FoldIn.of(users, items, clicks, np.unique(made.triples.users))(histories)
+    assert_allclose(made.scorer()(histories), [[score(p, i) for i in range(16)] for p in vectors], rtol=1e-4, atol=1e-5)
+
+
+# --- LightGCN -----------------------------------------------------------------------------------
+
+
+def normalised_graph(matrix):
+    """He et al. 2020, Eq. 16: the whole adjacency matrix of users and items."""
+    x = matrix.toarray().astype(float)
+    whole = np.block([[np.zeros((len(x), len(x))), x], [x.T, np.zeros((x.shape[1], x.shape[1]))]])
+    degrees = whole.sum(1)
+    scale = np.where(degrees > 0, 1 / np.sqrt(np.where(degrees > 0, degrees, 1)), 0)
+    return scale[:, None] * whole * scale
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_propagation_is_that_of_the_whole_graph(n_layers, soft):
+    made = gcn.Graph(soft, LightGCN(3, n_layers=n_layers), torch.Generator().manual_seed(0))
+    graph = normalised_graph(soft.matrix)
+    wanted = torch.cat(made.parameters).detach().numpy()
+    for users, items in made.layers():
+        assert_allclose(torch.cat([users, items]).detach(), wanted, rtol=1e-4, atol=1e-6)
+        wanted = graph @ wanted
+
+
+def test_the_history_of_a_training_user_has_the_trained_layers(soft):
+    made = gcn.Graph(soft, LightGCN(3, n_layers=3), torch.Generator().manual_seed(0))
+    found, trained = made.scorer().users(soft.matrix), [users.detach() for users, _ in made.layers()]
+    assert len(found) == len(trained) == 4
+    for ours, theirs in zip(found[1:], trained[1:], strict=True):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_lightgcn_scores_are_products_of_mean_layers(soft, new_users):
+    made = gcn.Graph(soft, LightGCN(3, n_layers=2), torch.Generator().manual_seed(0))
+    scorer, histories = made.scorer(), sp.csr_matrix(new_users)
+    items = sum(items.detach().numpy() for _, items in made.layers()) / 3
+    users = scorer.users(histories)
+    assert_allclose(scorer(histories), sum(users) / 3 @ items.T, rtol=1e-4, atol=1e-6)
+    # The last has no history.
+    assert not users[1][-1].any()
+    assert not users[2][-1].any()
+    assert_allclose(users[0][-1], made.parameters[0].detach().numpy().mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_lightgcn_is_bpr_and_a_penalty_of_the_triples_vectors(soft):
+    made = gcn.Graph(soft, LightGCN(3, n_layers=2, l2=0.3), torch.Generator().manual_seed(0))
+    made.start(0)
+    index = torch.tensor([0, 4, 5, 30])
+    u, i, j, weights = (column[index].numpy() for column in made._columns)
+    p, q = (table.detach().numpy() for table in made.parameters)
+    users, items = (sum(part.detach().numpy() for part in layers) / 3 for layers in zip(*made.layers(), strict=True))
+    margin = (users[u] * (items[i] - items[j])).sum(1)
+    penalty = 0.3 / 2 * (p[u] ** 2 + q[i] ** 2 + q[j] ** 2).sum(1)
+    assert_allclose(made.loss(index).item(), (weights * np.log1p(np.exp(-margin)) + penalty).mean(), rtol=1e-5)
+
+
+def test_items_of_nobody_have_their_own_vector_alone():
+    clicks = interactions([[1, 1, 0, 0], [0, 1, 1, 0]])
+    made = gcn.Graph(clicks, LightGCN(3), torch.Generator().manual_seed(0))
+    assert all(not items[3].any() for _, items in made.layers()[1:])
+    assert np.isfinite(made.scorer()(sp.csr_matrix(np.eye(4)))).all()
+
+
+# --- MVAE ---------------------------------------------------------------------------------------
+
+
+def test_the_loss_of_mvae_is_that_of_distributions():
+    rng = torch.Generator().manual_seed(0)
+    logits, mean, log_variance = (torch.randn(5, n, generator=rng, dtype=torch.float64) for n in (7, 3, 3))
+    clicks = torch.rand(5, 7, generator=rng).round().double()
+    gaussian = torch.distributions.Normal(mean, torch.exp(log_variance / 2))
+    divergence = torch.distributions.kl_divergence(gaussian, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    # But for the number of orders in which the clicks could have come.
+    n = clicks.sum(1)
+    orders = torch.lgamma(n + 1) - torch.lgamma(clicks + 1).sum(1)
+    likelihood = [
+        torch.distributions.Multinomial(int(n[u]), logits=logits[u]).log_prob(clicks[u]) - orders[u] for u in range(5)
+    ]
+    wanted = (0.3 * divergence - torch.stack(likelihood)).mean()
+    assert_allclose(elbo_loss(logits, clicks, mean, log_variance, 0.3), wanted, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_mvae_scores_by_the_mean(n_layers, soft, new_users):
+    made = mvae.Network(soft, MVAE(3, n_layers=n_layers, n_hidden=5), torch.Generator().manual_seed(0))
+    layers = [parameter.detach().numpy() for parameter in made.parameters]
+    pairs = list(zip(layers[::2], layers[1::2], strict=True))
+    assert [weights.shape[1] for weights, _ in pairs] == [*[5] * n_layers, 6, *[5] * n_layers, 16]
+    z = new_users / np.maximum(np.linalg.norm(new_users, axis=1, keepdims=True), 1e-9)
+    for k, (weights, offset) in enumerate(pairs):
+        z = z @ weights + offset
+        if k == n_layers:
+            z = z[:, :3]
+        elif k < len(pairs) - 1:
+            z = np.tanh(z)
+    assert_allclose(made.scorer()(sp.csr_matrix(new_users)), z, rtol=1e-4, atol=1e-5)
+
+
+def test_mvae_trains_on_what_it_scores_by(soft):
+    """Without dropout and noise, and at beta 0, its loss is the likelihood of its own scores."""
+    model = MVAE(3, n_hidden=5, dropout=0, beta=0)
+    made = mvae.Network(soft, model, torch.Generator().manual_seed(0))
+    variance = made._encoder[-1]
+    variance[0].data[:, 3:], variance[1].data[3:] = 0, -200
+    index = torch.arange(soft.n_users)
+    rows = soft.matrix.toarray()
+    logits = made.scorer()(soft.matrix)
+    wanted = -(rows * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1).mean()
+    assert_allclose(made.loss(index).item(), wanted, rtol=1e-4)
+
+
+def test_beta_grows_linearly_and_then_stays(clicks):
+    made = mvae.Network(clicks, MVAE(2, n_hidden=3, beta=0.4, anneal_epochs=4), torch.Generator().manual_seed(0))
+    betas = []
+    for epoch in range(6):
+        made.start(epoch)
+        betas.append(made._beta)
+    assert betas == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4])
+
+
+def test_users_without_clicks_have_no_part_in_mvae():
+    clicks = interactions([[1, 1, 0], [0, 0, 0], [0, 1, 1]])
+    fits = [MVAE(2, n_hidden=3, n_epochs=2).fit(rows) for rows in (clicks, clicks.select_users(np.array([0, 2])))]
+    assert_array_equal(*(model.predict(np.eye(3)) for model in fits))
+    with pytest.raises(ValueError, match="no clicks: all 2 users have empty rows"):
+        MVAE(2).fit(interactions([[0, 0], [0, 0]]))
+
+
+# --- all of them --------------------------------------------------------------------------------
+
+OTHERS = [
+    pytest.param(partial(NeuMF, 8, learning_rate=0.02, batch_size=512), id="NeuMF"),
+    pytest.param(partial(LightGCN, 8, learning_rate=0.02, batch_size=512), id="LightGCN"),
+    pytest.param(partial(MVAE, 8, n_hidden=40, learning_rate=0.005, batch_size=32), id="MVAE"),
+]
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_every_model_learns_planted_tastes(make, planted_split):
+    model = make(n_epochs=25).fit(planted_split.train)
+    ours = infae.evaluate(model, planted_split, k=(10,))
+    popular = infae.evaluate(PopRec().fit(planted_split.train), planted_split, k=(10,))
+    assert ours["NDCG@10"] > 2 * popular["NDCG@10"]
+    losses = [row["loss"] for row in model.path_]
+    assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("make", OTHERS)
+def test_every_training_depends_on_the_seed_alone(make, planted_split):
+    state, train = torch.get_rng_state(), planted_split.train
+    one, same, other = (make(n_epochs=2, seed=seed).fit(train).predict(train) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_values_of_clicks_matter_to_every_model(make, planted_split):
+    train = planted_split.train
+    half = train.with_matrix(train.matrix * np.float32(0.5))
+    # At the first epoch: what changes after it is more than the weight.
+    losses = [make(n_epochs=1).fit(rows).path_[0]["loss"] for rows in (half, train)]
+    assert losses[0] == pytest.approx(losses[1] / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_every_model_names_the_rate_at_which_it_diverged(make, clicks):
+    with pytest.raises(FloatingPointError, match=r"became (nan|inf) in epoch \d+.*learning_rate = 1e\+30"):
+        make(n_epochs=5, learning_rate=1e30).fit(clicks)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (partial(NeuMF, 0), "n_factors must be a whole number of at least 1, got 0"),
+        (partial(NeuMF, n_layers=0), "n_layers must be"),
+        (partial(NeuMF, dropout=1), "dropout is a share"),
+        (partial(LightGCN, 0), "n_factors must be"),
+        (partial(LightGCN, n_layers=0), "n_layers must be"),
+        (partial(LightGCN, l2=-1.0), "l2 must be finite and 0 or more, got -1.0"),
+        (partial(MVAE, 0), "n_factors must be"),
+        (partial(MVAE, n_layers=1.5), "n_layers must be"),
+        (partial(MVAE, n_hidden=0), "n_hidden must be"),
+        (partial(MVAE, anneal_epochs=0), "anneal_epochs must be"),
+        (partial(MVAE, dropout=-0.1), "dropout is a share"),
+        (partial(MVAE, beta=np.nan), "beta must be finite and 0 or more, got nan"),
+    ],
+)
+def test_bad_parameters_of_every_model_are_refused(make, message, clicks):
+    with pytest.raises(ValueError, match=message):
+        make().fit(clicks)
+
+
+# --- choosing -----------------------------------------------------------------------------------
+
+STAGES = {"paper": {"n_factors": (1, 4), "dropout": (0.0, 0.5)}, "quick": {"n_factors": (1,)}, "smoke": {}}
+
+
+def test_parameters_are_chosen_one_after_the_other(planted_split):
+    search = Search("NDCG@10", "paper", seed=3)
+    fixed = {"learning_rate": 0.02, "batch_size": 512, "n_epochs": 5}
+    model, found = tuning.choose_by_stages(MF, STAGES, planted_split.train, planted_split, search, **fixed)
+    tried = found.pop("tried")
+    assert [(row["n_factors"], row["dropout"]) for row in tried[:3]] == [(64, 0.5), (1, 0.5), (4, 0.5)]
+    n_factors = max(tried[:3], key=lambda row: row["NDCG@10"])["n_factors"]
+    assert [(row["n_factors"], row["dropout"]) for row in tried[3:]] == [(n_factors, 0.0)]
+    assert found == max(tried, key=lambda row: row["NDCG@10"])
+    assert (model.n_factors, model.dropout, model.epoch_, model.seed) == (*list(found.values())[:3], 3)
+    assert infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"] == found["NDCG@10"]
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.needs_torch])
+def test_a_summary_is_one_training_that_learns(name, planted, planted_split):
+    # As many as it takes to know four tastes.
+    few = planted_split.train.select_users(np.arange(80))
+    model, found = MODELS[name].choose(few, planted_split, Search("NDCG@10", "quick"))
+    assert len(found["tried"]) == 1
+    popular = infae.evaluate(PopRec().fit(few), planted_split, k=(10,))["NDCG@10"]
+    assert infae.evaluate(model, planted_split, k=(10,))["NDCG@10"] > 1.5 * popular
+
+
+def test_smoke_is_one_short_training(planted_split):
+    model, found = MODELS["mf"].choose(planted_split.train, planted_split, Search())
+    assert len(found["tried"]) == 1
+    assert len(model.path_) <= tuning.SMOKE_EPOCHS
+
+
+def test_models_are_known_without_pytorch():
+    code = "import sys, experiments.models; print('torch' in sys.modules)"
+    root = Path(torch_data.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_baselines_do_without_pytorch():
