@@ -110,7 +110,8 @@ class Learner:
         model, chosen = MODELS[config.model].choose(clicks, task, Search(config.metric, config.preset, seed))
         report = infae.evaluate(model, task, k=(10, 100), n_negatives=0)
         found = {metric: report[metric] for metric in METRICS}
-        found |= {"tested": len(report.users), "rows": clicks.n_users, "chosen": str(chosen)}
+        shown = {name: value for name, value in chosen.items() if name != "tried"}
+        found |= {"tested": len(report.users), "rows": clicks.n_users, "chosen": str(shown)}
         if strategy != ADER:
             return found
         kept = choose_exemplars(clicks.matrix, representation(model, clicks), min(config.budget, clicks.n_users))

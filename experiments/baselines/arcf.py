@@ -25,14 +25,15 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from experiments.baselines.bpr import one_thread
+from experiments.baselines.training import one_thread
 from experiments.torch_data import check_whole
 from infae import Interactions, NotFittedError
 from infae.histories import as_clicks, drop_empty_users
 from infae.progress import bar
 
 OUT_STD = 0.3
-GL = 1
+GENERATOR_RATE = 0.05
+"""Of the discriminator's: at one rate for both the discriminator tells nothing, and rows leave those of real users."""
 
 
 class ARCF:
@@ -44,7 +45,7 @@ class ARCF:
       n_neighbours: nearest users who are real examples of a neighbour; all others where fewer.
       n_epochs: passes over the users.
       batch_size: users a step, of both networks.
-      learning_rate: of Adam.
+      learning_rate: of Adam for the discriminator; the generator's is `GENERATOR_RATE` of it.
       seed: of initial values, order, neighbours and noise; no global generator is used.
 
     Attributes (after fit):
@@ -57,9 +58,9 @@ class ARCF:
         *,
         n_noise: int = 32,
         n_neighbours: int = 10,
-        n_epochs: int = 60,
-        batch_size: int = 128,
-        learning_rate: float = 5e-4,
+        n_epochs: int = 50,
+        batch_size: int = 64,
+        learning_rate: float = 0.003,
         seed: int = 0,
     ):
         self.n_hidden = n_hidden
@@ -93,7 +94,7 @@ class ARCF:
         with one_thread():
             optimizers = [
                 torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999))
-                for net, rate in ((generator, self.learning_rate * GL), (discriminator, self.learning_rate))
+                for net, rate in ((generator, self.learning_rate * GENERATOR_RATE), (discriminator, self.learning_rate))
             ]
             for epoch in bar("AR-CF", progress, range(1, self.n_epochs + 1), "epoch"):
                 losses = self._epoch(clicks.matrix, near, generator, discriminator, optimizers, rng)
