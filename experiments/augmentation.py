@@ -81,7 +81,8 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
     if config.full:
         drawn.append((EVERYBODY, split.train.n_users, config.seeds[0]))
     return [
-        ({"source": source, "users": n, "seed": seed}, partial(users.result, source, n, seed)) for source, n, seed in drawn
+        ({"source": source, "users": n, "seed": seed}, partial(users.result, source, n, seed))
+        for source, n, seed in drawn
     ]
 
 
@@ -119,11 +120,12 @@ def _claims(config: Config, frame: pd.DataFrame) -> list[Claim]:
     for other in (AUGMENTED, RANDOM):
         if other not in means:
             continue
-        found = ", ".join(f"{100 * means[DISTILLED, b]:.2f} against {100 * means[other, b]:.2f} at {b:,}" for b in config.budgets)
+        pairs = {b: (100 * means[DISTILLED, b], 100 * means[other, b]) for b in config.budgets}
+        found = ", ".join(f"{ours:.2f} against {theirs:.2f} at {b:,}" for b, (ours, theirs) in pairs.items())
         claims.append(
             Claim(
                 f"{MODELS[config.model].title} learns more from DISTILL-CF's users than from as many {_WHAT[other]}.",
-                all(bool(means[DISTILLED, b] > means[other, b]) for b in config.budgets),
+                all(bool(ours > theirs) for ours, theirs in pairs.values()),
                 f"HR@10: {found} users.",
             )
         )
@@ -137,7 +139,7 @@ def _impractical(config: Config, means: pd.Series) -> Claim:
     least, most = min(config.budgets), max(config.budgets)
     made, distilled = means[AUGMENTED, most], means[DISTILLED, least]
     return Claim(
-        "Realistic users alone are impractical to train on: the most of AR-CF's serve worse than the fewest of DISTILL-CF's.",
+        "Realistic users are impractical to train on: the most of AR-CF's serve worse than the fewest of DISTILL-CF's.",
         bool(made < distilled),
         f"HR@10 {100 * made:.2f} of {most:,} against {100 * distilled:.2f} of {least:,}.",
     )

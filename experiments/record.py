@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def header(config: Any) -> dict[str, Any]:
-    """What every record begins with: the Config, the command that makes it, and `surroundings`; no folder of the machine."""
+    """What every record begins with: the Config, its command, and `surroundings`; no folder of the machine."""
     shown = {name: value for name, value in dataclasses.asdict(config).items() if name != "data_dir"}
     return {"config": shown, "command": command(config), **surroundings()}
 

@@ -83,9 +83,7 @@ class ARCF:
             raise ValueError("expected at least two users with clicks: one is the other's neighbour")
         rng = torch.Generator().manual_seed(self.seed)
         near = nearest_users(clicks.matrix, min(self.n_neighbours, clicks.n_users - 1))
-        generator = Conditioned(
-            self.n_noise, clicks.n_items, self.n_hidden, clicks.n_items, rng, self.n_noise**0.5
-        )
+        generator = Conditioned(self.n_noise, clicks.n_items, self.n_hidden, clicks.n_items, rng, self.n_noise**0.5)
         size = (clicks.n_interactions / clicks.n_users) ** 0.5
         discriminator = Conditioned(clicks.n_items, clicks.n_items, self.n_hidden, 1, rng, size)
         path = []
@@ -166,9 +164,10 @@ class Conditioned(nn.Module):
     def __init__(self, n_in: int, n_condition: int, n_hidden: int, n_out: int, rng: torch.Generator, size: float = 1.0):
         """`size` is the usual length of x: both inputs move a hidden unit by 1 or so at the start."""
         super().__init__()
-        self.own = nn.Linear(n_in, n_hidden)
-        self.shown = nn.Linear(n_condition, n_hidden, bias=False)
-        self.out = nn.Linear(n_hidden, n_out)
+        # Without the layers' own initial values, which are drawn from the global generator.
+        self.own = nn.utils.skip_init(nn.Linear, n_in, n_hidden)
+        self.shown = nn.utils.skip_init(nn.Linear, n_condition, n_hidden, bias=False)
+        self.out = nn.utils.skip_init(nn.Linear, n_hidden, n_out)
         for layer, scale in ((self.own, 1 / size), (self.shown, 1.0), (self.out, OUT_STD * n_hidden**-0.5)):
             nn.init.normal_(layer.weight, std=scale, generator=rng)
         for bias in (self.own.bias, self.out.bias):
