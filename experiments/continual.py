@@ -12,7 +12,8 @@ strategy, and tested on the next period: a user's whole past and first clicks th
 the last ones are to be found. Each finished cell is kept in `cells.json`; a run that was stopped
 goes on there. Writes `record.json`, `table.md`, `means.png` and `periods.png` beside it.
 
-The paper is silent on all but the number of periods, the model and the strategies; BUILD_NOTES.md has what was chosen.
+The paper is silent on all but the number of periods, the model and the strategies; what was chosen
+instead is said here, in `experiments.periods` and in `experiments.exemplars`.
 """
 
 from __future__ import annotations
@@ -195,9 +196,8 @@ _WHAT = {ADER: "ADER's exemplars", INDIVIDUAL: "none (Individual)", JOINT: "all 
 _WHY = {
     ADER: "ADER's pool reaches back through the exemplars it carries on; the summary is, as in the paper, of the last "
     "period alone.",
-    INDIVIDUAL: "A period has many times as many rows of its own as are injected, so that little is left to gain.",
-    JOINT: "Every model is trained from scratch and chosen anew in each period, so more of the past does no harm "
-    "beyond its age; tastes in a log of MovieLens drift little, and Joint sees every click there is.",
+    INDIVIDUAL: "A period has several times as many rows of its own as are injected.",
+    JOINT: "Joint trains on every click there is, from scratch and chosen anew in each period: it has nothing to forget.",
 }
 
 

@@ -23,7 +23,7 @@ def planted():
 
 @pytest.fixture(scope="module")
 def trained(planted):
-    return ARCF(64, n_epochs=40, batch_size=32).fit(planted.interactions)
+    return ARCF(64, n_epochs=40, batch_size=32, learning_rate=0.02).fit(planted.interactions)
 
 
 def test_virtual_users_are_binary_rows_over_the_same_items(trained, planted):
