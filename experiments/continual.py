@@ -114,7 +114,7 @@ class Learner:
         clicks, drawn_from = self.training(strategy, at, seed)
         model, chosen = MODELS[config.model].choose(clicks, task, Search(config.metric, config.preset, seed))
         report = infae.evaluate(model, task, k=(10, 100), n_negatives=0)
-        found = {metric: report[metric] for metric in METRICS}
+        found: dict[str, Any] = {metric: report[metric] for metric in METRICS}
         shown = {name: value for name, value in chosen.items() if name != "tried"}
         found |= {"tested": len(report.users), "rows": clicks.n_users, "chosen": str(shown)}
         if strategy != ADER:
@@ -197,7 +197,7 @@ _WHY = {
     ADER: "ADER's pool reaches back through the exemplars it carries on; the summary is, as in the paper, of the last "
     "period alone.",
     INDIVIDUAL: "A period has several times as many rows of its own as are injected.",
-    JOINT: "Joint trains on every click there is, from scratch and chosen anew in each period: it has nothing to forget.",
+    JOINT: "Joint trains on every click there is, from scratch in each period: it has nothing to forget.",
 }
 
 

@@ -95,7 +95,7 @@ class Periods:
             return infae.Interactions(matrix, np.arange(shape[0]), self.item_ids)
 
         labels = np.where(self.found, 2, np.where(self.validation, 1, 0))
-        return Split(*(part(labels == k) for k in range(3)), name=self.name)
+        return Split(part(labels == 0), part(labels == 1), part(labels == 2), name=self.name)
 
     def _history(self, at: int) -> infae.Interactions:
         return self.clicks((self.period < at) | ((self.period == at) & ~self.validation))
