@@ -315,11 +315,8 @@ def test_the_loss_is_as_rendle_prints_it():
 def test_the_margin_of_mf_is_that_of_its_scores(clicks):
     made = learner(MF(3, dropout=0), clicks)
     users, items, bias = (table.detach().numpy() for table in made.parameters)
-    apart = [
-        (users[u] @ q[i] + bias[i]) - (users[u] @ q[j] + bias[j])
-        for q in [items]
-        for u, i, j in zip(*TRIPLES, strict=True)
-    ]
+    of_pairs = users @ items.T + bias
+    apart = [of_pairs[u, i] - of_pairs[u, j] for u, i, j in zip(*TRIPLES, strict=True)]
     assert_allclose(made.margin(*TRIPLES).detach(), apart, rtol=1e-12)
 
 
@@ -362,11 +359,8 @@ def test_mf_scores_are_products_of_vectors_folded_in(clicks, new_users):
     made = learner(MF(3), clicks)
     scorer, (users, items, bias) = made.scorer(), (table.detach().numpy() for table in made.parameters)
     vectors = FoldIn.of(users, items, clicks, np.unique(made.triples.users))(sp.csr_matrix(new_users))
-    assert_allclose(
-        scorer(sp.csr_matrix(new_users)),
-        [[p @ q + b for q, b in zip(items, bias, strict=True)] for p in vectors],
-        rtol=1e-5,
-    )
+    wanted = [[p @ q + b for q, b in zip(items, bias, strict=True)] for p in vectors]
+    assert_allclose(scorer(sp.csr_matrix(new_users)), wanted, rtol=1e-5)
 
 
 def test_users_without_triples_have_no_part_in_the_fold_in():
@@ -538,7 +532,7 @@ def test_a_fit_that_fails_leaves_an_earlier_one_in_place(clicks):
     model = MF(**SMALL, n_epochs=2).fit(clicks)
     kept, scores = copy.copy(vars(model)), model.predict(clicks)
     model.learning_rate = 1e30
-    with pytest.raises(FloatingPointError, match=r"loss became nan in epoch \d+, float32.*use a smaller one"):
+    with pytest.raises(FloatingPointError, match=r"loss of MF became nan in epoch \d+, float32.*use a smaller one"):
         model.fit(clicks)
     assert_array_equal(model.predict(clicks), scores)
     assert vars(model) == {**kept, "learning_rate": 1e30}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,15 +12,15 @@ from torch.nn.functional import embedding, embedding_bag
 
 from experiments.baselines.ranking import FoldIn, Ranking, bpr_loss, vectors
 from experiments.baselines.training import Trained, frozen
-from experiments.baselines.tuning import batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
 if TYPE_CHECKING:
     from experiments.models import Search
 
-STAGES = {
-    "paper": {"n_layers": (1, 3), "learning_rate": (0.006,), "n_factors": (32, 128)},
+STAGES: dict[str, Stages] = {
+    "paper": {"n_layers": (1, 3), "n_factors": (32, 128)},
     "quick": {"n_layers": (1,)},
     "smoke": {},
 }
@@ -54,10 +55,11 @@ class LightGCN(Trained):
         n_layers: int = 2,
         l2: float = 1e-4,
         learning_rate: float = 0.01,
+        n_epochs: int = 200,
         batch_size: int = 65536,
         **training: Any,
     ):
-        super().__init__(learning_rate=learning_rate, batch_size=batch_size, **training)
+        super().__init__(learning_rate=learning_rate, n_epochs=n_epochs, batch_size=batch_size, **training)
         self.n_factors = n_factors
         self.n_layers = n_layers
         self.l2 = l2
@@ -86,7 +88,8 @@ class Graph(Ranking):
 
     def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Users' and items' vectors of layers 0 to K."""
-        found = [tuple(self.parameters)]
+        users, items = self.parameters
+        found = [(users, items)]
         for _ in range(self._n_layers):
             users, items = found[-1]
             found.append((Product.apply(items, self._down, self._up), Product.apply(users, self._up, self._down)))
@@ -97,15 +100,9 @@ class Graph(Ranking):
         e_users, e_items = (torch.stack(layers).mean(0) for layers in zip(*self.layers(), strict=True))
         apart = embedding(positives, e_items) - embedding(negatives, e_items)
         margin = (embedding(users, e_users) * apart).sum(1)
-        return bpr_loss(margin, weights) + self._l2 / 2 * self._squares(users, positives, negatives) / index.numel()
-
-    def _squares(self, *at: torch.Tensor) -> torch.Tensor:
-        """Sum over triples of |p_u|^2 + |q_i|^2 + |q_j|^2, by how often a vector is in one."""
-        items = torch.cat(at[1:])
-        of_tables = zip((at[0], items), self.parameters, strict=True)
-        return torch.stack(
-            [(torch.bincount(rows, minlength=len(table)) * (table**2).sum(1)).sum() for rows, table in of_tables]
-        ).sum()
+        p, q = self.parameters
+        squares = sum_of_squares(p, users) + sum_of_squares(q, torch.cat([positives, negatives]))
+        return bpr_loss(margin, weights) + self._l2 / 2 * squares / index.numel()
 
     def scorer(self) -> Scores:
         with torch.no_grad():
@@ -115,7 +112,8 @@ class Graph(Ranking):
         return Scores(fold_in, items, self._item_scale)
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """Histories -> e(history) . e_i."""
 
     fold_in: FoldIn
@@ -160,6 +158,11 @@ class Sparse(NamedTuple):
         return embedding_bag(self.columns, x.contiguous(), self.starts, mode="sum", per_sample_weights=self.values)
 
 
+def sum_of_squares(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Sum of |table[row]|^2, by how often a row comes: to read each of them would be half of a step."""
+    return (torch.bincount(rows, minlength=len(table)) * (table**2).sum(1)).sum()
+
+
 def edges(histories: sp.csr_matrix, item_scale: np.ndarray) -> sp.csr_matrix:
     """(n_users, n_items) x_ui / sqrt(d_u d_i), float32, with the d_i of training."""
     scaled = sp.diags_array(inverse_root(histories.sum(axis=1))) @ histories @ sp.diags_array(item_scale)
@@ -173,6 +176,9 @@ def inverse_root(degrees: np.ndarray) -> np.ndarray:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """Of table 3's 63 combinations without dropout those that `STAGES` walks through; see `choose_by_stages`."""
+    """At most 5 trainings of table 3's 189, see `choose_by_stages`; at its largest learning rate, and without dropout.
+
+    A step propagates over all clicks, so there are few of them, and smaller rates take twice as many or more.
+    """
     batch_size = batch_of(clicks.n_interactions, 256, 65536)
     return choose_by_stages(LightGCN, STAGES, clicks, split, search, batch_size=batch_size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,15 +13,15 @@ from torch.nn.functional import embedding
 
 from experiments.baselines.ranking import FoldIn, Ranking, vectors
 from experiments.baselines.training import Layer, Trained, check_share, dropped, frozen
-from experiments.baselines.tuning import batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
 if TYPE_CHECKING:
     from experiments.models import Search
 
-STAGES = {
-    "paper": {"learning_rate": (0.001, 0.01), "n_factors": (32, 128), "n_layers": (1, 3), "dropout": (0.0, 0.3)},
+STAGES: dict[str, Stages] = {
+    "paper": {"learning_rate": (0.01,), "n_factors": (32,), "n_layers": (2, 3), "dropout": (0.0, 0.3)},
     "quick": {"n_factors": (32,), "n_layers": (2,)},
     "smoke": {},
 }
@@ -74,7 +75,7 @@ class Network(Ranking):
         widths = [max(d >> k, 1) for k in range(model.n_layers)]
         self._first = Layer.random(2 * d, d, rng)
         self._layers = [Layer.random(n_in, n_out, rng) for n_in, n_out in itertools.pairwise(widths)]
-        # h: of ones for p * q, so that training starts from MF, which it is as good as from then on.
+        # h is of ones for p * q, so that training starts as MF's does.
         self._h = torch.cat([torch.ones(d), Layer.random(widths[-1], 1, rng)[0].detach()[:, 0]]).requires_grad_()
         self._dropout, self._rng = model.dropout, rng
 
@@ -104,7 +105,8 @@ class Network(Ranking):
         return Scores(fold_in, bias, h, list(zip(layers[::2], layers[1::2], strict=True)))
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """Histories -> phi(p(history), q_i) + b_i."""
 
     fold_in: FoldIn
@@ -131,6 +133,6 @@ class Scores(NamedTuple):
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """Of table 3's 189 combinations those that `STAGES` walks through; see `choose_by_stages`."""
+    """At most 7 trainings of table 3's 189, see `choose_by_stages`; only its sizes 32 and 64, not its rate 0.001."""
     batch_size = batch_of(clicks.n_interactions, 256, 16384)
     return choose_by_stages(NeuMF, STAGES, clicks, split, search, batch_size=batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +65,7 @@ class FoldIn:
     user_mean: np.ndarray  # (n_factors,)
 
     @classmethod
-    def of(cls, users: np.ndarray, items: np.ndarray, clicks: Interactions, trained: Sequence[int]) -> FoldIn:
+    def of(cls, users: np.ndarray, items: np.ndarray, clicks: Interactions, trained: np.ndarray) -> FoldIn:
         """Ridge regression of the vectors of the users at `trained`, those with triples, on their histories.
 
         With M the centred (n_users, n_factors) history means and P the centred p_u:

@@ -37,7 +37,7 @@ def choose_by_stages(
 
     Args:
       make: the class.
-      stages: preset -> what is tried; "smoke" tries nothing.
+      stages: preset -> what is tried; "smoke" tries nothing. Those of "paper" are what is told of a training.
       clicks: to train on.
       split: to choose by.
       search: preset, metric and seed.
@@ -48,7 +48,7 @@ def choose_by_stages(
         fixed["n_epochs"] = SMOKE_EPOCHS
     whole = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
     best = _trained(make, {}, fixed, clicks, split, search)
-    names = tuple(stages[search.preset])
+    names = tuple(stages["paper"])
     tried = [_row(best, names)]
     for name, values in stages[search.preset].items() if whole else ():
         chosen = {other: getattr(best, other) for other in names}
