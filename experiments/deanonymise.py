@@ -61,7 +61,7 @@ class Config:
     )
     revealed_with_noise: float = option(0.9, "the share in figure 8, of which the paper does not speak")
     sampled: float = option(0.1, "share of the users sampled (of the clicks, for random interactions)")
-    budget: int = option(40, "users of the summary", quick=90, paper=500)
+    budget: int = option(60, "users of the summary", quick=90, paper=500)
     seeds: tuple[int, ...] = common.seeds_option()
     eccentricity: float = option(1.5, "how clear a match must be, in standard deviations of the scores")
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")

@@ -106,12 +106,10 @@ MODELS: Mapping[str, Model] = {
 def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
     """ValueError for a name that is no model; ImportError where one of them needs PyTorch, which is missing."""
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"--models knows {', '.join(known)}, got {', '.join(unknown)}")
+        raise ValueError(f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}")
     in_torch = [name for name in names if known[name].needs_torch]
     if in_torch and importlib.util.find_spec("torch") is None:
-        raise ImportError(
-            f"{', '.join(in_torch)} need PyTorch: pip install 'infae[torch]', or leave them out of --models"
-        )
+        raise ImportError(f"{', '.join(in_torch)} need PyTorch: pip install 'infae[torch]', or leave them out")
 
 
 def on_validation(model: Recommender, split: infae.Split, metric: str) -> float:

@@ -39,7 +39,7 @@ class Config:
     noise: tuple[float, ...] = option(
         (0.0, 5.0), "percent of all items that are flipped, of each user", axis=True, paper=(0.0, 1.0, 5.0)
     )
-    budgets: tuple[int, ...] = option((20, 60), "users", axis=True, quick=(20, 94), paper=(50, 100, 500))
+    budgets: tuple[int, ...] = option((20, 60), "users", axis=True, quick=(30, 90), paper=(50, 100, 500))
     seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what models are fitted to", axis=True)
     models: tuple[str, ...] = option(("ease", "infae"), "some of " + ", ".join(MODELS), axis=True)

@@ -35,9 +35,11 @@ class Config:
     dataset: str = common.dataset_option()
     data_dir: str = common.data_dir_option()
     budgets: tuple[int, ...] = option(
-        (10, 30, 60), "users", axis=True, quick=(10, 30, 94), paper=(10, 50, 100, 200, 500, 1000, 2000)
+        (10, 30, 60), "users", axis=True, quick=(10, 30, 90), paper=(10, 50, 100, 200, 500, 1000, 2000)
     )
-    distilled: int = option(1000, "most users that are distilled; the samplers go on above", quick=94, paper=1000)
+    distilled: int = option(
+        1000, "most users that are distilled; the samplers go on above", quick=90, paper=1000, axis=True
+    )
     seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what ∞-AE is fitted to", axis=True)
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)

@@ -105,6 +105,10 @@ class Study:
         self.frame = pd.DataFrame([{**at, **self._cells[at]} for at, _ in work])
         return self.frame
 
+    def result(self, at: Place) -> dict[str, Any]:
+        """What a finished cell found, for one that goes on from it."""
+        return self._cells[at]
+
     def write(
         self, tables: Sequence[Table], claims: Sequence[Claim], pictures: Sequence[str] = (), notes: Sequence[str] = ()
     ) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Config:
     dataset: str = common.dataset_option()
     data_dir: str = common.data_dir_option()
     models: tuple[str, ...] = option(OFFLINE, "some of " + ", ".join(PAPER), axis=True, quick=PAPER)
-    n_users: int = option(60, "synthetic users", quick=94, paper=500)
+    n_users: int = option(60, "synthetic users", quick=90, paper=500)
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     seeds: tuple[int, ...] = common.seeds_option()

@@ -34,7 +34,7 @@ class Config:
     dataset: str = common.dataset_option()
     data_dir: str = common.data_dir_option()
     budgets: tuple[int, ...] = option(
-        (20, 60), "users of the summary and of each coreset", axis=True, quick=(20, 90), paper=(50, 100, 200, 500)
+        (20, 60), "users of the summary and of each coreset", axis=True, quick=(30, 90), paper=(50, 100, 200, 500)
     )
     seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what is trained on", axis=True)
@@ -43,7 +43,7 @@ class Config:
     )
     full: bool = option(True, "also train each model on all data", axis=True)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
-    steps: int = option(400, "outer steps of the summaries", quick=150, paper=400)
+    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     metric: str = option("HR@100", "what everything is chosen by, on validation")
     shared: str = common.shared_option()
     out: str = option("out/transfer", "output folder")

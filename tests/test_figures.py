@@ -97,7 +97,7 @@ def test_coldness_goes_on_where_it_was_stopped_and_refuses_other_settings(chille
     assert coldness.run(dataclasses.replace(config, models=("ease",)))["cells"][0] == record["cells"][1]
     with pytest.raises(ValueError, match=r"other settings \(bins\)"):
         coldness.run(dataclasses.replace(config, bins=4))
-    with pytest.raises(ValueError, match="knows popularity"):
+    with pytest.raises(ValueError, match="expected some of popularity"):
         coldness.run(dataclasses.replace(config, models=("other",)))
 
 

@@ -204,7 +204,7 @@ def test_transfer_refuses_other_data_in_the_same_folder(studied, monkeypatch):
 
 
 def test_transfer_refuses_unknown_models_and_sources(tmp_path):
-    with pytest.raises(ValueError, match="knows popularity"):
+    with pytest.raises(ValueError, match="expected some of popularity"):
         transfer.run(transfer.Config(models=("other",), out=str(tmp_path)))
     with pytest.raises(ValueError, match="unknown source other"):
         transfer.run(transfer.Config(sources=("other",), out=str(tmp_path)))

@@ -72,6 +72,12 @@ class MVAE(Trained):
         self.beta = beta
         self.anneal_epochs = anneal_epochs
 
+    def encode(self, histories: Any) -> np.ndarray:
+        """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""
+        clicks = self._clicks(histories)
+        assert isinstance(self._scorer, Scores)
+        return self._scorer.encode(clicks)
+
     def _learner(self, clicks: Interactions, rng: torch.Generator) -> Network:
         return Network(clicks, self, rng)
 
@@ -137,13 +143,18 @@ class Scores:
     decoder: list[tuple[np.ndarray, ...]]
 
     def __call__(self, histories: sp.csr_matrix) -> np.ndarray:
-        z: np.ndarray | sp.csr_matrix = normalised(histories)
-        for part in (self.encoder, self.decoder):
-            for weights, offset in part[:-1]:
-                z = np.tanh(z @ weights + offset)
-            weights, offset = part[-1]
-            z = z @ weights + offset
-        return z
+        return _forward(self.decoder, self.encode(histories))
+
+    def encode(self, histories: sp.csr_matrix) -> np.ndarray:
+        """(n_users, n_factors) mu of histories."""
+        return _forward(self.encoder, normalised(histories))
+
+
+def _forward(layers: list[tuple[np.ndarray, ...]], x: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    for weights, offset in layers[:-1]:
+        x = np.tanh(x @ weights + offset)
+    weights, offset = layers[-1]
+    return x @ weights + offset
 
 
 def elbo_loss(

@@ -61,6 +61,7 @@ def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool =
 def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
     """A data set's raw log, where it has one: `user_id`, `item_id`, `rating`, `timestamp`, in file order.
 
+    A rebuilt MovieLens log has `time_rank` too, see `read_movielens`.
     Raises as `load`; ValueError also for a set that is published only as a split.
     """
     dataset = _dataset(name)

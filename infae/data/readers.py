@@ -57,7 +57,7 @@ def read_movielens(path: FilePath) -> pd.DataFrame:
     `u.data` (tabs), `ratings.dat` (`::`) and `ratings.csv` (header `userId,movieId,rating,
     timestamp`). A header with `movie_id`, `ts_lo` and `ts_hi` is a rebuilt log, in which a
     timestamp may be known only to lie in an interval: it is then the interval's middle, or its
-    one known end.
+    one known end. Its `time_rank`, each rating's place in its user's time order, is kept where it has one.
     """
     first = first_line(path)
     for sep in ("::", "\t"):
@@ -67,7 +67,7 @@ def read_movielens(path: FilePath) -> pd.DataFrame:
     if "item_id" not in names:
         expected = "four fields parted by tabs or '::', or the header userId,movieId,rating,timestamp"
         raise malformed(f"{path}, line 1", expected, repr(first[:80]), "see read_log for other formats")
-    interval = ("ts_lo", "ts_hi") if {"ts_lo", "ts_hi"} <= set(names) else ()
+    interval = ("ts_lo", "ts_hi", "time_rank") if {"ts_lo", "ts_hi"} <= set(names) else ()
     frame = _read_with_header(path, names, sep=",", more=interval)
     return _middle_of_interval(frame, path) if interval else frame
 
@@ -184,7 +184,8 @@ def _middle_of_interval(frame: pd.DataFrame, path: FilePath) -> pd.DataFrame:
     time = frame["timestamp"].fillna((low.fillna(high) + high.fillna(low)) // 2)
     if (missing := time.isna().to_numpy()).any():
         raise malformed(place_in(path, 1)(int(missing.argmax())), "a timestamp, ts_lo or ts_hi", "none")
-    return frame[list(COLUMNS[:3])].assign(timestamp=time.astype(np.int64))
+    frame = frame.assign(timestamp=time.astype(np.int64))
+    return frame[[c for c in (*COLUMNS, "time_rank") if c in frame]]
 
 
 def _read_words(path: FilePath) -> list[list[str]]:

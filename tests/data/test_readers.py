@@ -148,8 +148,9 @@ def test_a_rebuilt_log_uses_the_middle_or_the_known_end_of_an_interval(write):
         "1,10,5,100,,,0,0\n1,11,3,,200,301,2,1\n1,12,2,,,50,2,2\n1,13,2,,70,,2,3\n"
     )
     log = readers.read_movielens(write("ratings_rebuilt.csv", text))
-    assert list(log) == FULL
+    assert list(log) == [*FULL, "time_rank"]
     assert log["timestamp"].tolist() == [100, 250, 50, 70]
+    assert log["time_rank"].tolist() == [0, 1, 2, 3]
     with pytest.raises(DataFormatError, match="line 2: expected a timestamp"):
         readers.read_movielens(write("bad.csv", "user_id,movie_id,timestamp,rating,ts_lo,ts_hi\n1,2,,3,,\n"))
 

@@ -1,0 +1,87 @@
+"""All studies of the paper, one after the other, and the page of their results.
+
+    python -m experiments.run_all                    # embedded synthetic data, offline
+    python -m experiments.run_all --preset=quick     # all of them on ml-100k, within 15 minutes on two cores
+    python -m experiments.run_all --preset=paper     # the full protocol: hours
+
+Each study writes into its own folder, and goes on there where it was stopped; at the end there is
+`report.html`. A study that fails is told at the end, and the others are done nevertheless.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from experiments import common, report
+from experiments.common import option
+from experiments.record import output_folder
+
+STUDIES = (
+    "table_1",
+    "sample_efficiency",
+    "transfer",
+    "noise",
+    "continual",
+    "depth",
+    "coldness",
+    "deanonymise",
+    "augmentation",
+)
+"""In the order of the paper's figures."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags."""
+
+    preset: str = common.preset_option()
+    data_dir: str = common.data_dir_option()
+    studies: tuple[str, ...] = option(STUDIES, "which")
+    out: str = option("out/all", "output folder, with a folder for each study")
+    plot: bool = option(True, "draw pictures")
+
+
+def run(config: Config) -> dict[str, float]:
+    """Run the studies, write the page, and return the seconds that each took.
+
+    Raises ValueError for an unknown study, and RuntimeError at the end where one failed.
+    """
+    if unknown := [name for name in config.studies if name not in STUDIES]:
+        raise ValueError(f"--studies knows {', '.join(STUDIES)}, got {', '.join(unknown)}")
+    folder = output_folder(config.out)
+    seconds, failures = {}, []
+    for name in config.studies:
+        module = importlib.import_module(f"experiments.{name}")
+        settings = common.configure(
+            module.Config,
+            preset=config.preset,
+            data_dir=config.data_dir,
+            out=str(folder / name),
+            plot=config.plot,
+            **_shared(module.Config, config),
+        )
+        started = time.perf_counter()
+        try:
+            module.run(settings)
+        except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:
+            failures.append(f"{name}: {error}")
+        seconds[name] = time.perf_counter() - started
+    print("  ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items()))
+    if len(failures) < len(config.studies):
+        report.run(report.Config(results=str(folder), out=str(folder)))
+    if failures:
+        raise RuntimeError("these studies failed, the others are done:\n" + "\n".join(failures))
+    return seconds
+
+
+def _shared(config_class: type[Any], config: Config) -> dict[str, str]:
+    """Studies of one run share summaries and searches, where they make any."""
+    return {"shared": f"{config.out}/shared"} if "shared" in config_class.__dataclass_fields__ else {}
+
+
+if __name__ == "__main__":
+    common.main(Config, run)
