@@ -19,6 +19,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
+
+class StudiesFailedError(RuntimeError):
+    """Some of several studies failed; the message says which, and how."""
+
+
 PRESETS = ("smoke", "quick", "paper")
 
 
@@ -115,7 +120,7 @@ def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
         try:
             given = [field for field in fields if flags.FLAGS[field.name].present]
             run(configure(config_class, **{field.name: _value(field) for field in given}))
-        except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:
+        except (ValueError, OSError, ArithmeticError, MemoryError, ImportError, StudiesFailedError) as error:
             raise SystemExit(f"error: {error}") from error
 
     app.run(call)

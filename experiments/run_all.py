@@ -48,10 +48,10 @@ class Config:
 def run(config: Config) -> dict[str, float]:
     """Run the studies, write the page, and return the seconds that each took.
 
-    Raises ValueError for an unknown study, and RuntimeError at the end where one failed.
+    Raises ValueError for an unknown study, and `common.StudiesFailedError` at the end where one failed.
     """
     if unknown := [name for name in config.studies if name not in STUDIES]:
-        raise ValueError(f"--studies knows {', '.join(STUDIES)}, got {', '.join(unknown)}")
+        raise ValueError(f"unknown study {', '.join(unknown)}; expected some of {', '.join(STUDIES)}")
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:
@@ -74,7 +74,7 @@ def run(config: Config) -> dict[str, float]:
     if len(failures) < len(config.studies):
         report.run(report.Config(results=str(folder), out=str(folder)))
     if failures:
-        raise RuntimeError("these studies failed, the others are done:\n" + "\n".join(failures))
+        raise common.StudiesFailedError("these studies failed, the others are done:\n" + "\n".join(failures))
     return seconds
 
 
