@@ -768,19 +768,46 @@ def test_bad_parameters_of_every_model_are_refused(make, message, clicks):
 # --- choosing -----------------------------------------------------------------------------------
 
 STAGES = {"paper": {"n_factors": (1, 4), "dropout": (0.0, 0.5)}, "quick": {"n_factors": (1,)}, "smoke": {}}
+FIXED = {"learning_rate": 0.02, "batch_size": 512, "n_epochs": 5}
 
 
 def test_parameters_are_chosen_one_after_the_other(planted_split):
-    search = Search("NDCG@10", "paper", seed=3)
-    fixed = {"learning_rate": 0.02, "batch_size": 512, "n_epochs": 5}
-    model, found = tuning.choose_by_stages(MF, STAGES, planted_split.train, planted_split, search, **fixed)
+    search = Search("NDCG@10", "paper")
+    model, found = tuning.choose_by_stages(MF, STAGES, planted_split.train, planted_split, search, **FIXED)
     tried = found.pop("tried")
     assert [(row["n_factors"], row["dropout"]) for row in tried[:3]] == [(64, 0.5), (1, 0.5), (4, 0.5)]
     n_factors = max(tried[:3], key=lambda row: row["NDCG@10"])["n_factors"]
     assert [(row["n_factors"], row["dropout"]) for row in tried[3:]] == [(n_factors, 0.0)]
     assert found == max(tried, key=lambda row: row["NDCG@10"])
-    assert (model.n_factors, model.dropout, model.epoch_, model.seed) == (*list(found.values())[:3], 3)
+    assert (model.n_factors, model.dropout, model.epoch_, model.seed) == (*list(found.values())[:3], 0)
     assert infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"] == found["NDCG@10"]
+
+
+def test_a_search_is_kept_for_the_next_study_and_other_seeds_train_with_what_it_found(planted_split, tmp_path):
+    def choose(seed, **fixed):
+        trainings = []
+
+        def make(**params):
+            trainings.append(params)
+            return MF(**params)
+
+        make.__name__ = "MF"
+        search = Search("NDCG@10", "paper", seed, shared=str(tmp_path))
+        chosen = tuning.choose_by_stages(make, STAGES, planted_split.train, planted_split, search, **{**FIXED, **fixed})
+        return *chosen, len(trainings)
+
+    first, found, n = choose(0)
+    assert n == 4
+    again, found_again, n = choose(0)
+    assert n == 1
+    assert found_again == found
+    np.testing.assert_array_equal(again.predict(planted_split.train), first.predict(planted_split.train))
+    other, found_other, n = choose(3)
+    assert n == 1
+    assert (other.seed, other.n_factors, found_other["tried"]) == (3, first.n_factors, found["tried"])
+    # Another setting is another search.
+    *_, n = choose(0, n_epochs=2)
+    assert n == 4
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.needs_torch])

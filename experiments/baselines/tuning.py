@@ -58,7 +58,7 @@ def choose_by_stages(
     train = partial(_trained, make, clicks, split, search.progress)
     if not (whole and stages[search.preset]):
         model = train({**fixed, "seed": search.seed})
-        return model, _row(model, names)
+        return model, {**_row(model, names), "tried": [_row(model, names)]}
     memory = _Memory(search, split, make.__name__, plain({"stages": stages[search.preset], "fixed": fixed}))
     tried = memory.read()
     if tried is None:
