@@ -118,9 +118,10 @@ def _ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> list[Claim]:
         ]
         claims.append(
             Claim(
-                "At a tenth of the users and below, ∞-AE learns more from DISTILL-CF's users than from any sampler's.",
+                f"At a tenth of the users and below, ∞-AE learns more from DISTILL-CF's users than from any sampler's, "
+                f"by {metric}.",
                 bool((ours["min"] > best["max"].reindex(ours.index)).all()),
-                f"{metric}, the worst seed against the best sampler's best; means: {', '.join(rows)} users.",
+                f"DISTILL-CF's worst seed against the samplers' best; means: {', '.join(rows)} users.",
             )
         )
     return claims
