@@ -32,7 +32,7 @@ class Cells:
         self._found: dict[str, dict[str, Any]] = {}
         self.seconds, self._since = 0.0, time.perf_counter()
         if path.exists():
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = _read(path)
             if stored["settings"] != self._settings:
                 differing = sorted(
                     name
@@ -59,6 +59,16 @@ class Cells:
         self._found[_key(at)] = {"at": plain(at), "result": plain(result)}
         content = {"settings": self._settings, "seconds": self.seconds, "cells": list(self._found.values())}
         write_json(self._path, content)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if {"settings", "seconds", "cells"} <= stored.keys():
+            return stored
+    except (json.JSONDecodeError, AttributeError):
+        pass
+    raise ValueError(f"{path} is damaged: expected the cells of a study; remove it to work them out again")
 
 
 def _key(at: Place) -> str:

@@ -162,9 +162,12 @@ def _value(field: dataclasses.Field[Any]) -> Any:
         raise ValueError(f"--{field.name} is an empty list")
     element = type(field.default[0])
     try:
-        return tuple(element(x) for x in value)
+        values = tuple(element(x) for x in value)
     except ValueError as error:
         raise ValueError(f"--{field.name} takes a comma-separated list of {element.__name__}: {error}") from error
+    if len(set(values)) < len(values):
+        raise ValueError(f"--{field.name} has a value twice: {_shown(values)}")
+    return values
 
 
 def spread_table(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 import infae
 from distillcf.teacher import REGS
-from experiments.baselines import EASE, BiasOnly, PopRec
-from experiments.baselines.ease import ease_gram
+from experiments.baselines import BiasOnly, PopRec, select_ease
 from experiments.run_distillcf import SMALL_REGS
-from infae.evaluate import Recommender, metric_k
+from infae.evaluate import Recommender
+from infae.search import held_out_metrics
 
 EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 BIAS_RIDGES = (0.1, 1.0, 10.0, 100.0)
@@ -30,6 +30,7 @@ class Search:
       seed: of models that are trained.
       inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
       shared: folder that keeps what a search over a grid found, for the next study; none where empty.
+      tune: whether PyTorch models go through the preset's grid; else they are trained once, at their defaults.
       progress: show progress bars.
     """
 
@@ -38,10 +39,13 @@ class Search:
     seed: int = 0
     inner: infae.InfiniteAE | None = None
     shared: str = ""
+    tune: bool = True
     progress: bool = False
 
 
 Chosen = tuple[Recommender, dict[str, Any]]
+PUBLISHED_INFAE, CHOSEN_INFAE = "∞-AE", "∞-AE, chosen"
+"""The published network, and that of `Search.inner`: two models, two names."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Se
 
 
 def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    gram = ease_gram(clicks.matrix)
-    return best_of({reg: EASE(reg, gram=gram).fit(clicks) for reg in EASE_LAMBDAS}, "lambda", split, search)
+    model, _ = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
+    return model, {"lambda": model.reg}
 
 
 def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
@@ -68,7 +72,7 @@ def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search)
 
 
 def fit_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> infae.InfiniteAE:
-    """Regs of table 3 as published; more of them, down to a hundredth, with a given network."""
+    """Regs of table 3 but 0 with the published network; more of them, down to a hundredth, with a given one."""
     params: dict[str, Any] = {}
     regs: Sequence[float] = PUBLISHED_REGS
     if search.inner is not None:
@@ -79,7 +83,11 @@ def fit_infae(clicks: infae.Interactions, split: infae.Split, search: Search) ->
 
 
 def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    return best_of({ridge: BiasOnly(ridge).fit(clicks) for ridge in BIAS_RIDGES}, "ridge", split, search)
+    values = {}
+    for ridge in BIAS_RIDGES:
+        values[ridge] = held_out_metrics(BiasOnly(ridge).fit(clicks), split, [search.metric])["value"]
+    best = max(values, key=lambda ridge: values[ridge])
+    return BiasOnly(best).fit(clicks), {"ridge": best}
 
 
 def in_torch(title: str, module: str) -> Model:
@@ -99,7 +107,7 @@ MODELS: Mapping[str, Model] = {
     "lightgcn": in_torch("LightGCN", "lightgcn"),
     "mvae": in_torch("MVAE", "mvae"),
     "ease": Model("EASE", choose_ease),
-    "infae": Model("∞-AE", choose_infae),
+    "infae": Model(PUBLISHED_INFAE, choose_infae),
 }
 
 
@@ -107,19 +115,6 @@ def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> N
     """ValueError for a name that is no model; ImportError where one of them needs PyTorch, which is missing."""
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}")
-    in_torch = [name for name in names if known[name].needs_torch]
-    if in_torch and importlib.util.find_spec("torch") is None:
-        raise ImportError(f"{', '.join(in_torch)} need PyTorch: pip install 'infae[torch]', or leave them out")
-
-
-def on_validation(model: Recommender, split: infae.Split, metric: str) -> float:
-    """The metric of a fitted model on the validation part."""
-    n_negatives = 50 if metric == "AUC-sampled" else 0
-    return infae.evaluate(model, split, "validation", metric_k(metric), n_negatives=n_negatives)[metric]
-
-
-def best_of(models: Mapping[float, Recommender], name: str, split: infae.Split, search: Search) -> Chosen:
-    """The best of models by the value of their one parameter."""
-    values = {value: on_validation(model, split, search.metric) for value, model in models.items()}
-    best = max(values, key=lambda value: values[value])
-    return models[best], {name: best}
+    missing = [name for name in names if known[name].needs_torch]
+    if missing and importlib.util.find_spec("torch") is None:
+        raise ImportError(f"{', '.join(missing)} need PyTorch: pip install 'infae[torch]', or leave them out")

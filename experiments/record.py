@@ -20,7 +20,7 @@ import numpy as np
 from experiments.common import command
 from infae.atomic import replacing
 
-_PACKAGES = ("infae", "jax", "jaxlib", "neural-tangents", "numpy", "scipy")
+_PACKAGES = ("infae", "jax", "jaxlib", "neural-tangents", "numpy", "scipy", "torch")
 
 
 def output_folder(path: str) -> Path:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import distillcf
 import infae
-from distillcf.fingerprint import clicks_fingerprint
-from distillcf.teacher import choose_teacher
+from distillcf.config import Config as Settings
+from distillcf.fingerprint import split_fingerprint
+from distillcf.teacher import CANDIDATES, REGS, choose_teacher
+from experiments.record import plain
 
-DISTILLED, DISTILLED_BINARY, EVERYBODY = "DISTILL-CF", "DISTILL-CF, binary", "all users"
+DISTILLED, DISTILLED_BINARY, EVERYBODY = "DISTILL-CF", "DISTILL-CF binary", "all users"
+RANDOM_USERS = "random users"
 SOURCES = (DISTILLED, DISTILLED_BINARY, *distillcf.CORESETS)
 
 
@@ -45,7 +52,7 @@ class Sources:
 
     @functools.cached_property
     def _fingerprint(self) -> str:
-        return clicks_fingerprint(self.split.train)
+        return split_fingerprint(self.split)
 
     def interactions(self, name: str, n_users: int, seed: int) -> infae.Interactions:
         """One of `SOURCES`, of so many users (as many clicks as they have, for random interactions), or everybody."""
@@ -55,11 +62,14 @@ class Sources:
             return self.summary(n_users, seed).interactions("soft" if name == DISTILLED else "hard")
         return distillcf.CORESETS[name](self.split.train, n_users, seed)
 
-    def summary(self, n_users: int, seed: int, **settings: Any) -> distillcf.Summary:
-        """The summary from its file, or distilled now; `settings` are those of `distillcf.distill`."""
-        settings = {"steps": self.steps, "sharpness": self.sharpness, "metric": self.metric, **settings}
-        named = "_".join(f"{name}-{value}" for name, value in sorted(settings.items()))
-        path = Path(self.folder) / f"{self._fingerprint[:12]}_{n_users}_{seed}_{named.replace('@', '')}.npz"
+    def summary(self, n_users: int, seed: int) -> distillcf.Summary:
+        """The summary from its file, or distilled now."""
+        settings: dict[str, Any] = {"steps": self.steps, "sharpness": self.sharpness, "metric": self.metric}
+        whole = Settings(n_users=n_users, seed=seed, **settings)
+        # Defaults, and what the teacher is chosen from, decide what a summary is as well.
+        depends_on = json.dumps(plain([whole, CANDIDATES, REGS]), sort_keys=True)
+        named = hashlib.sha256(depends_on.encode()).hexdigest()[:12]
+        path = Path(self.folder) / f"summary_{self._fingerprint[:12]}_{n_users}_{seed}_{named}.npz"
         if path.exists():
             return distillcf.load(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,5 +83,15 @@ class Sources:
 
 def check_sources(names: Sequence[str]) -> None:
     """ValueError for a name that is no source."""
-    if unknown := [name for name in names if name not in (*SOURCES, EVERYBODY)]:
-        raise ValueError(f"unknown source {', '.join(unknown)}; expected some of {'; '.join((*SOURCES, EVERYBODY))}")
+    if unknown := [name for name in names if name not in SOURCES]:
+        raise ValueError(f"unknown source {', '.join(unknown)}; expected some of {', '.join(SOURCES)}")
+
+
+def check_budgets(budgets: Sequence[int], split: infae.Split) -> None:
+    """ValueError for a number of users that cannot be drawn or distilled."""
+    there_are = int((np.diff(split.train.matrix.indptr) > 0).sum())
+    if bad := [n for n in budgets if not 1 <= n <= there_are]:
+        raise ValueError(
+            f"expected numbers of users from 1 to the {there_are:,} of {split.name} who have clicks, "
+            f"got {', '.join(map(str, bad))}"
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ from distillcf.fingerprint import split_fingerprint
 from experiments import common, plots
 from experiments.cells import Cells, Place
 from experiments.record import header, output_folder, write_json, write_text
+from infae.evaluate import metric_k
 from infae.progress import bar
 
 METRICS = ("AUC", "HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10")
 """Columns of the paper's table 1."""
 
-_NOT_DECIDING = ("preset", "data_dir", "out", "plot", "shared")
+_NOT_DECIDING = ("data_dir", "out", "plot", "shared")
 
 Work = tuple[Place, Callable[[], Mapping[str, Any]]]
 
@@ -139,8 +140,12 @@ class Study:
 
 
 def load_split(config: Any) -> infae.Split:
-    """The data set that a Config names, with a validation part, which everything is chosen by."""
+    """The data set that a Config names, with a validation part, which everything is chosen by.
+
+    Raises ValueError where it has none, or `config.metric` is no metric.
+    """
     split = infae.data.load(config.dataset, config.data_dir or None)
+    metric_k(config.metric)
     if not split.validation.n_interactions:
         raise ValueError(f"{config.dataset} has no validation part, which everything here is chosen by")
     print(split)
@@ -165,6 +170,33 @@ def metrics_table(
         ours = {column: common.spread(group[column].to_list(), column) for column in columns}
         rows.append([*labels, *(_beside(ours[column], beside.get(column), column) for column in columns)])
     return Table(caption, [*by, *columns], rows, len(by))
+
+
+def ahead(ours: Iterable[float], theirs: Iterable[float]) -> bool | None:
+    """Whether ours are larger, over seeds: True where the worst of ours is above the best of theirs.
+
+    False where not even the mean is, or all are equal; None, not decided, where the mean is but seeds overlap.
+    """
+    ours, theirs = np.asarray([*ours], float), np.asarray([*theirs], float)
+    if ours.min() > theirs.max():
+        return True
+    return None if ours.mean() > theirs.mean() else False
+
+
+def every(verdicts: Iterable[bool | None]) -> bool | None:
+    """Whether all hold: False where one does not, None where one is not decided, or there is none."""
+    verdicts = [*verdicts]
+    if False in verdicts:
+        return False
+    return None if None in verdicts or not verdicts else True
+
+
+def lines(frame: pd.DataFrame, line: Sequence[str], x: str, metric: str) -> dict[str, dict[float, tuple[float, float]]]:
+    """A panel of `plots.curves`: for each combination on the axes `line` a metric, in percent, over axis `x`."""
+    found: dict[str, dict[float, tuple[float, float]]] = {}
+    for (*names, place), group in frame.groupby([*line, x], sort=False):
+        found.setdefault(", ".join(map(_label, names)), {})[place] = mean_and_spread(100 * group[metric])
+    return found
 
 
 def mean_and_spread(values: pd.Series) -> tuple[float, float]:

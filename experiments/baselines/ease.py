@@ -9,13 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from experiments.baselines.base import Baseline
-from infae import SingularKernelError, Split, evaluate
-from infae.evaluate import metric_k
+from infae import Interactions, SingularKernelError, Split
 from infae.kernels import Linear
 from infae.kernels.rows import Rows
 from infae.kernels.tiles import symmetric_gram
 from infae.memory import require_memory
 from infae.progress import bar
+from infae.search import held_out_metrics
 from infae.solvers import inverse
 from infae.tiles import SymmetricTiles, precision
 
@@ -93,17 +93,25 @@ def _by_users(clicks: sp.csr_matrix) -> bool:
 
 
 def select_ease(
-    split: Split, regs: Sequence[float], *, metric: str = "HR@100", progress: bool = False
+    split: Split,
+    regs: Sequence[float],
+    *,
+    metric: str = "HR@100",
+    clicks: Interactions | None = None,
+    progress: bool = False,
 ) -> tuple[EASE, list[dict[str, float]]]:
-    """The EASE whose lambda does best by `metric` on the split's validation part, and all that was tried."""
-    gram = ease_gram(split.train.matrix)
+    """The EASE whose lambda does best by `metric` on the split's validation part, and all that was tried.
+
+    It is fitted to `clicks`, or to the split's train part where None.
+    """
+    clicks = split.train if clicks is None else clicks
+    gram = ease_gram(clicks.matrix)
     best: tuple[float, EASE] | None = None
     path = []
     for reg in bar("EASE lambda", progress, regs):
         model = EASE(reg, gram=gram)
-        model.fit(split.train)
-        n_negatives = 50 if metric == "AUC-sampled" else 0
-        value = evaluate(model, split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
+        model.fit(clicks)
+        value = held_out_metrics(model, split, [metric])["value"]
         path.append({"reg": reg, metric: value})
         if np.isfinite(value) and (best is None or value > best[0]):
             best = value, model

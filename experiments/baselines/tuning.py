@@ -38,9 +38,9 @@ def choose_by_stages(
 
     One parameter after the other takes each of its values, the others as they are best so far, with
     seed `SEARCH_SEED`; with the parameters found the model is trained by `search.seed`. It is one
-    training, at the defaults, under preset "smoke" (of `SMOKE_EPOCHS`), and wherever clicks are
-    fewer, or of fewer users, than the split's own, such as on summaries: these are many, and every
-    one would have a search of its own.
+    training, at the defaults, where `search.tune` is off, under preset "smoke" (of `SMOKE_EPOCHS`),
+    and wherever clicks are fewer, or of fewer users, than the split's own, such as on summaries:
+    these are many, and every one would have a search of its own.
 
     Args:
       make: the class.
@@ -56,7 +56,7 @@ def choose_by_stages(
     names = tuple(stages["paper"])
     whole = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
     train = partial(_trained, make, clicks, split, search.progress)
-    if not (whole and stages[search.preset]):
+    if not (whole and search.tune and stages[search.preset]):
         model = train({**fixed, "seed": search.seed})
         return model, {**_row(model, names), "tried": [_row(model, names)]}
     memory = _Memory(search, split, make.__name__, plain({"stages": stages[search.preset], "fixed": fixed}))
