@@ -111,6 +111,11 @@ MODELS: Mapping[str, Model] = {
 }
 
 
+def title_with_inner(name: str) -> str:
+    """Of a model's cells where ∞-AE takes over the network of `Search.inner`."""
+    return CHOSEN_INFAE if name == "infae" else MODELS[name].title
+
+
 def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
     """ValueError for a name that is no model; ImportError where one of them needs PyTorch, which is missing."""
     if unknown := [name for name in names if name not in known]:

@@ -10,6 +10,7 @@ other runs, whose tables are the `table.md` beside their record. Needs the `repo
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import mimetypes
 import os
@@ -142,12 +143,17 @@ def gather(results: Path) -> list[Section]:
     return sorted((_section(path) for path in paths), key=lambda s: (not s.shows, s.rank))
 
 
+def check_installed() -> None:
+    """ImportError where the template engine is missing."""
+    if importlib.util.find_spec("jinja2") is None:
+        raise ImportError("the page needs Jinja: pip install 'infae[report]'")
+
+
 def render(name: str, sections: Sequence[Section], folder: Path) -> str:
     """The page `name` of these sections, to be put into `folder`."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError("the page needs Jinja: pip install 'infae[report]'") from error
+    check_installed()
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=jinja2.select_autoescape(["html.jinja"]),

@@ -52,6 +52,7 @@ def run(config: Config) -> dict[str, float]:
     """
     if unknown := [name for name in config.studies if name not in STUDIES]:
         raise ValueError(f"unknown study {', '.join(unknown)}; expected some of {', '.join(STUDIES)}")
+    report.check_installed()
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:
@@ -67,14 +68,17 @@ def run(config: Config) -> dict[str, float]:
         started = time.perf_counter()
         try:
             module.run(settings)
-        except (ValueError, OSError, ArithmeticError, MemoryError, ImportError) as error:
-            failures.append(f"{name}: {error}")
+        except Exception as error:
+            # Whatever it is, the others are worth having; it is told below.
+            failures.append(f"{name}: {type(error).__name__}: {error}")
         seconds[name] = time.perf_counter() - started
     print("  ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items()))
-    if len(failures) < len(config.studies):
+    try:
         report.run(report.Config(results=str(folder), out=str(folder)))
+    except (ValueError, OSError) as error:
+        failures.append(f"report: {error}")
     if failures:
-        raise common.StudiesFailedError("these studies failed, the others are done:\n" + "\n".join(failures))
+        raise common.StudiesFailedError("failed; the others are done:\n" + "\n".join(failures))
     return seconds
 
 

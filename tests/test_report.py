@@ -300,7 +300,7 @@ def test_an_older_run_without_its_table_is_refused(results):
 
 
 def test_without_jinja_the_extra_is_named(results, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"infae\[report\]"):
         report.run(report.Config(results=str(results)))
 

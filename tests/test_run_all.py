@@ -47,14 +47,14 @@ def test_each_study_gets_a_folder_and_all_share_one_and_the_page_gathers_them(ma
 def test_the_preset_reaches_every_study(made, monkeypatch, tmp_path):
     # By the flags alone: the data set may not be here.
     monkeypatch.setattr("experiments.study.infae.data.load", lambda *args: (_ for _ in ()).throw(OSError("no data")))
-    with pytest.raises(common.StudiesFailedError, match="depth: no data"):
+    with pytest.raises(common.StudiesFailedError, match="depth: OSError: no data"):
         run_all.run(run_all.Config(preset="quick", studies=("depth",), out=str(tmp_path), plot=False))
     assert (made["depth"].preset, made["depth"].dataset) == ("quick", "ml-100k")
 
 
 def test_a_study_that_fails_is_told_at_the_end_and_the_others_are_done(made, tmp_path):
     config = run_all.Config(studies=("noise", "depth"), out=str(tmp_path), plot=False)
-    with pytest.raises(common.StudiesFailedError, match=r"these studies failed.*\nnoise: too little of it"):
+    with pytest.raises(common.StudiesFailedError, match=r"done:\nnoise: MemoryError: too little of it"):
         run_all.run(config)
     assert "experiments.depth" in (tmp_path / "report.html").read_text()
 
