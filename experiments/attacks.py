@@ -40,6 +40,11 @@ class Completion(NamedTuple):
         return float((self.n_found == self.n_missing)[counted].mean()) if counted.any() else float("nan")
 
 
+def revealed_of(n: np.ndarray, share: float) -> np.ndarray:
+    """How many of n clicks a share reveals: at least one of any."""
+    return np.minimum(np.maximum(np.rint(share * n), 1), n).astype(np.int64)
+
+
 def reveal(clicks: Interactions, share: float, rng: np.random.Generator) -> Interactions:
     """round(share * n) random ones of each user's n clicks, at least one of any.
 
@@ -49,11 +54,12 @@ def reveal(clicks: Interactions, share: float, rng: np.random.Generator) -> Inte
         raise ValueError(f"expected a share of the clicks above 0 and at most 1, got {share!r}; 0.9 is 90%")
     matrix = clicks.matrix
     n = np.diff(matrix.indptr)
+    n_revealed = revealed_of(n, share)
     rows = np.repeat(np.arange(n.size), n)
     order = np.lexsort((rng.random(rows.size), rows))
     place = np.empty(rows.size, np.int64)
     place[order] = np.arange(rows.size) - np.repeat(matrix.indptr[:-1], n)
-    kept = place < np.maximum(np.rint(share * n), 1)[rows]
+    kept = place < n_revealed[rows]
     indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
     return clicks.with_matrix(sp.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape))
 

@@ -6,8 +6,11 @@
 Users and items are put into bins of one size by their train clicks, coldest first. Of a bin of users
 it shows their mean HR@100; of a bin of items the share of held-out clicks on them that are among
 their user's 100 best (the paper does not say how it measures items). Items that train never saw
-are a bin of their own, 0. Models are chosen on validation and tested; finished cells are kept in
-`cells.json`. Writes `record.json`, `table.md` and `coldness.png`.
+are a bin of their own, 0. Models are chosen on validation and tested. Beside the published ∞-AE there is
+"∞-AE, chosen", with the network and item weights of DISTILL-CF's teacher, and a reg from the grid of
+`experiments.models.fit_infae`, which has more of them than the teacher's: it may be another reg.
+
+Finished cells are kept in `cells.json`. Writes `record.json`, `table.md` and `coldness.png`.
 """
 
 from __future__ import annotations
@@ -24,11 +27,10 @@ import infae
 from experiments import common, plots
 from experiments.bins import coldness_bins, held_out_ranks, items_served, users_served
 from experiments.common import option
-from experiments.models import MODELS, Search, check_models
+from experiments.models import CHOSEN_INFAE, MODELS, PUBLISHED_INFAE, Search, check_models
 from experiments.sources import Sources
-from experiments.study import Claim, Study, Table, Work, load_split, mean_and_spread
+from experiments.study import Claim, Study, Table, Work, ahead, every, lines, load_split
 
-PUBLISHED, CHOSEN = "∞-AE", "∞-AE, chosen"
 _SERVED = {"users": users_served, "items": items_served}
 
 
@@ -43,7 +45,9 @@ class Config:
         ("popularity", "ease", "infae"), "some of " + ", ".join(MODELS), axis=True,
         paper=("popularity", "ease", "infae", "mf", "lightgcn", "mvae"),
     )  # fmt: skip
-    chosen: bool = option(True, "beside the published ∞-AE also the one that DISTILL-CF's teacher is", axis=True)
+    chosen: bool = option(
+        True, "beside the published ∞-AE also one with the teacher's network and item weights", axis=True
+    )
     bins: int = option(5, "of users, and of items")
     k: int = option(100, "of HR@k")
     seeds: tuple[int, ...] = common.seeds_option()
@@ -56,6 +60,8 @@ class Config:
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models(config.models)
+    if config.k < 1 or config.bins < 1:
+        raise ValueError(f"--k and --bins are at least 1, got {config.k} and {config.bins}")
     split = load_split(config)
     study = Study(config, split, title="Cold and popular users and items", shows="Figure 7")
     bins = {side: coldness_bins(counts, config.bins) for side, counts in _train_clicks(split).items()}
@@ -77,7 +83,7 @@ def _work(config: Config, split: infae.Split, bins: dict[str, np.ndarray]) -> li
     sources = Sources(split, config.shared, config.metric)
     drawn = [(MODELS[name].title, name, seed) for name in config.models for seed in _seeds(config, name)]
     if config.chosen:
-        drawn.append((CHOSEN, "infae", config.seeds[0]))
+        drawn.append((CHOSEN_INFAE, "infae", config.seeds[0]))
     return [
         ({"model": title, "seed": seed}, partial(_result, config, split, sources, bins, title, name, seed))
         for title, name, seed in drawn
@@ -97,7 +103,8 @@ def _result(
     name: str,
     seed: int,
 ) -> dict[str, Any]:
-    search = Search(config.metric, config.preset, seed, sources.teacher if title == CHOSEN else None, config.shared)
+    inner = sources.teacher if title == CHOSEN_INFAE else None
+    search = Search(config.metric, config.preset, seed, inner, config.shared)
     model, parameters = MODELS[name].choose(split.train, split, search)
     ranks = held_out_ranks(model, split)
     served = {side: of(ranks, bins[side], config.k) for side, of in _SERVED.items()}
@@ -137,31 +144,42 @@ def _bins_table(split: infae.Split, bins: dict[str, np.ndarray]) -> Table:
 
 def _lines(config: Config, frame: pd.DataFrame, side: str) -> dict[str, dict[float, tuple[float, float]]]:
     places = _places(config, frame, side)
-    return {
-        model: {b: mean_and_spread(100 * group[column]) for b, column in places.items()}
-        for model, group in frame.groupby("model", sort=False)
-    }
+    long = frame.rename(columns={column: b for b, column in places.items()})
+    return lines(long.melt("model", list(places), "bin", "served"), ("model",), "bin", "served")
 
 
 def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
-    """For ∞-AE as published and as chosen: ahead of all other models in each bin that the paper names."""
-    means = frame.groupby("model", sort=False).mean(numeric_only=True)
-    rivals = means.drop([PUBLISHED, CHOSEN], errors="ignore")
-    last, torso = config.bins, range(2, config.bins)
-    for name in (PUBLISHED, CHOSEN):
-        if name not in means.index or rivals.empty:
-            continue
+    """For ∞-AE as published and as chosen: ahead of all other models in each bin that the paper names.
+
+    Bins with nothing held out are left aside.
+    """
+    both, torso = (PUBLISHED_INFAE, CHOSEN_INFAE), range(2, config.bins)
+    rivals = frame[~frame["model"].isin(both)]
+    if rivals.empty or config.bins < 3:
+        return
+    for name in (name for name in both if name in frame["model"].to_numpy()):
+        ours = frame[frame["model"] == name]
         for says, side, numbers in (
-            ("tail and head users", "users", (1, last)),
-            ("torso and head items", "items", (*torso, last)),
+            ("tail and head users", "users", (1, config.bins)),
+            ("torso and head items", "items", (*torso, config.bins)),
         ):
             places = {b: column for b, column in _places(config, frame, side).items() if b in numbers}
-            ours, best = ({b: row[column] for b, column in places.items()} for row in (means.loc[name], rivals.max()))
-            whose = {b: rivals[column].idxmax() for b, column in places.items()}
-            found = "; ".join(f"bin {b} {100 * ours[b]:.2f} against {100 * best[b]:.2f} of {whose[b]}" for b in places)
-            ahead = [ours[b] > best[b] for b in places]
-            why = "Bins of items share a list's places: what is won in one is lost in others." if any(ahead) else ""
-            yield Claim(f"{name} is ahead on {says}.", all(ahead), f"{found}.", why if side == "items" else "")
+            verdicts = {b: _ahead_of_all(ours[column], rivals, column) for b, column in places.items()}
+            found = "; ".join(f"bin {b} {_against(ours[column], rivals, column)}" for b, column in places.items())
+            shared = "Bins of items share a list's places: what is won in one may be lost in others."
+            why = shared if side == "items" and True in verdicts.values() else ""
+            says = f"{name} is ahead on {says}."
+            yield Claim(says, every(verdicts.values()), f"{found or 'Nothing is held out there'}.", why)
+
+
+def _ahead_of_all(ours: pd.Series, rivals: pd.DataFrame, column: str) -> bool | None:
+    return every(ahead(ours, theirs) for _, theirs in rivals.groupby("model")[column])
+
+
+def _against(ours: pd.Series, rivals: pd.DataFrame, column: str) -> str:
+    best = rivals.groupby("model", sort=False)[column].mean().idxmax()
+    theirs = rivals.loc[rivals["model"] == best, column]
+    return f"{common.spread(ours.to_list(), '')} against {common.spread(theirs.to_list(), '')} of {best}"
 
 
 def _notes(config: Config) -> Iterator[str]:
@@ -170,7 +188,16 @@ def _notes(config: Config) -> Iterator[str]:
         f"their user's {config.k} best; a bin of users by their mean HR@{config.k}. Users or items with equally many "
         "train clicks are parted by position. Items that train never saw are bin 0."
     )
-    yield f"The tail is bin 1, the head bin {config.bins}, the torso the bins between."
+    yield (
+        f"The tail is bin 1, the head bin {config.bins}, the torso the bins between."
+        if config.bins >= 3
+        else "Fewer than three bins are no tail, torso and head: nothing is claimed of them."
+    )
+    if config.chosen:
+        yield (
+            f"{CHOSEN_INFAE}: network and item weights are those of DISTILL-CF's teacher; reg is from the grid of "
+            "experiments.models.fit_infae, and may differ from the teacher's."
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ instead is said here, in `experiments.periods` and in `experiments.exemplars`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,19 +26,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import distillcf
 import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.exemplars import choose_exemplars, representation
 from experiments.models import MODELS, Search, check_models
 from experiments.periods import Periods, drifting_log, in_periods, stacked
-from experiments.sources import Sources
-from experiments.study import METRICS, Claim, Study, Table, Work, mean_and_spread, metrics_table
+from experiments.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources
+from experiments.study import METRICS, Claim, Study, Table, Work, ahead, lines, metrics_table
+from infae.evaluate import metric_k
 
-JOINT, INDIVIDUAL, ADER, DISTILLED, RANDOM = "Joint", "Individual", "ADER", "DISTILL-CF", "random users"
-DISTILLED_BINARY = "DISTILL-CF, binary"
-STRATEGIES = (JOINT, INDIVIDUAL, ADER, DISTILLED, DISTILLED_BINARY, RANDOM)
+JOINT, INDIVIDUAL, ADER = "Joint", "Individual", "ADER"
+STRATEGIES = (JOINT, INDIVIDUAL, ADER, DISTILLED, DISTILLED_BINARY, RANDOM_USERS)
 MADE = "synthetic"
 """The name of the made log, `experiments.periods.drifting_log`."""
 
@@ -54,9 +53,9 @@ class Config:
     data_dir: str = common.data_dir_option()
     model: str = option("ease", "one of " + ", ".join(MODELS), quick="mvae")
     strategies: tuple[str, ...] = option(
-        (JOINT, INDIVIDUAL, ADER, DISTILLED, RANDOM), "some of " + "; ".join(STRATEGIES), axis=True
+        (JOINT, INDIVIDUAL, ADER, DISTILLED, RANDOM_USERS), "some of " + ", ".join(STRATEGIES), axis=True
     )
-    periods: int = option(4, "periods of equally many clicks", quick=4, paper=17)
+    periods: int = option(4, "periods of equally many clicks, at least 3", quick=4, paper=17)
     budget: int = option(20, "rows injected beside the period's own", quick=30, paper=100)
     shown: float = option(0.8, "share of a user's clicks in the next period that is shown; 0: the past alone")
     held_out: float = option(0.1, "share of a row's clicks held out as validation while it is learned from")
@@ -89,7 +88,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.plot:
         _draw(config, study, frame)
     pictures = ["means.png", "periods.png"] if config.plot else []
-    return study.write(tables, [*_claims(frame)], pictures, _notes(config))
+    return study.write(tables, [*_claims(frame)], pictures, [*_notes(config, periods)])
 
 
 def _work(config: Config, periods: Periods, study: Study) -> list[Work]:
@@ -112,7 +111,8 @@ class Learner:
         """Test metrics; for ADER also the `exemplars` that the next period is given, as period:user positions."""
         config, task = self.config, self.periods.task(at)
         clicks, drawn_from = self.training(strategy, at, seed)
-        model, chosen = MODELS[config.model].choose(clicks, task, Search(config.metric, config.preset, seed))
+        search = Search(config.metric, config.preset, seed, shared=config.shared, tune=False)
+        model, chosen = MODELS[config.model].choose(clicks, task, search)
         report = infae.evaluate(model, task, k=(10, 100), n_negatives=0)
         found: dict[str, Any] = {metric: report[metric] for metric in METRICS}
         shown = {name: value for name, value in chosen.items() if name != "tried"}
@@ -151,8 +151,6 @@ class Learner:
         """Rows made of period `of` alone: a summary's, or its own, drawn at random."""
         config, own = self.config, self.periods.own(of)
         budget = min(config.budget, own.train.n_users)
-        if strategy == RANDOM:
-            return distillcf.CORESETS["random users"](own.train, budget, seed)
         sources = Sources(own, config.shared, config.metric, config.steps, config.sharpness)
         return sources.interactions(strategy, budget, seed)
 
@@ -172,43 +170,62 @@ def _by_period(frame: pd.DataFrame, metric: str) -> Table:
 
 
 def _claims(frame: pd.DataFrame) -> list[Claim]:
-    """DISTILL-CF above each of the others by the mean over periods, and above ADER in most of them."""
-    means = _means(frame).groupby("strategy")["NDCG@10"].mean()
-    by_period = frame.groupby(["strategy", "period"])["NDCG@10"].mean()
+    """DISTILL-CF above each of the others by the mean over periods, and above ADER in most of them.
+
+    Seeds are compared one by one: periods, and what is held out in them, are the same for both.
+    """
+    means = _means(frame).pivot(index="seed", columns="strategy", values="NDCG@10")
     if DISTILLED not in means:
         return []
     # The first period has no past: all strategies are the same there.
-    by_period = by_period.drop(index=by_period.index.get_level_values("period").min(), level="period")
-    ours, claims = means[DISTILLED], []
+    later = frame[frame["period"] > frame["period"].min()]
+    by_period = later.pivot(index="seed", columns=["strategy", "period"], values="NDCG@10")
+    claims = []
     for other in (name for name in (ADER, INDIVIDUAL, JOINT) if name in means):
         won = by_period[DISTILLED] > by_period[other]
-        ahead = f"ahead in {won.sum()} of the {len(won)} periods with a past."
-        found = f"NDCG@10 {100 * ours:.2f} against {100 * means[other]:.2f}; {ahead}"
+        n_won = int((by_period[DISTILLED].mean() > by_period[other].mean()).sum())
+        ahead_in = f"ahead in {n_won} of the {won.shape[1]} periods with a past"
+        ours, theirs = (common.spread(means[name].to_list(), "NDCG@10") for name in (DISTILLED, other))
         says = f"Users distilled from the last period serve better than {_WHAT[other]}, by the mean."
-        claims.append(Claim(says, bool(ours > means[other]), found, _WHY[other]))
+        holds = ahead(means[DISTILLED] - means[other], [0])
+        claims.append(Claim(says, holds, f"NDCG@10 {ours} against {theirs}; {ahead_in}.", _WHY[other]))
         if other == ADER:
             says = "They serve better than ADER's exemplars in most of the periods."
-            claims.append(Claim(says, bool(won.mean() > 0.5), f"They are {ahead}", _WHY[ADER]))
+            share = f"{common.spread(won.mean(axis=1).to_list(), '')}% of them, seed by seed"
+            holds = ahead(won.mean(axis=1), [0.5])
+            claims.append(Claim(says, holds, f"They are {ahead_in} by the mean of seeds; in {share}.", _WHY[ADER]))
     return claims
 
 
 _WHAT = {ADER: "ADER's exemplars", INDIVIDUAL: "none (Individual)", JOINT: "all the past (Joint)"}
 _WHY = {
-    ADER: "ADER's pool reaches back through the exemplars it carries on; the summary is, as in the paper, of the last "
-    "period alone.",
-    INDIVIDUAL: "A period has several times as many rows of its own as are injected.",
-    JOINT: "Joint trains on every click there is, from scratch in each period: it has nothing to forget.",
+    ADER: "ADER's pool reaches back through the exemplars it carries on, and the summary is, as in the paper, of the "
+    "last period alone: that may be why.",
+    INDIVIDUAL: "The rows injected may be too few beside the period's own.",
+    JOINT: "Joint trains on every click so far, and so has nothing to forget: that may be why.",
 }
+"""Possible causes, from the protocol."""
 
 
-def _notes(config: Config) -> list[str]:
+def _notes(config: Config, periods: Periods) -> Iterator[str]:
     shown = "the first clicks there" if config.shown else "nothing else"
-    return [
+    yield (
         f"{config.periods} periods of equally many clicks; a model of period i is tested on users of period i + 1, "
-        f"shown their past and {shown} (share {config.shown:g}).",
+        f"shown their past and {shown} (share {config.shown:g})."
+    )
+    yield (
         "Models are trained from scratch in every period; ADER's loss on the old model's scores is left out, so that "
-        "strategies differ by their rows alone.",
-    ]
+        "strategies differ by their rows alone."
+    )
+    if MODELS[config.model].needs_torch:
+        yield "No strategy is searched over a grid: models are at their defaults, and stop where validation is best."
+    sizes = {at + 1: periods.current(at).n_users for at in range(periods.n_periods - 2)}
+    if few := {period: n for period, n in sizes.items() if n < config.budget}:
+        yield (
+            f"The budget of {config.budget:,} is cut to a period's users where they are fewer: "
+            + ", ".join(f"{n:,} rows of period {period}" for period, n in few.items())
+            + "."
+        )
 
 
 def _draw(config: Config, study: Study, frame: pd.DataFrame) -> None:
@@ -216,10 +233,7 @@ def _draw(config: Config, study: Study, frame: pd.DataFrame) -> None:
     if INDIVIDUAL in means:
         means[INDIVIDUAL] = means.pop(INDIVIDUAL)
     plots.bars(study.folder / "means.png", means, METRICS, f"{_title(config)}, mean over periods")
-    panels: dict[str, dict[str, dict[float, tuple[float, float]]]] = {}
-    for metric in ("NDCG@10", "HR@100"):
-        for (strategy, period), group in frame.groupby(["strategy", "period"], sort=False):
-            panels.setdefault(metric, {}).setdefault(strategy, {})[period] = mean_and_spread(100 * group[metric])
+    panels = {metric: lines(frame, ("strategy",), "period", metric) for metric in ("NDCG@10", "HR@100")}
     plots.curves(study.folder / "periods.png", panels, "period learned from", "test on the next period, %")
 
 
@@ -229,7 +243,12 @@ def _title(config: Config) -> str:
 
 def _check(config: Config) -> None:
     if unknown := [name for name in config.strategies if name not in STRATEGIES]:
-        raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {'; '.join(STRATEGIES)}")
+        raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {', '.join(STRATEGIES)}")
+    metric_k(config.metric)
+    if config.periods < 3:
+        raise ValueError(
+            f"--periods must be at least 3, or none that is learned from has one before it; got {config.periods}"
+        )
     if config.budget < 1:
         raise ValueError(f"--budget is a number of rows, at least 1, got {config.budget}")
 

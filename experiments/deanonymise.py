@@ -3,8 +3,8 @@
     python -m experiments.deanonymise                    # an embedded synthetic set, offline
     python -m experiments.deanonymise --preset=paper     # ML-1M; --dataset=magazine for the other
 
-D' is what is known of people by name: a share of each one's train clicks, with noise: a share of
-all items flipped. Where a sample of D is public, its users are looked for in D (`attacks.match`).
+D' is what is known of people by name: a share of each one's train clicks, with noise: so many
+percent of all items flipped. Where a sample of D is public, its users are looked for in D (`attacks.match`).
 Where only a summary is public, ∞-AE trained on it predicts each user's missing clicks, being told
 how many they are, and must name all of them exactly (`attacks.complete`). The same is asked of ∞-AE
 of as many real users, of ∞-AE of all the data and of popularity, which say how hard it is.
@@ -17,7 +17,7 @@ without noise. Finished cells are kept in `cells.json`. Writes `record.json`, `t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,18 +29,21 @@ import pandas as pd
 import distillcf
 import infae
 from experiments import common, plots
-from experiments.attacks import complete, match, reveal
+from experiments.attacks import complete, match, reveal, revealed_of
 from experiments.baselines import PopRec
 from experiments.common import option
 from experiments.flips import flip
 from experiments.models import Search, choose_infae
-from experiments.sources import DISTILLED, DISTILLED_BINARY, Sources
-from experiments.study import Claim, Study, Table, Work, load_split, mean_and_spread
+from experiments.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check_budgets
+from experiments.study import Claim, Study, Table, Work, ahead, every, lines, load_split
 from infae.data.interactions import item_positions
 from infae.evaluate import Recommender
 
 REAL_USERS, ALL_DATA, POPULARITY = "∞-AE of as many real users", "∞-AE of all data", "popularity"
 COMPLETED = (DISTILLED, DISTILLED_BINARY, REAL_USERS, ALL_DATA, POPULARITY)
+RANDOM_CLICKS = "random interactions"
+HIDDEN, GIVEN_AWAY = 0.01, 0.1
+"""Rates that the claims speak of: "under 1%", and "tens of percent"."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Config:
     samplers: tuple[str, ...] = option(tuple(distillcf.CORESETS), "that D' is sampled by", axis=True)
     completed: tuple[str, ...] = option(COMPLETED, "whose predictions complete D'", axis=True)
     noise: tuple[float, ...] = option(
-        (0.0, 0.01, 0.05), "shares of all items flipped for each user, figure 8", axis=True,
-        quick=(0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1),
+        (0.0, 1.0, 5.0), "percent of all items that are flipped, of each user, figure 8", axis=True,
+        quick=(0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0),
     )  # fmt: skip
     revealed: tuple[float, ...] = option(
         (0.1, 0.5, 0.9), "shares of each user's clicks in D', figure 9", axis=True, quick=(0.1, 0.3, 0.5, 0.7, 0.9)
@@ -76,22 +79,25 @@ def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     _check(config)
     split = load_split(config)
+    check_budgets((config.budget,), split)
+    _check_missing(config, split)
     study = Study(config, split, title="De-anonymisation", shows="Figures 8 and 9")
     attacks = _Attacks(config, split)
     frame = study.run(_work(config, attacks))
     # None in all cells where nobody lacks so much, which pandas takes for no number.
     frame = frame.astype({column: float for column in ("2 or more", "5 or more") if column in frame})
     noisy, clean = _figures(config, frame)
+    matched = noisy[noisy["attack"].isin(config.samplers)]
     tables = [
-        _curve_table(noisy, "noise", f"Users de-anonymised, %, {config.revealed_with_noise:.0%} revealed, by noise"),
-        _curve_table(clean, "revealed", "Users de-anonymised, %, without noise, by share revealed"),
-        _curve_table(noisy[noisy["attack"].isin(config.samplers)], "noise", "Matched clearly but wrongly, %", "wrong"),
+        _curve_table(noisy, "noise", f"Users de-anonymised, %, {config.revealed_with_noise:.0%} revealed, {_BY_NOISE}"),
+        _curve_table(clean, "revealed", "Users de-anonymised, %, without noise, by clicks revealed", scale=100),
+        _curve_table(matched, "noise", f"Matched clearly but wrongly, %, {_BY_NOISE}", "wrong"),
         *_detail_tables(config, frame),
     ]  # fmt: skip
     if config.plot:
         panels = {
-            "noise, % of all items (figure 8)": _lines(noisy, "noise"),
-            "clicks revealed, % (figure 9)": _lines(clean, "revealed"),
+            "items flipped, % (figure 8)": _lines(noisy, "noise"),
+            "clicks revealed, % (figure 9)": _lines(clean.assign(revealed=100 * clean["revealed"]), "revealed"),
         }
         plots.curves(study.folder / "deanonymise.png", panels, "%", "users de-anonymised, %")
     pictures = ["deanonymise.png"] if config.plot else []
@@ -104,10 +110,30 @@ def _check(config: Config) -> None:
         (config.completed, COMPLETED, "completed"),
     ):
         if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"unknown {', '.join(unknown)}; --{flag} takes some of {'; '.join(known)}")
+            raise ValueError(f"unknown {', '.join(unknown)}; --{flag} takes some of {', '.join(known)}")
     shares = [*config.revealed, config.revealed_with_noise, config.sampled]
-    if not all(0 < share <= 1 for share in shares) or not all(0 <= share <= 1 for share in config.noise):
-        raise ValueError("shares revealed and sampled are above 0 and at most 1, noise is from 0 to 1; 0.9 is 90%")
+    if not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"shares revealed and sampled are above 0 and at most 1, got {_listed(shares)}; 0.9 is 90%")
+    if not all(0 <= percent <= 100 for percent in config.noise):
+        raise ValueError(f"--noise is in percent of all items, from 0 to 100, got {_listed(config.noise)}")
+    if config.completed and max(config.revealed) >= 1:
+        raise ValueError("--revealed must be below 1: where everything is revealed nothing is left to complete")
+    if not config.eccentricity > 0:
+        raise ValueError(f"--eccentricity must be above 0, or ties are matches; got {config.eccentricity:g}")
+
+
+def _check_missing(config: Config, split: infae.Split) -> None:
+    """ValueError where a share leaves nobody anything to complete."""
+    if not config.completed:
+        return
+    n = np.diff(split.train.matrix.indptr)
+    shares = {*config.revealed, *([config.revealed_with_noise] if 0 in config.noise else [])}
+    if whole := [share for share in sorted(shares) if (revealed_of(n, share) == n).all()]:
+        raise ValueError(f"with a share of {_listed(whole)} revealed nobody lacks anything; reveal less")
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _work(config: Config, attacks: _Attacks) -> list[Work]:
@@ -168,7 +194,7 @@ class _Attacks:
     def _known(self, clicks: infae.Interactions, revealed: float, noise: float, seed: int) -> infae.Interactions:
         # Generators of their own: the same clicks are revealed whatever the noise.
         shown = reveal(clicks, revealed, np.random.default_rng([seed, 1]))
-        return flip(shown, noise, np.random.default_rng([seed, 2]))
+        return flip(shown, noise / 100, np.random.default_rng([seed, 2]))
 
     def _fitted(self, source: str, seed: int) -> Recommender:
         if source == POPULARITY:
@@ -176,8 +202,8 @@ class _Attacks:
         if source == ALL_DATA:
             return self.sources.teacher
         if source == REAL_USERS:
-            users = distillcf.CORESETS["random users"](self.split.train, self.config.budget, seed)
-            search = Search(self.config.metric, self.config.preset, seed, self.sources.teacher)
+            users = self.sources.interactions(RANDOM_USERS, self.config.budget, seed)
+            search = Search(self.config.metric, self.config.preset, seed, self.sources.teacher, self.config.shared)
             return choose_infae(users, self.split, search)[0]
         return self.sources.summary(self.config.budget, seed).fit("soft" if source == DISTILLED else "hard")
 
@@ -188,9 +214,9 @@ def _figures(config: Config, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
     return noisy, frame[(frame["noise"] == 0) & frame["revealed"].isin(config.revealed)]
 
 
-def _curve_table(frame: pd.DataFrame, axis: str, caption: str, column: str = "deanonymised") -> Table:
+def _curve_table(frame: pd.DataFrame, axis: str, caption: str, column: str = "deanonymised", scale: float = 1) -> Table:
     at = sorted(frame[axis].unique())
-    return _table(frame, caption, [(f"{100 * x:g}%", frame[axis] == x, column) for x in at])
+    return _table(frame, caption, [(f"{scale * x:g}%", frame[axis] == x, column) for x in at])
 
 
 def _detail_tables(config: Config, frame: pd.DataFrame) -> Iterator[Table]:
@@ -207,6 +233,7 @@ def _detail_tables(config: Config, frame: pd.DataFrame) -> Iterator[Table]:
             yield _table(part, f"{caption} {where}", shown)
 
 
+_BY_NOISE = "by items flipped"
 _SHOWN = {
     "deanonymised": "users de-anonymised",
     "wrong": "clear match, but wrong",
@@ -227,72 +254,94 @@ def _table(frame: pd.DataFrame, caption: str, columns: Sequence[tuple[str, pd.Se
 
 
 def _lines(frame: pd.DataFrame, axis: str) -> dict[str, dict[float, tuple[float, float]]]:
-    lines: dict[str, dict[float, tuple[float, float]]] = {}
-    for (name, x), group in frame[frame["attack"] != POPULARITY].groupby(["attack", axis], sort=False):
-        lines.setdefault(name, {})[100 * x] = mean_and_spread(100 * group["deanonymised"])
-    return lines
+    return lines(frame[frame["attack"] != POPULARITY], ("attack",), axis, "deanonymised")
+
+
+Rates = Mapping[tuple[str, float, float], np.ndarray]
+"""(attack, revealed, noise) -> users de-anonymised, of each seed."""
 
 
 def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
-    means = frame.groupby(["attack", "revealed", "noise"]).mean(numeric_only=True)
+    places = frame.groupby(["attack", "revealed", "noise"], sort=False)
+    rates = {place: group["deanonymised"].to_numpy() for place, group in places}
     for name in config.completed:
         if name in (DISTILLED, DISTILLED_BINARY):
-            yield _anonymous(name, means.loc[name])
-    rates, shares, share = means["deanonymised"], sorted(config.revealed), config.revealed_with_noise
+            yield _anonymous(name, rates, frame[frame["attack"] == name])
+    shares, share = sorted(config.revealed), config.revealed_with_noise
     by_share = {name: [rates[name, x, 0.0] for x in shares] for name in config.samplers}
     by_noise = {name: [rates[name, share, x] for x in sorted(config.noise)] for name in config.samplers}
-    yield Claim(
-        f"Samples give away tens of percent of their users, with {shares[-1]:.0%} revealed and no noise.",
-        all(values[-1] >= 0.1 for values in by_share.values()),
-        "; ".join(f"{name} {100 * values[-1]:.2f}%" for name, values in by_share.items()) + ".",
-        "Of a few random clicks too little is left to tell alike users apart.",
-    )
+    yield _given_away({name: row[-1] for name, row in by_share.items()}, shares[-1])
     if len(config.noise) > 1:
         yield _monotone("The more noise, the fewer users a sample gives away.", by_noise, -1)
     if len(shares) > 1:
         yield _monotone("The more is revealed, the more users a sample gives away.", by_share, 1)
     if DISTILLED in config.completed and REAL_USERS in config.completed:
-        yield _control(means, (shares[-1], 0.0))
+        yield _control(rates, frame, (shares[-1], 0.0))
 
 
-def _anonymous(name: str, means: pd.DataFrame) -> Claim:
-    revealed, noise = means["deanonymised"].idxmax()
-    row = means.loc[(revealed, noise)]
-    found = f"At most {100 * row['deanonymised']:.2f}%, with {revealed:.0%} revealed and {100 * noise:g}% noise"
+def _anonymous(name: str, rates: Rates, frame: pd.DataFrame) -> Claim:
+    own = {(revealed, noise): values for (attack, revealed, noise), values in rates.items() if attack == name}
+    revealed, noise = max(own, key=lambda at: own[at].mean())
+    here = frame[(frame["revealed"] == revealed) & (frame["noise"] == noise)]
+    row = here[["one missing", "2 or more"]].mean()
+    found = f"At most {_rate(own[revealed, noise])}, with {revealed:.0%} revealed and {noise:g}% noise"
     if row["one missing"]:
         found += f", where {100 * row['one missing']:.2f}% of users lack a single click"
     if row["one missing"] < 1:
-        found += f"; {100 * row['2 or more']:.2f}% of those who lack 2 or more"
+        found += f"; {_rate(here['2 or more'])} of those who lack 2 or more"
     return Claim(
-        f"What ∞-AE learns from {name} gives away under 1% of users, whatever is revealed and without noise too.",
-        bool(row["deanonymised"] < 0.01),
+        f"What ∞-AE learns from {name} gives away under {HIDDEN:.0%} of users, whatever is revealed, noise or not.",
+        every(ahead([HIDDEN], values) for values in own.values()),
         f"{found}.",
-        "" if row["2 or more"] >= 0.01 else "A single missing click is easily guessed.",
+        "" if row["2 or more"] >= HIDDEN else "A single missing click is easily guessed.",
     )
 
 
-def _monotone(says: str, rates: Mapping[str, Sequence[float]], sign: int) -> Claim:
-    """For each sampler rates rise (sign 1) or fall (-1) from each step to the next, or stay."""
-    found = "; ".join(f"{name} " + ", ".join(f"{100 * x:.2f}" for x in row) for name, row in rates.items())
-    holds = all(sign * b >= sign * a for row in rates.values() for a, b in pairwise(row))
-    return Claim(says, holds, f"In percent, step by step: {found}.")
+def _given_away(rates: Mapping[str, np.ndarray], share: float) -> Claim:
+    verdicts = {name: ahead(values, [GIVEN_AWAY]) for name, values in rates.items()}
+    short = [name for name, verdict in verdicts.items() if not verdict]
+    why = "A few random clicks of each user may be too little to tell alike users apart."
+    return Claim(
+        f"Samples give away tens of percent of their users, with {share:.0%} revealed and no noise.",
+        every(verdicts.values()),
+        "; ".join(f"{name} {_rate(values)}" for name, values in rates.items()) + ".",
+        why if short == [RANDOM_CLICKS] else "",
+    )
 
 
-def _control(means: pd.DataFrame, at: tuple[float, float]) -> Claim:
-    here = {name: means.loc[(name, *at)] for name in COMPLETED if (name, *at) in means.index}
-    ours, theirs = here[DISTILLED]["deanonymised"], here[REAL_USERS]["deanonymised"]
-    rates = "; ".join(
-        f"{name} {100 * row['deanonymised']:.2f}%, and {100 * row['found']:.1f}% of missing items found"
-        for name, row in here.items()
+def _monotone(says: str, rates: Mapping[str, Sequence[np.ndarray]], sign: int) -> Claim:
+    """For each sampler rates rise (sign 1) or fall (-1) from each step to the next, or stay; seed by seed."""
+    found = "; ".join(f"{name} " + ", ".join(common.spread(x.tolist(), "") for x in row) for name, row in rates.items())
+    steps = (sign * (b - a) for row in rates.values() for a, b in pairwise(row))
+    return Claim(says, every(_never_below_zero(step) for step in steps), f"In percent, step by step: {found}.")
+
+
+def _never_below_zero(values: np.ndarray) -> bool | None:
+    """None, not decided, where it is the mean alone that is not."""
+    return True if values.min() >= 0 else None if values.mean() >= 0 else False
+
+
+def _control(rates: Rates, frame: pd.DataFrame, at: tuple[float, float]) -> Claim:
+    here = {name: rates[name, *at] for name in COMPLETED if (name, *at) in rates}
+    ours, theirs = here[DISTILLED], here[REAL_USERS]
+    clean = frame[(frame["revealed"] == at[0]) & (frame["noise"] == at[1])]
+    shown = "; ".join(
+        f"{name} {_rate(values)}, and {_rate(clean.loc[clean['attack'] == name, 'found'])} of missing items found"
+        for name, values in here.items()
     )
     return Claim(
-        "It is the distilling that hides users: ∞-AE of as many real users, asked the same, gives away 1% or more.",
-        bool(theirs >= 0.01 and theirs > ours),
-        f"With {at[0]:.0%} revealed and no noise: {rates}.",
+        f"It is the distilling that hides users: ∞-AE of as many real users gives away over {HIDDEN:.0%}.",
+        every([ahead(theirs, [HIDDEN]), ahead(theirs, ours)]),
+        f"With {at[0]:.0%} revealed and no noise: {shown}.",
         "To name a whole missing set is hard for any recommender: that the rate is low is no proof of anonymity."
-        if max(row["deanonymised"] for row in here.values()) < 0.02
+        if max(values.mean() for values in here.values()) < 2 * HIDDEN
         else "",
     )
+
+
+def _rate(values: Iterable[float]) -> str:
+    known = [value for value in values if not np.isnan(value)]
+    return f"{common.spread(known, '')}%" if known else "none"
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

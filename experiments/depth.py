@@ -1,7 +1,7 @@
 """How deep should ∞-AE be? Figure 6.
 
     python -m experiments.depth                    # an embedded synthetic set, offline
-    python -m experiments.depth --preset=paper     # ML-1M, three splits; --dataset=magazine for the other
+    python -m experiments.depth --preset=paper     # three splits of ML-1M; or --dataset=magazine
 
 At each number of hidden layers (0 is a linear network, which the paper does not have) reg is
 chosen on validation and the model tested: with the published kernel, with the same but the reg that
@@ -25,11 +25,13 @@ import pandas as pd
 import infae
 from experiments import common, plots
 from experiments.common import option
-from experiments.study import METRICS, Claim, Study, Table, Work, load_split, mean_and_spread, metrics_table
+from experiments.study import METRICS, Claim, Study, Table, Work, ahead, every, lines, load_split, metrics_table
 
-PUBLISHED, SAME_REG, WEIGHTED = "published", "published, reg of one layer", "popularity^-0.25"
-MODELS = {PUBLISHED: 0.0, SAME_REG: 0.0, WEIGHTED: -0.25}
+PUBLISHED, SAME_REG, WEIGHTED = "published", "published at one layer's reg", "popularity^-0.25"
+POWERS = {PUBLISHED: 0.0, SAME_REG: 0.0, WEIGHTED: -0.25}
 """popularity_power by model."""
+ALIKE = 3.0
+"""Depths are called alike where the worst is less than so many percent below the best."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
     return [
         ({"model": model, "depth": depth, "split": number}, partial(fits.result, model, depth, number))
         for number in config.splits
-        for model in MODELS
+        for model in POWERS
         for depth in config.depths
     ]
 
@@ -115,7 +117,7 @@ class _Fits:
 
     def result(self, model: str, depth: int, number: int) -> dict[str, float]:
         regs = (self.reg_of_one_layer(number),) if model == SAME_REG else self.config.regs
-        fitted = self.fit(number, regs, depth, MODELS[model])
+        fitted = self.fit(number, regs, depth, POWERS[model])
         report = infae.evaluate(fitted, self.split(number), k=(10, 100), n_negatives=0)
         return {**{metric: report[metric] for metric in METRICS}, "reg": fitted.reg_}
 
@@ -129,33 +131,54 @@ def _relative_table(relative: pd.DataFrame) -> Table:
 
 
 def _lines(relative: pd.DataFrame) -> dict[str, dict[float, tuple[float, float]]]:
-    by_depth = list(relative.groupby("depth"))
-    return {metric: {depth: mean_and_spread(100 * group[metric]) for depth, group in by_depth} for metric in METRICS}
+    long = relative.melt(["depth", "split"], list(METRICS), "metric", "share")
+    return lines(long, ("metric",), "depth", "share")
 
 
 def _claims(relative: pd.DataFrame) -> Iterator[Claim]:
-    """By the mean over splits, linear networks aside; only where there are three depths or more."""
+    """Over splits, linear networks aside; only where there are three depths or more."""
     for model, part in relative[relative["depth"] > 0].groupby("model", sort=False):
-        means = part.groupby("depth")[list(METRICS)].mean()
-        if len(means) < 3:
+        if part["depth"].nunique() < 3:
             continue
-        best, overall = means.idxmax(), 100 * means.mean(axis=1)
-        why = f"The worst depth is {100 - overall.min():.2f}% below the best" + (
-            "." if model == SAME_REG else ": with a reg of its own, each does nearly as well as the others."
+        overall = part.assign(share=part[list(METRICS)].mean(axis=1)).pivot(
+            index="split", columns="depth", values="share"
         )
-        yield Claim(
-            f"∞-AE, {model}: 1 or 2 hidden layers are best.",
-            bool(best.isin((1, 2)).all()),
-            "Best: " + ", ".join(f"{depth} by {metric}" for metric, depth in best.items()) + ".",
-            why,
-        )
-        later = overall[overall.index >= 2]
+        why = _alike(str(model), overall)
+        if part["depth"].isin((1, 2)).any():
+            yield _shallow_best(str(model), part, why)
+        later = overall.loc[:, overall.columns >= 2]
+        shown = ", ".join(f"{common.spread(overall[d].to_list(), '')} at {d}" for d in overall)
         yield Claim(
             f"∞-AE, {model}: models get worse as they get deeper.",
-            all(b < a for a, b in pairwise(later)),
-            "Mean over metrics, % of the best: " + ", ".join(f"{v:.2f} at {d}" for d, v in overall.items()) + ".",
+            # Split by split: they are the same for every depth.
+            every(ahead(later[a] - later[b], [0]) for a, b in pairwise(later)),
+            f"Mean over metrics, % of the best: {shown}.",
             why,
         )
+
+
+def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
+    """By every metric the better of depths 1 and 2 is ahead of each deeper one."""
+    found, verdicts = [], []
+    for metric in METRICS:
+        by_depth = part.pivot(index="split", columns="depth", values=metric)
+        means = by_depth.mean()
+        shallow, deep = means[means.index <= 2].idxmax(), means[means.index > 2].idxmax()
+        ours, theirs = (common.spread(by_depth[depth].to_list(), "") for depth in (shallow, deep))
+        found.append(f"{metric} {ours} at {shallow} against {theirs} at {deep}")
+        verdicts += [ahead(by_depth[shallow] - by_depth[d], [0]) for d in by_depth if d > 2]
+    says = f"∞-AE, {model}: 1 or 2 hidden layers are best."
+    return Claim(says, every(verdicts), f"% of the best depth: {'; '.join(found)}.", why)
+
+
+def _alike(model: str, overall: pd.DataFrame) -> str:
+    """How little depths differ, where they do by little; `overall` is (splits, depths)."""
+    means = 100 * overall.mean()
+    gap = means.max() - means.min()
+    if gap >= ALIKE:
+        return ""
+    own = "" if model == SAME_REG else ", each with a reg of its own"
+    return f"Depths are nearly alike{own}: the worst is {gap:.2f}% below the best by the mean over metrics."
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import oracles
+import pandas as pd
 import pytest
 
 import distillcf
@@ -113,7 +115,7 @@ def small_data(split, monkeypatch):
 def small(folder, **settings):
     return deanonymise.Config(
         **{
-            "dataset": "made", "noise": (0.0, 0.05), "revealed": (0.5, 0.9), "sampled": 0.2, "budget": 6, "steps": 4,
+            "dataset": "made", "noise": (0.0, 5.0), "revealed": (0.5, 0.9), "sampled": 0.2, "budget": 6, "steps": 4,
             "metric": "HR@10", "out": str(folder), "shared": str(folder / "summaries"), **settings,
         }
     )  # fmt: skip
@@ -137,7 +139,7 @@ def test_every_attack_is_tried_at_every_setting_once(studied):
     wanted = {
         (name, *at)
         for name in (*distillcf.CORESETS, *deanonymise.COMPLETED)
-        for at in ((0.9, 0.0), (0.9, 0.05), (0.5, 0.0))
+        for at in ((0.9, 0.0), (0.9, 5.0), (0.5, 0.0))
     }
     cells = [(c["attack"], c["revealed"], c["noise"]) for c in record["cells"]]
     assert set(cells) == wanted
@@ -183,41 +185,86 @@ def test_the_study_goes_on_where_it_was_stopped_and_refuses_other_settings(studi
     [
         ({"samplers": ("some",)}, "--samplers takes"),
         ({"completed": ("some",)}, "--completed takes"),
-        ({"noise": (2.0,)}, "noise is from 0 to 1"),
+        ({"noise": (101.0,)}, "noise is in percent of all items, from 0 to 100, got 101"),
         ({"revealed": (0.0,)}, "above 0"),
-        ({"revealed": (1.0,), "samplers": ("random users",)}, "nobody lacks anything"),
+        ({"revealed": (0.5, 1.0)}, "--revealed must be below 1"),
+        ({"revealed": (0.5, 0.999)}, "with a share of 0.999 revealed nobody lacks anything"),
+        ({"revealed_with_noise": 1.0}, "with a share of 1 revealed nobody lacks anything"),
+        ({"eccentricity": 0.0}, "--eccentricity must be above 0"),
+        ({"budget": 0}, "numbers of users from 1"),
+        ({"budget": 121}, "numbers of users from 1"),
+        ({"metric": "HR@0"}, "unknown metric"),
     ],
 )
-def test_wrong_flags_are_told(flags, message, tmp_path):
+def test_wrong_flags_are_told_before_any_work(flags, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(deanonymise.Study, "run", lambda *args: pytest.fail("went to work"))
     with pytest.raises(ValueError, match=message):
         deanonymise.run(small(tmp_path, **{"completed": ("popularity",), "plot": False, **flags}))
 
 
-def claims_of(config, rates):
-    """The study's claims where cells have the rates given by (attack, revealed, noise)."""
-    import pandas as pd
+def test_noise_is_in_percent_of_all_items(split):
+    tried = deanonymise._Attacks(small(Path()), split)
+    shown, noisy = (tried._known(tried.clicks, 0.9, percent, 0).matrix for percent in (0.0, 5.0))
+    assert set(np.diff((shown != noisy).tocsr().indptr)) == {3}
 
+
+def test_no_name_on_an_axis_holds_a_comma():
+    for name in (*deanonymise.COMPLETED, *distillcf.CORESETS):
+        assert "," not in name
+
+
+def claims_of(config, rates):
+    """The study's claims where cells have the rates, one or one a seed, given by (attack, revealed, noise)."""
     rows = [
         {
-            "attack": a, "revealed": r, "noise": x, "seed": 0, "deanonymised": rate, "found": rate,
+            "attack": a, "revealed": r, "noise": x, "seed": seed, "deanonymised": rate, "found": rate,
             "one missing": 0.1, "2 or more": 0.0,
         }
-        for (a, r, x), rate in rates.items()
+        for (a, r, x), of_seeds in rates.items()
+        for seed, rate in enumerate(np.atleast_1d(of_seeds))
     ]  # fmt: skip
-    return [claim.holds for claim in deanonymise._claims(config, pd.DataFrame(rows))]
+    return list(deanonymise._claims(config, pd.DataFrame(rows)))
+
+
+def one_sampler(folder, sampler="random users"):
+    return small(folder, samplers=(sampler,), completed=(deanonymise.DISTILLED, deanonymise.REAL_USERS))
+
+
+def rates_of(ours, sampled, real, sampler="random users"):
+    names = (deanonymise.DISTILLED, sampler, deanonymise.REAL_USERS)
+    return {
+        (name, *place): rate
+        for name, row in zip(names, (ours, sampled, real), strict=True)
+        for place, rate in zip([(0.5, 0.0), (0.9, 0.0), (0.9, 5.0)], row, strict=True)
+    }
 
 
 def test_claims_hold_or_not_as_the_rates_say(tmp_path):
-    config = small(tmp_path, samplers=("random users",), completed=(deanonymise.DISTILLED, deanonymise.REAL_USERS))
-    at = [(0.5, 0.0), (0.9, 0.0), (0.9, 0.05)]
+    config = one_sampler(tmp_path)
 
-    def rates(ours, sampled, real):
-        names = (deanonymise.DISTILLED, "random users", deanonymise.REAL_USERS)
-        return {
-            (name, *place): rate
-            for name, row in zip(names, (ours, sampled, real), strict=True)
-            for place, rate in zip(at, row, strict=True)
-        }
+    def holds(*rates):
+        return [claim.holds for claim in claims_of(config, rates_of(*rates))]
 
-    assert claims_of(config, rates((0, 0.005, 0), (0.3, 0.9, 0.5), (0, 0.05, 0))) == [True] * 5
-    assert claims_of(config, rates((0, 0.02, 0), (0.08, 0.05, 0.06), (0, 0.015, 0))) == [False] * 5
+    assert holds((0, 0.005, 0), (0.3, 0.9, 0.5), (0, 0.05, 0)) == [True] * 5
+    assert holds((0, 0.02, 0), (0.08, 0.05, 0.06), (0, 0.015, 0)) == [False] * 5
+
+
+def test_claims_are_not_decided_where_seeds_differ(tmp_path):
+    rates = rates_of(
+        ((0, 0), (0.005, 0.012), (0, 0)),
+        ((0.08, 0.3), (0.25, 0.09), (0.26, 0.07)),
+        ((0, 0), (0.011, 0.05), (0, 0)),
+    )
+    claims = claims_of(one_sampler(tmp_path), rates)
+    # By means what is revealed lowers the rate; noise too, but of one seed it rises.
+    assert [claim.holds for claim in claims] == [None, None, None, False, None]
+    assert claims[0].found.startswith("At most 0.85 ± 0.49%, with 90% revealed and 0% noise")
+    assert "random users 17.00 ± 11.31%" in claims[1].found
+
+
+@pytest.mark.parametrize(("sampler", "told"), [("random interactions", True), ("head users", False)])
+def test_a_cause_is_given_for_random_clicks_alone(sampler, told, tmp_path):
+    rates = rates_of((0, 0, 0), (0.01, 0.02, 0.01), (0, 0, 0), sampler)
+    claim = claims_of(one_sampler(tmp_path, sampler), rates)[1]
+    assert claim.holds is False
+    assert bool(claim.why) is told

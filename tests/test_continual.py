@@ -12,6 +12,7 @@ import infae
 from experiments import augmentation, continual, models
 from experiments.exemplars import choose_exemplars, herd, seated_items
 from experiments.periods import drifting_log, in_periods, stacked
+from experiments.study import METRICS
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 
@@ -195,7 +196,7 @@ def test_strategies_are_equal_without_a_past_and_have_the_same_budget_with_one(f
     cells = {(cell["strategy"], cell["period"]): cell for cell in finished[2]["cells"]}
     assert len({cells[s, 1]["NDCG@10"] for s in continual.STRATEGIES}) == 1
     own = cells[continual.INDIVIDUAL, 2]["rows"]
-    for strategy in (continual.ADER, continual.DISTILLED, continual.DISTILLED_BINARY, continual.RANDOM):
+    for strategy in set(continual.STRATEGIES) - {continual.JOINT, continual.INDIVIDUAL}:
         assert cells[strategy, 2]["rows"] == own + 5
 
 
@@ -204,11 +205,12 @@ def test_the_study_goes_on_where_it_was_stopped(finished, tmp_path, monkeypatch)
     config, calls = dataclasses.replace(config, out=str(tmp_path), strategies=(continual.ADER,), plot=False), []
     real = models.MODELS["ease"].choose
 
-    def killed(*args):
+    def killed(clicks, split, search):
         calls.append(1)
+        assert not search.tune
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*args)
+        return real(clicks, split, search)
 
     monkeypatch.setattr(continual, "MODELS", {"ease": models.Model("EASE", killed)})
     with pytest.raises(KeyboardInterrupt):
@@ -228,8 +230,57 @@ def test_other_settings_strategies_and_budgets_are_refused(finished, tmp_path):
         continual.run(dataclasses.replace(CONTINUAL, strategies=("other",), out=str(tmp_path)))
     with pytest.raises(ValueError, match="--budget"):
         continual.run(dataclasses.replace(CONTINUAL, budget=0, out=str(tmp_path)))
+    with pytest.raises(ValueError, match="--periods must be at least 3"):
+        continual.run(dataclasses.replace(CONTINUAL, periods=2, out=str(tmp_path)))
+    with pytest.raises(ValueError, match="unknown metric"):
+        continual.run(dataclasses.replace(CONTINUAL, metric="HR", out=str(tmp_path)))
     with pytest.raises(ValueError, match="no raw log"):
         continual.run(dataclasses.replace(CONTINUAL, dataset="gowalla", out=str(tmp_path)))
+
+
+def test_no_name_of_a_strategy_holds_a_comma():
+    assert not any("," in name for name in continual.STRATEGIES)
+
+
+def test_a_budget_cut_to_a_periods_users_is_told(finished):
+    _, config, _ = finished
+    periods = in_periods(drifting_log(120, 60, mean_clicks=10), 3)
+    n = periods.current(0).n_users
+    assert "cut" not in " ".join(continual._notes(dataclasses.replace(config, budget=n), periods))
+    *_, told = continual._notes(dataclasses.replace(config, budget=n + 1), periods)
+    assert told == f"The budget of {n + 1} is cut to a period's users where they are fewer: {n} rows of period 1."
+
+
+def test_models_of_pytorch_are_told_to_be_at_their_defaults(finished):
+    periods = in_periods(drifting_log(120, 60, mean_clicks=10), 3)
+    for model, told in (("ease", False), ("mvae", True)):
+        notes = " ".join(continual._notes(dataclasses.replace(finished[1], model=model), periods))
+        assert ("No strategy is searched over a grid" in notes) is told
+
+
+def claims_of_continual(by_strategy):
+    """The study's claims where NDCG@10 is so in periods 1, 2, ...; a row a seed."""
+    cells = [
+        {"strategy": s, "period": at + 1, "seed": seed, **dict.fromkeys(METRICS, value)}
+        for s, rows in by_strategy.items()
+        for seed, row in enumerate(rows)
+        for at, value in enumerate(row)
+    ]
+    return continual._claims(pd.DataFrame(cells))
+
+
+def test_claims_of_continual_hold_seed_by_seed():
+    # Seeds are far apart, but of each seed the summary is ahead.
+    ours = {continual.DISTILLED: [(0.1, 0.2, 0.3, 0.2), (0.1, 0.6, 0.7, 0.6)]}
+    ader, ahead_in_mean = claims_of_continual({**ours, continual.ADER: [(0.1, 0.1, 0.2, 0.3), (0.1, 0.5, 0.6, 0.6)]})
+    assert [ader.holds, ahead_in_mean.holds] == [True, True]
+    assert ader.found.startswith("NDCG@10 35.00 ± 21.21 against 31.25 ± 19.45")
+    assert "ahead in 2 of the 3 periods" in ader.found
+    (joint,) = claims_of_continual({**ours, continual.JOINT: [(0.1, 0.1, 0.2, 0.1), (0.1, 0.6, 0.7, 0.7)]})
+    assert joint.holds is None
+    (alone,) = claims_of_continual({**ours, continual.INDIVIDUAL: ours[continual.DISTILLED]})
+    assert alone.holds is False
+    assert "may" in alone.why
 
 
 def test_augmentation_without_ar_cf(tmp_path, monkeypatch):
@@ -243,8 +294,54 @@ def test_augmentation_without_ar_cf(tmp_path, monkeypatch):
     assert places == {(s, b) for s in config.sources for b in (5,)} | {("all users", 60)}
     assert augmentation.AUGMENTED not in config.sources
     assert (tmp_path / "augmentation.png").exists()
-    with pytest.raises(ValueError, match="unknown source other"):
-        augmentation.run(dataclasses.replace(config, sources=("other",)))
+    for flags, message in (
+        ({"sources": ("other",)}, "unknown source other"),
+        ({"epochs": 0}, "--epochs is at least 1"),
+        ({"budgets": (5, 61)}, "from 1 to the 60"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            augmentation.run(dataclasses.replace(config, **flags))
+
+
+def test_what_augmentation_searched_is_shared(tmp_path, monkeypatch):
+    split = random_split(synthetic(60, 40, n_groups=4, mean_clicks=8).interactions, seed=0)
+    monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: split)
+    real, folders = models.MODELS["ease"].choose, []
+
+    def choose(clicks, split, search):
+        folders.append(search.shared)
+        return real(clicks, split, search)
+
+    monkeypatch.setattr(augmentation, "MODELS", {"ease": models.Model("EASE", choose)})
+    config = {"sources": ("random users",), "budgets": (5,), "metric": "HR@10", "out": str(tmp_path), "plot": False}
+    augmentation.run(augmentation.Config(shared="shared", **config))
+    assert folders == ["shared", "shared"]
+
+
+def claims_of_augmentation(budgets, **by_source):
+    """The study's claims where HR@10 of seeds is so at each budget."""
+    names = {"made": augmentation.AUGMENTED, "distilled": augmentation.DISTILLED, "random": augmentation.RANDOM_USERS}
+    cells = [
+        {"source": names[s], "users": n, "seed": seed, "HR@10": value}
+        for s, rows in by_source.items()
+        for n, row in zip(budgets, rows, strict=True)
+        for seed, value in enumerate(row)
+    ]
+    config = augmentation.Config(sources=tuple(names[s] for s in by_source), budgets=budgets)
+    return list(augmentation._claims(config, pd.DataFrame(cells)))
+
+
+def test_claims_of_augmentation_are_decided_over_seeds():
+    ours = [(0.3, 0.32), (0.5, 0.52)]
+    found = claims_of_augmentation((5, 9), distilled=ours, made=[(0.2, 0.2), (0.2, 0.31)], random=[(0.4, 0.1)] * 2)
+    assert [claim.holds for claim in found] == [True, None, None]
+    assert "31.00 ± 1.41 against 20.00 ± 0.00 at 5" in found[0].found
+    assert [c.holds for c in claims_of_augmentation((5, 9), distilled=ours, made=ours)] == [False, False]
+
+
+def test_a_single_budget_claims_no_less_than_more_users():
+    assert len(claims_of_augmentation((5,), distilled=[(0.3,)], made=[(0.2,)])) == 1
+    assert claims_of_augmentation((5,), made=[(0.2,)], random=[(0.2,)]) == []
 
 
 def test_ar_cf_without_pytorch_is_told(tmp_path, monkeypatch):

@@ -101,34 +101,61 @@ def test_coldness_goes_on_where_it_was_stopped_and_refuses_other_settings(chille
         coldness.run(dataclasses.replace(config, models=("other",)))
 
 
+@pytest.mark.parametrize("flag", ["k", "bins"])
+def test_coldness_refuses_none_of_a_list_or_of_bins(flag, tmp_path):
+    with pytest.raises(ValueError, match="--k and --bins are at least 1"):
+        coldness.run(cold(tmp_path, **{flag: 0}))
+
+
 def test_models_trained_by_chance_have_a_cell_a_seed(tmp_path, split, monkeypatch):
     seeds = []
 
     def choose(clicks, split, search):
+        assert search.shared == "shared"
         seeds.append(search.seed)
         return PopRec().fit(clicks), {"epoch": 3}
 
     monkeypatch.setattr(coldness, "MODELS", {**models.MODELS, "mf": models.Model("MF", choose, needs_torch=True)})
     monkeypatch.setattr(coldness, "check_models", lambda names: None)
-    record = coldness.run(cold(tmp_path, models=("popularity", "mf"), seeds=(3, 4), chosen=False, plot=False))
+    record = coldness.run(
+        cold(tmp_path, models=("popularity", "mf"), seeds=(3, 4), chosen=False, plot=False, shared="shared")
+    )
     assert [(cell["model"], cell["seed"]) for cell in record["cells"]] == [("PopRec", 3), ("MF", 3), ("MF", 4)]
     assert seeds == [3, 4]
     assert record["claims"] == []
 
 
-def test_claims_of_coldness_hold_or_not_as_the_figures_say(tmp_path):
-    config = cold(tmp_path)
+def claims_of_coldness(config, *rows):
+    """The study's claims where a model's bins 0, 1, ... are served so, users and items alike; a row a seed."""
+    cells = [
+        {"model": model, **{f"{side} {b}": v for side in ("users", "items") for b, v in enumerate(values)}}
+        for model, values in rows
+    ]
+    return list(coldness._claims(config, pd.DataFrame(cells)))
 
+
+def test_claims_of_coldness_hold_or_not_as_the_figures_say(tmp_path):
     def holds(ours):
         rows = [("EASE", (9, 0.5, 0.4, 0.3)), ("∞-AE", ours), ("∞-AE, chosen", (9, 0.9, 0.9, 0.9))]
-        cells = [
-            {"model": model, **{f"{side} {b}": v for side in ("users", "items") for b, v in enumerate(values)}}
-            for model, values in rows
-        ]
-        return [claim.holds for claim in coldness._claims(config, pd.DataFrame(cells))]
+        return [claim.holds for claim in claims_of_coldness(cold(tmp_path), *rows)]
 
     assert holds((0, 0.6, 0.1, 0.4)) == [True, False, True, True]
     assert holds((0, 0.1, 0.5, 0.4)) == [False, True, True, True]
+
+
+def test_claims_of_coldness_are_not_decided_where_a_rivals_seeds_reach_higher(tmp_path):
+    rivals = [("MF", (9, 0.3, 0.1, 0.1)), ("MF", (9, 0.5, 0.1, 0.1)), ("EASE", (9, 0.1, 0.1, 0.1))]
+    users, items = claims_of_coldness(cold(tmp_path), *rivals, ("∞-AE", (9, 0.45, 0.2, 0.2)))
+    assert (users.holds, items.holds) == (None, True)
+    assert users.found.startswith("bin 1 45.00 against 40.00 ± 14.14 of MF; bin 3 20.00")
+
+
+def test_nothing_is_claimed_of_bins_that_are_empty_or_too_few(tmp_path):
+    nothing = [("EASE", (0.5, *[np.nan] * 3)), ("∞-AE", (0.6, *[np.nan] * 3))]
+    claims = claims_of_coldness(cold(tmp_path), *nothing)
+    assert [claim.holds for claim in claims] == [None, None]
+    assert {claim.found for claim in claims} == {"Nothing is held out there."}
+    assert claims_of_coldness(cold(tmp_path, bins=2), ("EASE", (0, 0.1, 0.2)), ("∞-AE", (0, 0.2, 0.3))) == []
 
 
 def shallow(folder, **settings):
@@ -151,7 +178,7 @@ def deepened(tmp_path_factory, split):
 def test_depth_has_every_model_depth_and_split(deepened):
     _, record = deepened
     found = {(cell["model"], cell["depth"], cell["split"]) for cell in record["cells"]}
-    assert found == {(m, d, s) for m in depth.MODELS for d in (0, 1, 2, 3) for s in (0, 5)}
+    assert found == {(m, d, s) for m in depth.POWERS for d in (0, 1, 2, 3) for s in (0, 5)}
     regs = {(cell["model"], cell["depth"], cell["split"]): cell["reg"] for cell in record["cells"]}
     assert all(regs[depth.SAME_REG, d, s] == regs[depth.PUBLISHED, 1, s] for d in (0, 1, 2, 3) for s in (0, 5))
     assert len(record["claims"]) == 6
@@ -210,3 +237,24 @@ def test_figures_are_relative_to_the_best_depth_split_by_split():
 )
 def test_claims_of_depth_hold_or_not_as_the_figures_say(by_depth, holds):
     assert [claim.holds for claim in depth._claims(depth.relative_to_best(cells_of(by_depth)))] == holds
+
+
+def test_claims_of_depth_are_not_decided_where_splits_differ():
+    by_split = {0: {1: 0.30, 2: 0.29, 3: 0.31}, 1: {1: 0.40, 2: 0.38, 3: 0.35}}
+    cells = pd.concat([cells_of(depths).query("split == 0").assign(split=s) for s, depths in by_split.items()])
+    assert [claim.holds for claim in depth._claims(depth.relative_to_best(cells))] == [None, None]
+
+
+def test_depths_are_called_alike_only_where_they_are():
+    def why(by_depth, model="some"):
+        (_, claim) = depth._claims(depth.relative_to_best(cells_of(by_depth).assign(model=model)))
+        return claim.why
+
+    assert why({1: 0.99, 2: 0.98, 3: 1.0}).startswith("Depths are nearly alike, each with a reg of its own: the worst")
+    assert "2.00% below the best" in why({1: 0.99, 2: 0.98, 3: 1.0})
+    assert "of its own" not in why({1: 0.99, 2: 0.98, 3: 1.0}, depth.SAME_REG)
+    assert why({1: 0.99, 2: 0.96, 3: 1.0}) == ""
+
+
+def test_no_name_of_a_model_of_depth_holds_a_comma():
+    assert not any("," in name for name in depth.POWERS)

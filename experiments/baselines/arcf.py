@@ -72,13 +72,13 @@ class ARCF:
         self.seed = seed
 
     def fit(self, X: Any, *, progress: bool = False) -> ARCF:
-        """Train both networks on clicks; `X` as in `InfiniteAE.fit`.
+        """Train both networks on clicks; `X` as in `InfiniteAE.fit`. How often a click is repeated does not count.
 
         Raises ValueError for bad parameters or fewer than two users with clicks, FloatingPointError
         where training diverged.
         """
         self._check()
-        clicks = drop_empty_users(as_clicks(X))
+        clicks = drop_empty_users(_binary(as_clicks(X)))
         if clicks.n_users < 2:
             raise ValueError("expected at least two users with clicks: one is the other's neighbour")
         rng = torch.Generator().manual_seed(self.seed)
@@ -196,6 +196,13 @@ def highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     place = torch.arange(scores.shape[1]).expand_as(scores)
     order = scores.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores).scatter(1, order, (place < counts[:, None]).to(scores.dtype))
+
+
+def _binary(clicks: Interactions) -> Interactions:
+    matrix = clicks.matrix.copy()
+    matrix.eliminate_zeros()
+    matrix.data[:] = 1
+    return clicks.with_matrix(matrix)
 
 
 def _rows(matrix: sp.csr_matrix, users: np.ndarray) -> torch.Tensor:
