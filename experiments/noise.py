@@ -5,14 +5,15 @@
 
 Of every user, x% of all items are flipped in train: clicked becomes not clicked, and the other way
 round. The noisy train part is distilled or sampled, models are fitted to it with their regularisation
-chosen on validation, and tested on clean test clicks with clean histories. Writes `record.json`,
-`table.md`, `drop.png` (figures 3 and 13), `budgets.png` (4 and 14) and `cells.json`, from which a run
-that was stopped goes on.
+chosen on validation, and tested on clean test clicks, with histories as noisy as train, or clean
+ones. Writes `record.json`, `table.md`, `drop.png` (figures 3 and 13), `budgets.png` (4 and 14) and
+`cells.json`, from which a run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -40,6 +41,7 @@ class Config:
     noise: tuple[float, ...] = option(
         (0.0, 5.0), "percent of all items that are flipped, of each user", axis=True, paper=(0.0, 1.0, 5.0)
     )
+    histories: str = option("noisy", "what users are scored by: noisy, train as it is learned from; or clean")
     budgets: tuple[int, ...] = option((20, 60), "users", axis=True, quick=(30, 90), paper=(50, 100, 500))
     seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what models are fitted to", axis=True)
@@ -56,7 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models(config.models)
     check_sources(config.sources)
-    _check_noise(config.noise)
+    _check_noise(config)
     split = load_split(config)
     check_budgets(config.budgets, split)
     study = Study(config, split, title="Noise in the clicks", shows="Figures 3, 4, 13 and 14")
@@ -73,8 +75,8 @@ def run(config: Config) -> dict[str, Any]:
         "Test on clean clicks, in percent (AUC as it is); noise is the percentage of items flipped",
     )
     notes = [
-        "Noise is in train alone: validation and test clicks, and the histories that test users are scored by, "
-        "are clean. Summaries are made of noisy clicks with clean validation.",
+        f"Users are scored by {config.histories} histories, for validation and test. Held-out clicks are clean; those "
+        "that noise put into a noisy history are left out. The paper does not say which histories it used.",
         f"{CHOSEN_INFAE}, has the network, item weights and reg that validation prefers, for each level of noise anew; "
         "EASE's lambda is chosen likewise.",
         "The paper's figures have no numbers to compare with.",
@@ -82,14 +84,22 @@ def run(config: Config) -> dict[str, Any]:
     return study.write([table], _claims(frame), pictures, notes)
 
 
-def _check_noise(noise: tuple[float, ...]) -> None:
-    if not all(0 <= percent <= 100 for percent in noise) or 0.0 not in noise:
-        raise ValueError(f"--noise takes percentages from 0 to 100, and 0, which drops are measured from; got {noise}")
+def _check_noise(config: Config) -> None:
+    if not all(0 <= percent <= 100 for percent in config.noise) or 0.0 not in config.noise:
+        raise ValueError(
+            f"--noise takes percentages from 0 to 100, and 0, which drops are measured from; got {config.noise}"
+        )
+    if config.histories not in ("noisy", "clean"):
+        raise ValueError(f"--histories is noisy or clean, got {config.histories!r}")
 
 
 def _work(config: Config, split: infae.Split) -> list[Work]:
     # The data of one noise and seed serve many cells, one after the other.
-    noisy = lru_cache(maxsize=1)(partial(_noisy, config, split))
+    @lru_cache(maxsize=1)
+    def noisy(percent: float, seed: int) -> Sources:
+        parts = _noisy(config, split, percent, seed)
+        return Sources(parts, config.shared, config.metric, config.steps, config.sharpness)
+
     places = [
         (percent, seed, source, n_users)
         for seed in config.seeds
@@ -102,38 +112,49 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
     return [
         (
             {"model": title_with_inner(name), "noise": percent, "source": source, "users": n_users, "seed": seed},
-            partial(_result, config, split, noisy, name, percent, seed, source, n_users),
+            partial(_result, config, noisy, name, percent, seed, source, n_users),
         )
         for percent, seed, source, n_users in places
         for name in config.models
     ]
 
 
-def _noisy(config: Config, split: infae.Split, percent: float, seed: int) -> Sources:
-    """Sources of a split whose train part is noisy; the rest is clean."""
-    rng = np.random.default_rng([seed, round(1000 * percent)])
-    train = flip(split.train, percent / 100, rng) if percent else split.train
-    # Contexts stay clean: what is measured is the model, not its input.
-    noisy = dataclasses.replace(
-        split, train=train, validation_context=split.context("validation"), test_context=split.context("test")
+def _noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infae.Split:
+    """The split with noise in train, and in the histories that users are scored by or not there.
+
+    What noise puts into a history is no longer to be found: held-out clicks that are in it are left out.
+    """
+    if not percent:
+        return split
+    train = flip(split.train, percent / 100, np.random.default_rng([seed, round(1000 * percent)]))
+    if config.histories == "clean":
+        contexts = {"validation_context": split.context("validation"), "test_context": split.context("test")}
+        return dataclasses.replace(split, train=train, **contexts)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        split, train=train, validation=_without(split.validation, train), test=_without(split.test, train)
     )
-    return Sources(noisy, config.shared, config.metric, config.steps, config.sharpness)
+
+
+def _without(held_out: infae.Interactions, history: infae.Interactions) -> infae.Interactions:
+    left = held_out.matrix - held_out.matrix.multiply(history.matrix.sign())
+    left.eliminate_zeros()
+    left.sort_indices()
+    return held_out.with_matrix(left)
 
 
 def _result(
     config: Config,
-    split: infae.Split,
-    noisy: Any,
+    noisy: Callable[[float, int], Sources],
     name: str,
     percent: float,
     seed: int,
     source: str,
     n_users: int,
 ) -> dict[str, float]:
-    sources: Sources = noisy(percent, seed)
+    sources = noisy(percent, seed)
     search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None, config.shared)
     model, _ = MODELS[name].choose(sources.interactions(source, n_users, seed), sources.split, search)
-    report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
+    report = infae.evaluate(model, sources.split, k=(10, 100), n_negatives=0)
     return {metric: report[metric] for metric in METRICS}
 
 

@@ -172,19 +172,32 @@ def test_its_claim_goes_by_every_sampler_at_a_tenth_of_the_users_and_below():
 # --- noise ------------------------------------------------------------------------------------------
 
 
-def test_noise_is_in_train_alone(split, tmp_path):
-    config = noise.Config(out=str(tmp_path), shared=str(tmp_path), **SMALL)
-    noisy = noise._noisy(config, split, 5.0, 0).split
-    flipped = abs(noisy.train.matrix.sign() - split.train.matrix.sign()).sum(axis=1)
+def test_noise_flips_a_share_of_train_by_seed(split):
+    def matrix(percent, seed):
+        return noise._noisy(noise.Config(), split, percent, seed).train.matrix
+
+    flipped = abs(matrix(5.0, 0).sign() - split.train.matrix.sign()).sum(axis=1)
     np.testing.assert_array_equal(flipped, np.full((120, 1), 3))  # 5% of 60 items
+    assert (matrix(5.0, 0) != matrix(5.0, 0)).nnz == 0
+    assert (matrix(5.0, 0) != matrix(5.0, 1)).nnz
+    assert noise._noisy(noise.Config(), split, 0.0, 0) is split
+
+
+def test_clean_histories_stay_as_they_are(split):
+    noisy = noise._noisy(noise.Config(histories="clean"), split, 5.0, 0)
     for on in ("validation", "test"):
         np.testing.assert_array_equal(noisy.context(on).matrix.toarray(), split.context(on).matrix.toarray())
         np.testing.assert_array_equal(noisy.targets(on).matrix.toarray(), split.targets(on).matrix.toarray())
-    again = noise._noisy(config, split, 5.0, 0).split.train.matrix
-    np.testing.assert_array_equal(again.toarray(), noisy.train.matrix.toarray())
-    other = noise._noisy(config, split, 5.0, 1).split.train.matrix
-    assert (other != noisy.train.matrix).nnz
-    assert noise._noisy(config, split, 0.0, 0).split.train is split.train
+
+
+def test_noisy_histories_are_train_and_what_they_hold_is_not_to_be_found(split):
+    noisy = noise._noisy(noise.Config(histories="noisy"), split, 20.0, 0)
+    train = noisy.train.matrix.toarray() > 0
+    np.testing.assert_array_equal(noisy.context("validation").matrix.toarray() > 0, train)
+    for on in ("validation", "test"):
+        held_out, left = (part.targets(on).matrix.toarray() > 0 for part in (split, noisy))
+        assert (held_out & train).sum() > 5
+        np.testing.assert_array_equal(left, held_out & ~train)
 
 
 def test_noise_has_every_cell_and_both_pictures(tmp_path):
@@ -324,6 +337,7 @@ def test_every_is_false_where_one_is_and_undecided_where_there_is_none():
         (noise, {"budgets": (500,)}, "got 500"),
         (noise, {"noise": (5.0,)}, "--noise takes percentages from 0 to 100, and 0"),
         (noise, {"noise": (0.0, 101.0)}, "--noise takes percentages"),
+        (noise, {"histories": "both"}, "--histories is noisy or clean, got 'both'"),
         (table_1, {"n_users": 121}, "got 121"),
         (sample_efficiency, {"metric": "HR"}, "unknown metric 'HR'"),
         (sample_efficiency, {"sources": (EVERYBODY,)}, "unknown source all users"),

@@ -32,8 +32,9 @@ from infae.histories import as_clicks, drop_empty_users
 from infae.progress import bar
 
 OUT_STD = 0.3
-GENERATOR_RATE = 0.05
-"""Of the discriminator's: at one rate for both the discriminator tells nothing, and rows leave those of real users."""
+GENERATOR_RATE = 0.02
+"""Of the discriminator's. At one rate for both, rows leave those of real users. This and the default `learning_rate`
+were chosen of 0.02, 0.05, 0.2, 1 and 0.003, 0.01 by EASE's validation HR@100 on 90 generated users of ML-100k."""
 
 
 class ARCF:
@@ -60,7 +61,7 @@ class ARCF:
         n_neighbours: int = 10,
         n_epochs: int = 50,
         batch_size: int = 64,
-        learning_rate: float = 0.003,
+        learning_rate: float = 0.01,
         seed: int = 0,
     ):
         self.n_hidden = n_hidden
