@@ -208,6 +208,14 @@ def test_noise_is_in_percent_of_all_items(split):
     assert set(np.diff((shown != noisy).tocsr().indptr)) == {3}
 
 
+def test_what_was_searched_for_real_users_is_shared(split, tmp_path, monkeypatch):
+    searches = []
+    monkeypatch.setattr(deanonymise, "choose_infae", lambda *args: searches.append(args[2]) or (None, {}))
+    config = small(tmp_path)
+    deanonymise._Attacks(config, split)._fitted(deanonymise.REAL_USERS, 0)
+    assert [search.shared for search in searches] == [config.shared]
+
+
 def test_no_name_on_an_axis_holds_a_comma():
     for name in (*deanonymise.COMPLETED, *distillcf.CORESETS):
         assert "," not in name
