@@ -49,7 +49,7 @@ OVERALL = {
         {
             "caption": "Labels of rows",
             "columns": ["model", "source", "users", "HR@10"],
-            "rows": [["EASE", "DISTILL-CF, binary", "20", "51.04"], ["EASE", "random <users>", "20", "32.94"]],
+            "rows": [["EASE", "DISTILL-CF binary", "20", "51.04"], ["EASE", "random <users>", "20", "32.94"]],
             "n_labels": 3,
         },
     ],
