@@ -70,7 +70,8 @@ def run(config: Config) -> dict[str, Any]:
     caption = "Test, in percent (AUC as it is)" + ("; the paper's figure in brackets" if published else "")
     tables = [metrics_table(frame, ("model",), METRICS, caption, published)]
     notes = [
-        "HR@k is hits / min(k, held-out), as in the paper's code; AUC-sampled has all users in one pool, as there.",
+        "HR@k is hits / min(k, held-out), as in the paper's code; AUC-sampled has all users in one pool, as there: "
+        "scores of different users are compared, which ranking losses leave undefined.",
         "Models trained in PyTorch have one seed, the first, for their search and their figures; grids are cut as "
         "their modules say. DISTILL-CF has all seeds, the models in closed form need none.",
         "Bias only ranks by the item's bias alone.",
