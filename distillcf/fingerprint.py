@@ -27,6 +27,7 @@ def clicks_fingerprint(clicks: Interactions) -> str:
 
 
 def split_fingerprint(split: Split) -> str:
-    """Of which user clicked which item in train, validation and test."""
-    parts = [split.train.matrix, split.validation.matrix, split.test.matrix]
-    return fingerprint([array for m in parts for array in (m.indptr.astype(np.int64), m.indices.astype(np.int64))])
+    """Of which user clicked which item in train, validation, test, and contexts of their own where there are any."""
+    contexts = [part for part in (split.validation_context, split.test_context) if part is not None]
+    matrices = [part.matrix for part in (split.train, split.validation, split.test, *contexts)]
+    return fingerprint([array for m in matrices for array in (m.indptr.astype(np.int64), m.indices.astype(np.int64))])

@@ -211,10 +211,8 @@ def _beside(ours: str, theirs: float | None, column: str) -> str:
 
 
 def _label(value: Any) -> str:
-    return (
-        f"{value:,}"
-        if isinstance(value, (int, np.integer))
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}"
+    return str(value)

@@ -141,15 +141,12 @@ def _beats_competitors(
     if title not in models or not rivals:
         return []
     ours = models[title]
-    behind = {
-        (
-            rival,
-            metric,
-        ): f"{metric} {common.spread(cells[metric], metric)} against {common.spread(ours[metric], metric)}"
-        for rival, cells in rivals.items()
-        for metric in RANKING
-        if not ahead(ours[metric], cells[metric])
-    }
+    behind = {}
+    for rival, cells in rivals.items():
+        for metric in RANKING:
+            if not ahead(ours[metric], cells[metric]):
+                both = [common.spread(model[metric], metric) for model in (cells, ours)]
+                behind[rival, metric] = f"{metric} {' against '.join(both)}"
     found = "It is ahead of all of them in HR, NDCG and PSP."
     if behind:
         names = dict.fromkeys(rival for rival, _ in behind)

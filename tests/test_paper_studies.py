@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import infae
+from distillcf.fingerprint import split_fingerprint
 from experiments import common, models, noise, run_all, sample_efficiency, study, table_1, transfer
 from experiments.cells import Cells
 from experiments.published import TABLE_1
@@ -377,3 +378,9 @@ def test_a_value_given_twice_is_refused(monkeypatch):
     monkeypatch.setattr(common.flags, "FLAGS", {"seeds": SimpleNamespace(value=["0", "1", "0"])})
     with pytest.raises(ValueError, match="--seeds has a value twice: 0,1,0"):
         common._value(next(f for f in dataclasses.fields(Made) if f.name == "seeds"))
+
+
+def test_contexts_of_their_own_are_part_of_what_tells_splits_apart(split):
+    own = dataclasses.replace(split, validation_context=split.train, test_context=split.train)
+    assert split_fingerprint(own) != split_fingerprint(split)
+    assert split_fingerprint(dataclasses.replace(split, name="other")) == split_fingerprint(split)
