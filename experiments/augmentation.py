@@ -6,7 +6,7 @@
 For each budget of users and each seed, EASE is trained on virtual users alone that AR-CF's user
 generator made (`experiments.baselines.arcf`, one training a seed), on the users that DISTILL-CF
 made, and on random real users; its lambda is chosen on validation clicks, and it is tested on all
-real users. Each finished cell is kept in `cells.json`; a run that was stopped goes on there.
+real users. Each finished cell is kept in `cells/`; a run that was stopped goes on there.
 Writes `record.json`, `table.md` and `augmentation.png` beside it.
 """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,61 +15,59 @@ Place = Mapping[str, Any]
 
 
 class Cells:
-    """Results by place; each is on disk as soon as it is there.
+    """Results by place; each is on disk as soon as it is there, in a file of its own.
+
+    Processes may share a folder, such as one for each seed: what one has finished, the others find.
 
     Args:
-      path: the file; it need not exist.
+      folder: of the files; made where it is missing.
       settings: whatever the results depend on beside their places.
 
-    Attributes:
-      seconds: time spent on all of them, over all runs, with what was done between them.
-
-    Raises ValueError where the file holds results of other settings.
+    Raises ValueError where the folder holds results of other settings.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]):
-        self._path, self._settings = path, json.loads(json.dumps(plain(settings)))
-        self._found: dict[str, dict[str, Any]] = {}
-        self.seconds, self._since = 0.0, time.perf_counter()
-        if path.exists():
-            stored = _read(path)
-            if stored["settings"] != self._settings:
-                differing = sorted(
-                    name
-                    for name in {*stored["settings"], *self._settings}
-                    if stored["settings"].get(name) != self._settings.get(name)
-                )
-                raise ValueError(
-                    f"{path} holds results of other settings ({', '.join(differing)}); give another --out, or remove it"
-                )
-            self.seconds = stored["seconds"]
-            self._found = {_key(cell["at"]): cell for cell in stored["cells"]}
+    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "settings.json"
+        ours = json.loads(json.dumps(plain(settings)))
+        if not path.exists():
+            write_json(path, ours)
+        theirs = _read(path)
+        if differing := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
+            raise ValueError(
+                f"{folder} holds results of other settings ({', '.join(differing)}); give another --out, or remove it"
+            )
 
     def __contains__(self, at: Place) -> bool:
-        return _key(at) in self._found
+        return self._path(at).exists()
 
     def __getitem__(self, at: Place) -> dict[str, Any]:
-        """The result, `seconds` among it."""
-        return self._found[_key(at)]["result"]
+        """The result. ValueError where its file is damaged."""
+        path = self._path(at)
+        cell = _read(path)
+        if not isinstance(cell.get("result"), dict):
+            raise _damaged(path)
+        return cell["result"]
 
     def add(self, at: Place, result: Mapping[str, Any]) -> None:
-        """Keep a result, on disk too."""
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
-        self._found[_key(at)] = {"at": plain(at), "result": plain(result)}
-        content = {"settings": self._settings, "seconds": self.seconds, "cells": list(self._found.values())}
-        write_json(self._path, content)
+        """Keep a result."""
+        write_json(self._path(at), {"at": at, "result": result})
+
+    def _path(self, at: Place) -> Path:
+        name = hashlib.sha256(json.dumps(plain(at), sort_keys=True).encode()).hexdigest()[:16]
+        return self._folder / f"{name}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if {"settings", "seconds", "cells"} <= stored.keys():
-            return stored
-    except (json.JSONDecodeError, AttributeError):
-        pass
-    raise ValueError(f"{path} is damaged: expected the cells of a study; remove it to work them out again")
+    except json.JSONDecodeError:
+        raise _damaged(path) from None
+    if not isinstance(stored, dict):
+        raise _damaged(path)
+    return stored
 
 
-def _key(at: Place) -> str:
-    return json.dumps(plain(at), sort_keys=True)
+def _damaged(path: Path) -> ValueError:
+    return ValueError(f"{path} is damaged: expected a result of a study; remove it to work it out again")

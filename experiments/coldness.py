@@ -10,7 +10,7 @@ are a bin of their own, 0. Models are chosen on validation and tested. Beside th
 "∞-AE, chosen", with the network and item weights of DISTILL-CF's teacher, and a reg from the grid of
 `experiments.models.fit_infae`, which has more of them than the teacher's: it may be another reg.
 
-Finished cells are kept in `cells.json`. Writes `record.json`, `table.md` and `coldness.png`.
+Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and `coldness.png`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ what a strategy gives it: the period's rows alone (Individual), one row a user o
 period and the exemplars it was trained with, or the rows of a summary that DISTILL-CF made of the
 last period. It is chosen by a tenth of the period's clicks, held out of training for every
 strategy, and tested on the next period: a user's whole past and first clicks there are shown,
-the last ones are to be found. Each finished cell is kept in `cells.json`; a run that was stopped
+the last ones are to be found. Each finished cell is kept in `cells/`; a run that was stopped
 goes on there. Writes `record.json`, `table.md`, `means.png` and `periods.png` beside it.
 
 The paper is silent on all but the number of periods, the model and the strategies; what was chosen

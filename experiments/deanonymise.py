@@ -10,7 +10,7 @@ how many they are, and must name all of them exactly (`attacks.complete`). The s
 of as many real users, of ∞-AE of all the data and of popularity, which say how hard it is.
 
 Figure 8 varies the noise with the share `revealed_with_noise` revealed, figure 9 the share revealed
-without noise. Finished cells are kept in `cells.json`. Writes `record.json`, `table.md` and
+without noise. Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and
 `deanonymise.png`.
 """
 

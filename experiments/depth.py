@@ -7,7 +7,7 @@ At each number of hidden layers (0 is a linear network, which the paper does not
 chosen on validation and the model tested: with the published kernel, with the same but the reg that
 one hidden layer chose, and with inputs times popularity^-0.25. Nothing in a fit is random, so that
 the spread is over splits: 0 is the data set's own, others are drawn again from all its clicks,
-80/10/10 by that seed. Finished cells are kept in `cells.json`. Writes `record.json`, `table.md` and
+80/10/10 by that seed. Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and
 `depth.png`.
 """
 

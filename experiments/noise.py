@@ -7,7 +7,7 @@ Of every user, x% of all items are flipped in train: clicked becomes not clicked
 round. The noisy train part is distilled or sampled, models are fitted to it with their regularisation
 chosen on validation, and tested on clean test clicks, with histories as noisy as train, or clean
 ones. Writes `record.json`, `table.md`, `drop.png` (figures 3 and 13), `budgets.png` (4 and 14) and
-`cells.json`, from which a run that was stopped goes on.
+`cells/`, from which a run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 For each budget of users and each seed the data is distilled, and as many users are taken by each
 coreset sampler. ∞-AE is fitted to each, reg chosen on validation, and tested on all real users.
-Writes `record.json`, `table.md`, `sample_efficiency.png` (every metric over budgets) and `cells.json`,
+Writes `record.json`, `table.md`, `sample_efficiency.png` (every metric over budgets) and `cells/`,
 from which a run that was stopped goes on.
 """
 

@@ -75,7 +75,8 @@ class Study:
 
     Args:
       config: a Config with `out` and `plot`. Its fields decide what a cell holds, except the
-        axes and the folders: a folder with cells of other settings is refused.
+        axes and the folders: a folder with cells of other settings is refused. Runs that differ in
+        their axes may share a folder, at the same time too; the last one writes the record, of its own axes.
       split: the data; other clicks are other settings too.
       title: of the study, for its page.
       shows: what of the paper it regenerates, such as "Figure 6".
@@ -90,7 +91,7 @@ class Study:
             plots.figure()
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
         settings = {field.name: getattr(config, field.name) for field in fields} | {"data": split_fingerprint(split)}
-        self._cells = Cells(self.folder / "cells.json", settings)
+        self._cells = Cells(self.folder / "cells", settings)
         self.frame = pd.DataFrame()
 
     def run(self, work: Sequence[Work]) -> pd.DataFrame:
@@ -100,6 +101,8 @@ class Study:
         """
         todo = [(at, make) for at, make in work if at not in self._cells]
         for at, make in bar(self.title, True, todo, "cell"):
+            if at in self._cells:  # meanwhile, by another process
+                continue
             started = time.perf_counter()
             result = make()
             self._cells.add(at, {**result, "seconds": time.perf_counter() - started})
@@ -121,7 +124,7 @@ class Study:
             "title": self.title,
             "shows": self.shows,
             **header(self.config),
-            "seconds": self._cells.seconds,
+            "seconds": float(self.frame["seconds"].sum()),
             "split": {"name": self.split.name, "shape": self.split.train.shape},
             "tables": tables,
             "claims": claims,

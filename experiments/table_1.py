@@ -5,7 +5,7 @@
     python -m experiments.table_1 --preset=paper --dataset=magazine    # or douban, netflix, where the files are
 
 Beyond the paper's nine columns there is ∞-AE as `infae.select` chooses it. Writes `record.json` (with
-all that was tried), `table.md`, `table_1.png` and `cells.json`, from which a run that was stopped
+all that was tried), `table.md`, `table_1.png` and `cells/`, from which a run that was stopped
 goes on. The competitors MF, NeuMF, LightGCN and MVAE need the `torch` extra.
 """
 

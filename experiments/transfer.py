@@ -6,8 +6,8 @@
 For each budget of users and each seed the data is distilled, and as many users are taken by each
 coreset sampler (as many clicks as they have, for random interactions). Every model is trained on
 each, its regularisation (for those in PyTorch the epoch to stop at, and on all the data the rest)
-chosen on validation clicks, and tested on all real users. Each finished cell is kept in
-`cells.json`; a run that was stopped goes on there. Writes `record.json`, `table.md` and `transfer.png` beside it.
+chosen on validation clicks, and tested on all real users. Each finished cell is kept in `cells/`;
+a run that was stopped goes on there. Writes `record.json`, `table.md` and `transfer.png` beside it.
 """
 
 from __future__ import annotations

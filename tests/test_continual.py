@@ -187,7 +187,7 @@ def test_the_study_has_a_cell_for_every_strategy_and_period(finished):
     folder, _, record = finished
     places = [(cell["strategy"], cell["period"], cell["seed"]) for cell in record["cells"]]
     assert sorted(places) == sorted((s, p, 0) for s in continual.STRATEGIES for p in (1, 2))
-    assert {"means.png", "periods.png", "table.md", "record.json", "cells.json"} <= {p.name for p in folder.iterdir()}
+    assert {"means.png", "periods.png", "table.md", "record.json", "cells"} <= {p.name for p in folder.iterdir()}
     assert len(record["claims"]) == 4
     assert not any("exemplars" in cell for cell in record["cells"])
 
