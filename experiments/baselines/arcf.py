@@ -92,7 +92,7 @@ class ARCF:
         generator.out.bias.data = torch.from_numpy(np.log((popularity + 0.1) / clicks.n_users)).float()
         with one_thread():
             optimizers = [
-                torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999))
+                torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
                 for net, rate in ((generator, self.learning_rate * GENERATOR_RATE), (discriminator, self.learning_rate))
             ]
             for epoch in bar("AR-CF", progress, range(1, self.n_epochs + 1), "epoch"):
