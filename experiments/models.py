@@ -86,7 +86,8 @@ def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) 
     values = {}
     for ridge in BIAS_RIDGES:
         values[ridge] = held_out_metrics(BiasOnly(ridge).fit(clicks), split, [search.metric])["value"]
-    best = max(values, key=lambda ridge: values[ridge])
+    # Where several are equal, as on few clicks they are, the largest: it says least about items hardly seen.
+    best = max(values, key=lambda ridge: (values[ridge], ridge))
     return BiasOnly(best).fit(clicks), {"ridge": best}
 
 

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import infae
+from experiments import models
 from experiments.baselines import BiasOnly, PopRec
 from experiments.baselines import bias as module
 from infae.data.synthetic import synthetic
@@ -89,3 +90,12 @@ def test_equations_not_solved_are_told(monkeypatch, clicks):
     monkeypatch.setattr(module, "cg", lambda *args, **kwargs: (np.zeros(41), 1))
     with pytest.raises(FloatingPointError, match=r"residual .* with ridge = 0.5; use a larger one"):
         BiasOnly(0.5).fit(clicks)
+
+
+def test_of_equally_good_ridges_the_largest_is_taken(monkeypatch, clicks):
+    value = {0.1: 0.2, 1.0: 0.3, 10.0: 0.3, 100.0: 0.1}
+    monkeypatch.setattr(models, "held_out_metrics", lambda model, *args: {"value": value[model.ridge]})
+    split = infae.data.random_split(clicks, seed=0)
+    model, found = models.choose_bias(split.train, split, models.Search())
+    assert found == {"ridge": 10.0}
+    assert model.ridge == 10.0

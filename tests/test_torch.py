@@ -1,7 +1,11 @@
 """What needs PyTorch: data sets made of clicks, and the models trained on them."""
 
 import copy
+import dataclasses
+import importlib
 import inspect
+import itertools
+import math
 import subprocess
 import sys
 import textwrap
@@ -768,12 +772,20 @@ def test_bad_parameters_of_every_model_are_refused(make, message, clicks):
 # --- choosing -----------------------------------------------------------------------------------
 
 STAGES = {"paper": {"n_factors": (1, 4), "dropout": (0.0, 0.5)}, "quick": {"n_factors": (1,)}, "smoke": {}}
+WHOLE_GRID = {"learning_rate": (0.01, 0.02), "n_factors": (1, 4), "dropout": (0.0, 0.5)}
 FIXED = {"learning_rate": 0.02, "batch_size": 512, "n_epochs": 5}
 
 
+@pytest.fixture
+def large(monkeypatch):
+    """Data that are too large for the whole grid."""
+    monkeypatch.setattr(tuning, "WHOLE_GRID_CLICKS", 0)
+
+
+@pytest.mark.usefixtures("large")
 def test_parameters_are_chosen_one_after_the_other(planted_split):
     search = Search("NDCG@10", "paper")
-    model, found = tuning.choose_by_stages(MF, STAGES, planted_split.train, planted_split, search, **FIXED)
+    model, found = tuning.choose(MF, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
     tried = found.pop("tried")
     assert [(row["n_factors"], row["dropout"]) for row in tried[:3]] == [(64, 0.5), (1, 0.5), (4, 0.5)]
     n_factors = max(tried[:3], key=lambda row: row["NDCG@10"])["n_factors"]
@@ -783,6 +795,36 @@ def test_parameters_are_chosen_one_after_the_other(planted_split):
     assert infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"] == found["NDCG@10"]
 
 
+def test_small_data_get_the_whole_grid_and_are_trained_with_patience(planted_split, tmp_path):
+    search = Search("NDCG@10", "paper", shared=str(tmp_path))
+    model, found = tuning.choose(MF, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
+    tried = found.pop("tried")
+    places = [tuple(row[name] for name in WHOLE_GRID) for row in tried]
+    assert sorted(places) == sorted(itertools.product(*WHOLE_GRID.values()))
+    assert found == max(tried, key=lambda row: row["NDCG@10"])
+    assert infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"] == found["NDCG@10"]
+    assert model.patience == tuning.WHOLE_GRID_PATIENCE
+    other, found_other = tuning.choose(
+        MF, STAGES, WHOLE_GRID, planted_split.train, planted_split, dataclasses.replace(search, seed=2), **FIXED
+    )
+    assert (other.seed, other.patience, found_other["tried"]) == (2, tuning.WHOLE_GRID_PATIENCE, tried)
+    assert [getattr(other, name) for name in WHOLE_GRID] == [found[name] for name in WHOLE_GRID]
+    # No other preset has so much time.
+    quick = dataclasses.replace(search, preset="quick")
+    *_, found = tuning.choose(MF, STAGES, WHOLE_GRID, planted_split.train, planted_split, quick, **FIXED)
+    assert len(found["tried"]) == 2
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.needs_torch])
+def test_every_whole_grid_is_table_3s(name):
+    module = importlib.import_module(f"experiments.baselines.{name}")
+    n_combinations = {"mf": 63, "lightgcn": 63, "neumf": 189, "mvae": 189}[name]
+    assert math.prod(map(len, module.WHOLE_GRID.values())) == n_combinations
+    assert all(module.WHOLE_GRID[p] == tuning.TABLE_3[p] for p in module.WHOLE_GRID)
+    assert {"learning_rate", "n_factors"} <= module.WHOLE_GRID.keys()
+
+
+@pytest.mark.usefixtures("large")
 def test_a_search_is_kept_for_the_next_study_and_other_seeds_train_with_what_it_found(planted_split, tmp_path):
     def choose(seed, **fixed):
         trainings = []
@@ -793,7 +835,8 @@ def test_a_search_is_kept_for_the_next_study_and_other_seeds_train_with_what_it_
 
         make.__name__ = "MF"
         search = Search("NDCG@10", "paper", seed, shared=str(tmp_path))
-        chosen = tuning.choose_by_stages(make, STAGES, planted_split.train, planted_split, search, **{**FIXED, **fixed})
+        fixed = {**FIXED, **fixed}
+        chosen = tuning.choose(make, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **fixed)
         return *chosen, len(trainings)
 
     first, found, n = choose(0)

@@ -10,9 +10,10 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding, embedding_bag
 
+from experiments.baselines import tuning
 from experiments.baselines.ranking import FoldIn, Ranking, bpr_loss, vectors
 from experiments.baselines.training import Trained, frozen
-from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, grid
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
@@ -24,6 +25,7 @@ STAGES: dict[str, Stages] = {
     "quick": {"n_layers": (1,)},
     "smoke": {},
 }
+WHOLE_GRID = grid("learning_rate", "n_factors", "n_layers")
 
 
 class LightGCN(Trained):
@@ -176,9 +178,9 @@ def inverse_root(degrees: np.ndarray) -> np.ndarray:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """At most 5 trainings of table 3's 189, see `choose_by_stages`; at its largest learning rate, and without dropout.
+    """At most 5 trainings of table 3's 189, see `tuning.choose`; at its largest learning rate, and without dropout.
 
     A step propagates over all clicks, so there are few of them, and smaller rates take twice as many or more.
     """
     batch_size = batch_of(clicks.n_interactions, 256, 65536)
-    return choose_by_stages(LightGCN, STAGES, clicks, split, search, batch_size=batch_size)
+    return tuning.choose(LightGCN, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)

@@ -10,9 +10,10 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding
 
+from experiments.baselines import tuning
 from experiments.baselines.ranking import FoldIn, Ranking, vectors
 from experiments.baselines.training import Trained, check_share, dropped, frozen
-from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, grid
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
@@ -24,6 +25,7 @@ STAGES: dict[str, Stages] = {
     "quick": {"n_factors": (32,), "dropout": (0.3,)},
     "smoke": {},
 }
+WHOLE_GRID = grid("learning_rate", "n_factors", "dropout")
 
 
 class MF(Trained):
@@ -100,9 +102,9 @@ class Scores:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """At most 7 trainings of table 3's 63, see `choose_by_stages`; without learning rate 0.001 and sizes 4, 8 and 50.
+    """At most 7 trainings of table 3's 63, see `tuning.choose`; without learning rate 0.001 and sizes 4, 8 and 50.
 
     At 0.006 and batches this large it takes 95 epochs on ML-1M; at 0.001 it would take several times as many.
     """
     batch_size = batch_of(clicks.n_interactions, 256, 16384)
-    return choose_by_stages(MF, STAGES, clicks, split, search, batch_size=batch_size)
+    return tuning.choose(MF, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)

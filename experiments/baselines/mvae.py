@@ -11,8 +11,9 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding_bag
 
+from experiments.baselines import tuning
 from experiments.baselines.training import Layer, Trained, check_share, dropped, frozen
-from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, grid
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
@@ -24,6 +25,7 @@ STAGES: dict[str, Stages] = {
     "quick": {"n_factors": (64,), "dropout": (0.3,)},
     "smoke": {},
 }
+WHOLE_GRID = grid("learning_rate", "n_factors", "n_layers", "dropout")
 
 
 class MVAE(Trained):
@@ -193,9 +195,9 @@ def _decode(layers: list[Layer], z: torch.Tensor) -> torch.Tensor:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """At most 8 trainings of table 3's 189, see `choose_by_stages`; of its sizes 32, 64 and 128, without rate 0.01.
+    """At most 8 trainings of table 3's 189, see `tuning.choose`; of its sizes 32, 64 and 128, without rate 0.01.
 
     The width of the layers, which table 3 does not have, and beta are the authors' 600 and 0.2.
     """
     batch_size = batch_of(clicks.n_users, 16, 256)
-    return choose_by_stages(MVAE, STAGES, clicks, split, search, batch_size=batch_size)
+    return tuning.choose(MVAE, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)

@@ -11,9 +11,10 @@ import scipy.sparse as sp
 import torch
 from torch.nn.functional import embedding
 
+from experiments.baselines import tuning
 from experiments.baselines.ranking import FoldIn, Ranking, vectors
 from experiments.baselines.training import Layer, Trained, check_share, dropped, frozen
-from experiments.baselines.tuning import Stages, batch_of, choose_by_stages
+from experiments.baselines.tuning import Stages, batch_of, grid
 from experiments.torch_data import check_whole
 from infae import Interactions, Split
 
@@ -25,6 +26,7 @@ STAGES: dict[str, Stages] = {
     "quick": {"n_factors": (32,), "n_layers": (2,)},
     "smoke": {},
 }
+WHOLE_GRID = grid("learning_rate", "n_factors", "n_layers", "dropout")
 
 HIDDEN_VALUES = 1 << 18
 """Values of a layer that are scored at once, to stay in the processor's cache."""
@@ -133,6 +135,6 @@ class Scores:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """At most 7 trainings of table 3's 189, see `choose_by_stages`; only its sizes 32 and 64, not its rate 0.001."""
+    """At most 7 trainings of table 3's 189, see `tuning.choose`; only its sizes 32 and 64, not its rate 0.001."""
     batch_size = batch_of(clicks.n_interactions, 256, 16384)
-    return choose_by_stages(NeuMF, STAGES, clicks, split, search, batch_size=batch_size)
+    return tuning.choose(NeuMF, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)

@@ -1,9 +1,10 @@
-"""How a PyTorch model's parameters are chosen on validation clicks: one after the other."""
+"""How a PyTorch model's parameters are chosen on validation clicks: one after the other, or the paper's whole grid."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,31 @@ if TYPE_CHECKING:
 
 SMOKE_EPOCHS = 10
 SEARCH_SEED = 0
+WHOLE_GRID_CLICKS = 20_000
+"""Data of at most so many clicks get the whole of table 3, where a training takes seconds."""
+WHOLE_GRID_PATIENCE = 10
+"""Looks at validation there, see `Trained`: on few clicks it rises, falls back to popularity's and rises again."""
+TABLE_3: Mapping[str, Sequence[Any]] = {
+    "learning_rate": (0.001, 0.006, 0.01),
+    "n_factors": (4, 8, 16, 32, 50, 64, 128),
+    "n_layers": (1, 2, 3),
+    "dropout": (0.0, 0.3, 0.5),
+}
+"""The paper's grid for Magazine and ML-1M."""
 
 Stages = Mapping[str, Sequence[Any]]
 """Parameter name -> values to try, in this order; the model's default is tried before any."""
 
 
-def choose_by_stages(
+def grid(*names: str) -> Stages:
+    """Those parameters of `TABLE_3` that a model has."""
+    return {name: TABLE_3[name] for name in names}
+
+
+def choose(
     make: Callable[..., Trained],
     stages: Mapping[str, Stages],
+    whole_grid: Stages,
     clicks: Interactions,
     split: Split,
     search: Search,
@@ -36,15 +54,17 @@ def choose_by_stages(
 ) -> tuple[Trained, dict[str, Any]]:
     """The best model found, and its parameters, with every training of the search under "tried".
 
-    One parameter after the other takes each of its values, the others as they are best so far, with
-    seed `SEARCH_SEED`; with the parameters found the model is trained by `search.seed`. It is one
-    training, at the defaults, where `search.tune` is off, under preset "smoke" (of `SMOKE_EPOCHS`),
-    and wherever clicks are fewer, or of fewer users, than the split's own, such as on summaries:
-    these are many, and every one would have a search of its own.
+    One parameter after the other takes each of its values, the others as they are best so far; under
+    preset "paper", where clicks are `WHOLE_GRID_CLICKS` or fewer, every combination of the whole grid
+    is tried. Searches have seed `SEARCH_SEED`; with the parameters found the model is trained by
+    `search.seed`. It is one training, at the defaults, where `search.tune` is off, under preset
+    "smoke" (of `SMOKE_EPOCHS`), and wherever clicks are fewer, or of fewer users, than the split's own,
+    such as on summaries: these are many, and every one would have a search of its own.
 
     Args:
       make: the class.
-      stages: preset -> what is tried; "smoke" tries nothing. Those of "paper" are what is told of a training.
+      stages: preset -> what is tried; "smoke" tries nothing.
+      whole_grid: all combinations of which are tried on small data.
       clicks: to train on.
       split: to choose by.
       search: preset, metric, seed, and the folder that keeps what was found.
@@ -53,16 +73,24 @@ def choose_by_stages(
     fixed = {**fixed, "metric": search.metric}
     if search.preset == "smoke":
         fixed["n_epochs"] = SMOKE_EPOCHS
-    names = tuple(stages["paper"])
-    whole = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
+    everything = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
     train = partial(_trained, make, clicks, split, search.progress)
-    if not (whole and search.tune and stages[search.preset]):
+    if not (everything and search.tune and stages[search.preset]):
+        names = tuple(stages["paper"])
         model = train({**fixed, "seed": search.seed})
         return model, {**_row(model, names), "tried": [_row(model, names)]}
-    memory = _Memory(search, split, make.__name__, plain({"stages": stages[search.preset], "fixed": fixed}))
+    if search.preset == "paper" and clicks.n_interactions <= WHOLE_GRID_CLICKS:
+        names, fixed = tuple(whole_grid), {**fixed, "patience": WHOLE_GRID_PATIENCE}
+        settings = {"grid": whole_grid, "fixed": fixed}
+        searched = partial(_over_grid, train, whole_grid, fixed, make.__name__, search.progress)
+    else:
+        names = tuple(stages["paper"])
+        settings = {"stages": stages[search.preset], "fixed": fixed}
+        searched = partial(_by_stages, train, stages[search.preset], names, fixed, search.progress)
+    memory = _Memory(search, split, make.__name__, plain(settings))
     tried = memory.read()
     if tried is None:
-        best, tried = _searched(train, stages[search.preset], names, fixed, search.progress)
+        best, tried = searched()
         memory.write(tried)
         if search.seed == SEARCH_SEED:
             return best, {**_row(best, names), "tried": tried}
@@ -71,7 +99,7 @@ def choose_by_stages(
     return model, {**_row(model, names), "tried": tried}
 
 
-def _searched(
+def _by_stages(
     train: Callable[[dict[str, Any]], Trained],
     stages: Stages,
     names: Sequence[str],
@@ -89,6 +117,19 @@ def _searched(
             tried.append(_row(model, names))
             if reached(model) > reached(best):
                 best = model
+    return best, tried
+
+
+def _over_grid(
+    train: Callable[[dict[str, Any]], Trained], whole_grid: Stages, fixed: dict[str, Any], title: str, progress: bool
+) -> tuple[Trained, list[dict[str, Any]]]:
+    names, best, tried = tuple(whole_grid), None, []
+    for values in bar(title, progress, [*itertools.product(*whole_grid.values())]):
+        model = train({**fixed, "seed": SEARCH_SEED, **dict(zip(names, values, strict=True))})
+        tried.append(_row(model, names))
+        if best is None or reached(model) > reached(best):
+            best = model
+    assert best is not None
     return best, tried
 
 
@@ -120,7 +161,7 @@ def _trained(
     return make(**params).fit(clicks, split, progress=progress)
 
 
-def _row(model: Trained, names: Sequence[str]) -> dict[str, Any]:
+def _row(model: Trained, names: Iterable[str]) -> dict[str, Any]:
     chosen = {name: getattr(model, name) for name in names}
     return {**chosen, "epoch": model.epoch_, model.metric: reached(model)}
 
