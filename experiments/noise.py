@@ -27,7 +27,16 @@ from experiments import common, plots
 from experiments.common import option
 from experiments.flips import flip
 from experiments.models import CHOSEN_INFAE, MODELS, Search, check_models, title_with_inner
-from experiments.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check_budgets, check_sources
+from experiments.sources import (
+    DISTILLED,
+    EVERYBODY,
+    HEAD_USERS,
+    RANDOM_USERS,
+    SOURCES,
+    Sources,
+    check_budgets,
+    check_sources,
+)
 from experiments.study import METRICS, Claim, Study, Work, ahead, every, lines, load_split, metrics_table
 
 
@@ -172,6 +181,7 @@ def _claims(frame: pd.DataFrame) -> list[Claim]:
     claims = [*_distilled_beats_all(frame, most), *_lead_grows(frame, most)]
     for model, cells in frame.groupby("model", sort=False):
         claims += [*_best_at_most_noise(str(model), cells, most), *_gap_grows(str(model), cells, most)]
+        claims += [*_compounds(str(model), cells, most), *_head_users_catch_up(str(model), cells, most)]
     return claims
 
 
@@ -248,6 +258,45 @@ def _gap_grows(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
             )
         )
     return claims
+
+
+def _compounds(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
+    """The share of all the data's HR@10 that random users keep, without noise and with the most."""
+    claims = []
+    for users, group in _at(cells, source=RANDOM_USERS).groupby("users"):
+        kept = []
+        for percent in (0.0, most):
+            everybody = _at(cells, noise=percent, source=EVERYBODY).set_index("seed")["HR@10"]
+            kept.append(100 * _at(group, noise=percent).set_index("seed")["HR@10"] / everybody)
+        before, after = kept
+        claims.append(
+            Claim(
+                f"Sampling noisy data compounds the loss: {users:,} random users keep less of what {model} learns "
+                "from all of them.",
+                ahead(before, after),
+                f"HR@10 of all users', means: {before.mean():.1f}% without noise, {after.mean():.1f}% at {most:g}%.",
+            )
+        )
+    return claims
+
+
+def _head_users_catch_up(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
+    """HR@10 on head users over the mean of the other samplers', on the fewest users and on the most."""
+    sampled = _at(cells, noise=most)[lambda frame: frame["source"].isin(list(distillcf.CORESETS))]
+    of_head = _at(sampled, source=HEAD_USERS).pivot(index="seed", columns="users", values="HR@10")
+    others = sampled[sampled["source"] != HEAD_USERS].groupby(["seed", "users"])["HR@10"].mean().unstack()
+    if of_head.shape[1] < 2 or others.empty:
+        return []
+    ratio = 100 * (of_head / others - 1)
+    few, many = ratio.columns.min(), ratio.columns.max()
+    return [
+        Claim(
+            f"At {most:g}% noise head users gain on the other samplers as fewer are taken, for {model}.",
+            ahead(ratio[few], ratio[many]),
+            f"HR@10 above the others' mean: {ratio[few].mean():+.1f}% with {few:,}, {ratio[many].mean():+.1f}% with "
+            f"{many:,} users.",
+        )
+    ]
 
 
 def _distilled_and_sampled(group: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:

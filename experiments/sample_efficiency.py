@@ -22,7 +22,7 @@ import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.models import Search, fit_infae
-from experiments.sources import DISTILLED, EVERYBODY, SOURCES, Sources, check_budgets, check_sources
+from experiments.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check_budgets, check_sources
 from experiments.study import METRICS, Claim, Study, Work, ahead, every, lines, load_split, metrics_table
 
 PAPER_BUDGET = 500
@@ -104,7 +104,7 @@ def _everybody(frame: pd.DataFrame) -> pd.Series:
 
 
 def _claims(frame: pd.DataFrame, n_users: int) -> list[Claim]:
-    return [*_ahead_of_samplers(frame, n_users), *_saturation(frame)]
+    return [*_ahead_of_samplers(frame, n_users), *_saturation(frame), *_random_users_best(frame)]
 
 
 def _ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> list[Claim]:
@@ -144,6 +144,24 @@ def _saturation(frame: pd.DataFrame) -> list[Claim]:
             f"{found}.",
         )
     ]
+
+
+def _random_users_best(frame: pd.DataFrame) -> list[Claim]:
+    """Random users against each other sampler, at every budget."""
+    sampled = frame[frame["source"].isin(list(distillcf.CORESETS))]
+    verdicts, behind = [], []
+    for users, group in sampled.groupby("users"):
+        by_source = dict(list(group.groupby("source")["HR@10"]))
+        ours = by_source.pop(RANDOM_USERS, None)
+        if ours is None or not by_source:
+            continue
+        verdicts.append(every(ahead(ours, theirs) for theirs in by_source.values()))
+        best = max(by_source, key=lambda source: by_source[source].mean())
+        behind.append(f"{common.spread(ours, 'HR@10')} against {common.spread(by_source[best], 'HR@10')} at {users:,}")
+    if not verdicts:
+        return []
+    says = "Of the samplers, random users serve ∞-AE best, if slightly."
+    return [Claim(says, every(verdicts), f"HR@10 against the best other one: {', '.join(behind)} users.")]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from distillcf.teacher import CANDIDATES, REGS, choose_teacher
 from experiments.record import plain
 
 DISTILLED, DISTILLED_BINARY, EVERYBODY = "DISTILL-CF", "DISTILL-CF binary", "all users"
-RANDOM_USERS = "random users"
+RANDOM_USERS, RANDOM_INTERACTIONS, HEAD_USERS = "random users", "random interactions", "head users"
 SOURCES = (DISTILLED, DISTILLED_BINARY, *distillcf.CORESETS)
 
 

@@ -23,7 +23,15 @@ import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.models import CHOSEN_INFAE, MODELS, Search, check_models, title_with_inner
-from experiments.sources import DISTILLED, EVERYBODY, SOURCES, Sources, check_budgets, check_sources
+from experiments.sources import (
+    DISTILLED,
+    EVERYBODY,
+    RANDOM_INTERACTIONS,
+    SOURCES,
+    Sources,
+    check_budgets,
+    check_sources,
+)
 from experiments.study import METRICS, Claim, Study, Work, ahead, every, lines, load_split, metrics_table
 
 NOTES = (
@@ -74,7 +82,8 @@ def run(config: Config) -> dict[str, Any]:
         }
         plots.curves(study.folder / "transfer.png", panels, "users", "test NDCG@10, %", log=True)
     pictures = ["transfer.png"] if config.plot else []
-    return study.write(tables, _claims(frame), pictures, NOTES)
+    claims = [*_ahead_of_samplers(frame), *_interactions_scale_slower(frame)]
+    return study.write(tables, claims, pictures, NOTES)
 
 
 def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
@@ -100,7 +109,7 @@ def _result(
     return {metric: report[metric] for metric in METRICS}
 
 
-def _claims(frame: pd.DataFrame) -> list[Claim]:
+def _ahead_of_samplers(frame: pd.DataFrame) -> list[Claim]:
     """For each model: DISTILL-CF above every coreset at every budget, by HR@10."""
     claims = []
     for model, cells in frame.groupby("model", sort=False):
@@ -117,6 +126,28 @@ def _claims(frame: pd.DataFrame) -> list[Claim]:
             says = f"{model} learns more from DISTILL-CF's users than from as many of any sampler."
             claims.append(Claim(says, every(verdicts), f"HR@10 against the best sampler: {', '.join(found)} users."))
     return claims
+
+
+def _interactions_scale_slower(frame: pd.DataFrame) -> list[Claim]:
+    """HR@10 on random interactions, the most over the fewest: EASE's against ∞-AE's, seed by seed."""
+    budgets = frame[frame["source"] == RANDOM_INTERACTIONS].pivot(
+        index="seed", columns=["model", "users"], values="HR@10"
+    )
+    if not {"EASE", CHOSEN_INFAE} <= set(budgets.columns.get_level_values("model")):
+        return []
+    ease, infinite = budgets["EASE"], budgets[CHOSEN_INFAE]
+    few, many = ease.columns.min(), ease.columns.max()
+    if few == many:
+        return []
+    of_ease, of_infinite = (scores[many] / scores[few] for scores in (ease, infinite))
+    return [
+        Claim(
+            "EASE gains more slowly than ∞-AE from more random interactions.",
+            ahead(of_infinite / of_ease, [1]),
+            f"HR@10 with as many as {many:,} users have over that with as many as {few:,} have, means: "
+            f"{of_ease.mean():.2f} against {of_infinite.mean():.2f}.",
+        )
+    ]
 
 
 if __name__ == "__main__":

@@ -189,6 +189,35 @@ def test_its_claim_goes_by_every_sampler_at_a_tenth_of_the_users_and_below():
     assert [c.holds for c in sample_efficiency._ahead_of_samplers(frame([0.3, 0.4], [0.1, 0.31]), 100)] == [None, None]
 
 
+def test_random_users_are_best_of_the_samplers_only_at_every_budget():
+    def claims(at_8):
+        rows = [("random users", 4, 0.3), ("head users", 4, 0.2), ("random users", 8, at_8), ("head users", 8, 0.3)]
+        return sample_efficiency._random_users_best(pd.DataFrame(rows, columns=["source", "users", "HR@10"]))
+
+    [claim] = claims(0.4)
+    assert claim.holds is True
+    assert "30.00 against 20.00 at 4, 40.00 against 30.00 at 8 users" in claim.found
+    assert claims(0.25)[0].holds is False
+    assert (
+        sample_efficiency._random_users_best(pd.DataFrame({"source": ["random users"], "users": 4, "HR@10": 1})) == []
+    )
+
+
+# --- transfer ---------------------------------------------------------------------------------------
+
+
+def test_interactions_scale_slower_by_what_more_of_them_gain():
+    def claims(of_ease):
+        rows = [("EASE", 4, 0.2), ("EASE", 8, of_ease), ("∞-AE, chosen", 4, 0.1), ("∞-AE, chosen", 8, 0.2)]
+        frame = pd.DataFrame(rows, columns=["model", "users", "HR@10"])
+        return transfer._interactions_scale_slower(frame.assign(source="random interactions", seed=0))
+
+    [claim] = claims(0.3)
+    assert claim.holds is True
+    assert "1.50 against 2.00" in claim.found
+    assert claims(0.5)[0].holds is False
+
+
 # --- noise ------------------------------------------------------------------------------------------
 
 
@@ -254,6 +283,39 @@ def test_the_claims_on_noise_hold_and_do_not_hold_as_they_should():
     assert "+50.0% without noise, +100.0% at 5%" in holding[7].found
     failing = noise._claims(noise_frame((0.3, 0.34), 0.35, (0.1, 0.0), sampled=(0.3, 0.35)))
     assert [claim.holds for claim in failing] == [False] * 8
+
+
+def sampled_frame(random_users, head_users):
+    """HR@10 of EASE on all the data (0.5 clean, 0.4 noisy), on random users by (noise, users), and on head users."""
+    rows = [(0.0, EVERYBODY, 100, 0.5), (5.0, EVERYBODY, 100, 0.4)]
+    rows += [(percent, "random users", n, x) for (percent, n), x in random_users.items()]
+    rows += [(5.0, "head users", n, x) for n, x in head_users.items()]
+    frame = pd.DataFrame(rows, columns=["noise", "source", "users", "HR@10"])
+    return frame.assign(model="EASE", seed=0)
+
+
+def test_random_users_keep_less_of_noisy_data():
+    def claim(noisy):
+        cells = sampled_frame({(0.0, 4): 0.4, (5.0, 4): noisy}, {})
+        [found] = noise._compounds("EASE", cells, 5.0)
+        return found
+
+    assert claim(0.3).holds is True
+    assert "80.0% without noise, 75.0% at 5%" in claim(0.3).found
+    assert claim(0.33).holds is False
+
+
+def test_head_users_catch_up_where_they_gain_on_the_others_as_users_get_fewer():
+    random_users = {(x, n): 0.2 for x in (0.0, 5.0) for n in (4, 8)}
+
+    def claims(head_users):
+        return noise._head_users_catch_up("EASE", sampled_frame(random_users, head_users), 5.0)
+
+    [claim] = claims({4: 0.3, 8: 0.25})
+    assert claim.holds is True
+    assert "+50.0% with 4, +25.0% with 8 users" in claim.found
+    assert claims({4: 0.1, 8: 0.25})[0].holds is False
+    assert claims({4: 0.1}) == []
 
 
 def test_nothing_is_claimed_of_noise_where_there_is_none():
