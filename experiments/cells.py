@@ -17,11 +17,11 @@ Place = Mapping[str, Any]
 class Cells:
     """Results by place; each is on disk as soon as it is there, in a file of its own.
 
-    Processes may share a folder, such as one for each seed: what one has finished, the others find.
+    Processes may share a folder: what one has finished, the others find.
 
     Args:
       folder: of the files; made where it is missing.
-      settings: whatever the results depend on beside their places.
+      settings: whatever the results depend on beside their places and the code.
 
     Raises ValueError where the folder holds results of other settings.
     """
@@ -30,7 +30,7 @@ class Cells:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "settings.json"
-        ours = json.loads(json.dumps(plain(settings)))
+        self._settings = ours = json.loads(json.dumps(plain(settings)))
         if not path.exists():
             write_json(path, ours)
         theirs = _read(path)
@@ -55,14 +55,16 @@ class Cells:
         write_json(self._path(at), {"at": at, "result": result})
 
     def _path(self, at: Place) -> Path:
-        name = hashlib.sha256(json.dumps(plain(at), sort_keys=True).encode()).hexdigest()[:16]
+        # Of the settings too: whatever happens to their file, a result of others is never taken for ours.
+        known_by = json.dumps([self._settings, plain(at)], sort_keys=True)
+        name = hashlib.sha256(known_by.encode()).hexdigest()[:16]
         return self._folder / f"{name}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         raise _damaged(path) from None
     if not isinstance(stored, dict):
         raise _damaged(path)

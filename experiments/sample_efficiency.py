@@ -23,7 +23,7 @@ from experiments import common, plots
 from experiments.common import option
 from experiments.models import Search, fit_infae
 from experiments.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check_budgets, check_sources
-from experiments.study import METRICS, Claim, Study, Work, ahead, every, lines, load_split, metrics_table
+from experiments.study import METRICS, Claim, Study, Work, ahead_of_each, every, lines, load_split, metrics_table
 
 PAPER_BUDGET = 500
 
@@ -115,12 +115,11 @@ def _ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> list[Claim]:
     for metric in ("HR@10", "PSP@10"):
         verdicts, found = [], []
         for users, ours in few[few["source"] == DISTILLED].groupby("users")[metric]:
-            theirs = sampled[sampled["users"] == users].groupby("source")[metric]
-            if not theirs.ngroups:
-                continue
-            best = theirs.get_group(theirs.mean().idxmax())
-            verdicts.append(every(ahead(ours, group) for _, group in theirs))
-            found.append(f"{common.spread(ours, metric)} against {common.spread(best, metric)} at {users:,}")
+            theirs = dict(list(sampled[sampled["users"] == users].groupby("source")[metric]))
+            if theirs:
+                verdict, shown = ahead_of_each(ours, theirs, metric)
+                verdicts.append(verdict)
+                found.append(f"{shown} at {users:,}")
         if verdicts:
             says = (
                 "At a tenth of the users and below, ∞-AE learns more from DISTILL-CF's users than from any sampler's, "
@@ -149,19 +148,20 @@ def _saturation(frame: pd.DataFrame) -> list[Claim]:
 def _random_users_best(frame: pd.DataFrame) -> list[Claim]:
     """Random users against each other sampler, at every budget."""
     sampled = frame[frame["source"].isin(list(distillcf.CORESETS))]
-    verdicts, behind = [], []
-    for users, group in sampled.groupby("users"):
-        by_source = dict(list(group.groupby("source")["HR@10"]))
-        ours = by_source.pop(RANDOM_USERS, None)
-        if ours is None or not by_source:
-            continue
-        verdicts.append(every(ahead(ours, theirs) for theirs in by_source.values()))
-        best = max(by_source, key=lambda source: by_source[source].mean())
-        behind.append(f"{common.spread(ours, 'HR@10')} against {common.spread(by_source[best], 'HR@10')} at {users:,}")
-    if not verdicts:
-        return []
-    says = "Of the samplers, random users serve ∞-AE best, if slightly."
-    return [Claim(says, every(verdicts), f"HR@10 against the best other one: {', '.join(behind)} users.")]
+    claims = []
+    for metric in ("HR@10", "PSP@10"):
+        verdicts, found = [], []
+        for users, group in sampled.groupby("users"):
+            by_source = dict(list(group.groupby("source")[metric]))
+            ours = by_source.pop(RANDOM_USERS, None)
+            if ours is not None and by_source:
+                verdict, shown = ahead_of_each(ours, by_source, metric, named=True)
+                verdicts.append(verdict)
+                found.append(f"{shown} at {users:,}")
+        if verdicts:
+            says = f"Of the samplers, random users serve ∞-AE best, by {metric}."
+            claims.append(Claim(says, every(verdicts), f"Against the best other one: {', '.join(found)} users."))
+    return claims
 
 
 if __name__ == "__main__":

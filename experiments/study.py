@@ -81,7 +81,7 @@ class Study:
       title: of the study, for its page.
       shows: what of the paper it regenerates, such as "Figure 6".
 
-    Raises as `output_folder`, `Cells` and `plots.figure`, before any work.
+    Raises as `output_folder`, `Cells` and `plots.figure`, before any work. So does `run` of a damaged cell.
     """
 
     def __init__(self, config: Any, split: infae.Split, *, title: str, shows: str):
@@ -99,7 +99,13 @@ class Study:
 
         Returns a row for each cell of `work`, in its order: its place, its result, its `seconds`.
         """
-        todo = [(at, make) for at, make in work if at not in self._cells]
+        todo = []
+        for at, make in work:
+            if at not in self._cells:
+                todo.append((at, make))
+            else:
+                # Damage is told now, not after hours of work.
+                self._cells[at]
         for at, make in bar(self.title, True, todo, "cell"):
             if at in self._cells:  # meanwhile, by another process
                 continue
@@ -184,6 +190,15 @@ def ahead(ours: Iterable[float], theirs: Iterable[float]) -> bool | None:
     if ours.min() > theirs.max():
         return True
     return None if ours.mean() > theirs.mean() else False
+
+
+def ahead_of_each(
+    ours: pd.Series, theirs: Mapping[Any, pd.Series], metric: str, *, named: bool = False
+) -> tuple[bool | None, str]:
+    """Whether ours are `ahead` of each of theirs, and "ours against the best of theirs", with its name or not."""
+    best = max(theirs, key=lambda name: theirs[name].mean())
+    found = f"{common.spread(ours.to_list(), metric)} against {common.spread(theirs[best].to_list(), metric)}"
+    return every(ahead(ours, values) for values in theirs.values()), f"{found} ({best})" if named else found
 
 
 def every(verdicts: Iterable[bool | None]) -> bool | None:

@@ -27,12 +27,13 @@ from experiments.sources import (
     DISTILLED,
     EVERYBODY,
     RANDOM_INTERACTIONS,
+    RANDOM_USERS,
     SOURCES,
     Sources,
     check_budgets,
     check_sources,
 )
-from experiments.study import METRICS, Claim, Study, Work, ahead, every, lines, load_split, metrics_table
+from experiments.study import METRICS, Claim, Study, Work, ahead, ahead_of_each, every, lines, load_split, metrics_table
 
 NOTES = (
     f"{CHOSEN_INFAE}, has the network and item weights of DISTILL-CF's teacher, which validation prefers for all the "
@@ -116,12 +117,10 @@ def _ahead_of_samplers(frame: pd.DataFrame) -> list[Claim]:
         verdicts, found = [], []
         for users, ours in cells[cells["source"] == DISTILLED].groupby("users")["HR@10"]:
             sampled = cells[(cells["users"] == users) & cells["source"].isin(list(distillcf.CORESETS))]
-            theirs = sampled.groupby("source")["HR@10"]
-            if not theirs.ngroups:
-                continue
-            best = theirs.get_group(theirs.mean().idxmax())
-            verdicts.append(every(ahead(ours, group) for _, group in theirs))
-            found.append(f"{common.spread(ours, 'HR@10')} against {common.spread(best, 'HR@10')} at {users:,}")
+            if theirs := dict(list(sampled.groupby("source")["HR@10"])):
+                verdict, shown = ahead_of_each(ours, theirs, "HR@10")
+                verdicts.append(verdict)
+                found.append(f"{shown} at {users:,}")
         if verdicts:
             says = f"{model} learns more from DISTILL-CF's users than from as many of any sampler."
             claims.append(Claim(says, every(verdicts), f"HR@10 against the best sampler: {', '.join(found)} users."))
@@ -129,23 +128,27 @@ def _ahead_of_samplers(frame: pd.DataFrame) -> list[Claim]:
 
 
 def _interactions_scale_slower(frame: pd.DataFrame) -> list[Claim]:
-    """HR@10 on random interactions, the most over the fewest: EASE's against ∞-AE's, seed by seed."""
-    budgets = frame[frame["source"] == RANDOM_INTERACTIONS].pivot(
-        index="seed", columns=["model", "users"], values="HR@10"
+    """HR@10 on the most over that on the fewest: EASE's growth over ∞-AE's, of interactions and of users, by seed."""
+    growth = {}
+    for source in (RANDOM_INTERACTIONS, RANDOM_USERS):
+        cells = frame[frame["source"] == source].pivot(index="seed", columns=["model", "users"], values="HR@10")
+        if not {"EASE", CHOSEN_INFAE} <= set(cells.columns.get_level_values("model")):
+            return []
+        few, many = cells["EASE"].columns.min(), cells["EASE"].columns.max()
+        if few == many or not cells.all(axis=None):
+            return []
+        growth[source] = {model: cells[model, many] / cells[model, few] for model in ("EASE", CHOSEN_INFAE)}
+    slower = {source: of["EASE"] / of[CHOSEN_INFAE] for source, of in growth.items()}
+    shown = " and ".join(
+        f"{of['EASE'].mean():.2f} of EASE against {of[CHOSEN_INFAE].mean():.2f} of ∞-AE on {source}"
+        for source, of in growth.items()
     )
-    if not {"EASE", CHOSEN_INFAE} <= set(budgets.columns.get_level_values("model")):
-        return []
-    ease, infinite = budgets["EASE"], budgets[CHOSEN_INFAE]
-    few, many = ease.columns.min(), ease.columns.max()
-    if few == many:
-        return []
-    of_ease, of_infinite = (scores[many] / scores[few] for scores in (ease, infinite))
+    interactions, users = slower[RANDOM_INTERACTIONS], slower[RANDOM_USERS]
     return [
         Claim(
-            "EASE gains more slowly than ∞-AE from more random interactions.",
-            ahead(of_infinite / of_ease, [1]),
-            f"HR@10 with as many as {many:,} users have over that with as many as {few:,} have, means: "
-            f"{of_ease.mean():.2f} against {of_infinite.mean():.2f}.",
+            "EASE gains more slowly than ∞-AE from more random interactions, and more so than from more random users.",
+            every([ahead(-interactions, [-1]), ahead(users - interactions, [0])]),
+            f"HR@10 with {many:,} users' clicks over that with {few:,} users', means: {shown}.",
         )
     ]
 

@@ -7,37 +7,31 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import jax
 import numpy as np
 import scipy.sparse as sp
 from jax.sharding import Mesh
 
 from infae import files
-from infae.anchors import METHODS, centroids, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
+from infae.anchors import METHODS
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
 from infae.evaluate import evaluate, metric_k
-from infae.fitted import CGFit, ExactFit, Fitted, LandmarkFit
+from infae.fitted import ExactFit, Fitted, LandmarkFit
+from infae.fitting import Fit, Job, full_fits, landmark_fits
 from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import InputMap, popularity
 from infae.kernels.relu import ReluNTK
-from infae.kernels.rows import Rows
-from infae.kernels.tiles import Kernel, symmetric_gram
-from infae.memory import require_memory
+from infae.kernels.tiles import Kernel
 from infae.mesh import UserMesh
-from infae.progress import bar, onto
+from infae.progress import bar
 from infae.ranking import recommend
 from infae.solvers import estimate
-from infae.solvers.conjugate import conjugate_path, kernel_matrix, n_landmarks, solve_conjugate
-from infae.solvers.landmarks import accumulate, solve_landmarks, whitening
-from infae.solvers.ridge import FullSolution, PathStep, Solution, check_reg, factor, path, solve
-from infae.solvers.sharded import ShardedMatrix
-from infae.tiles import SymmetricTiles, precision
+from infae.solvers.ridge import FullSolution, Solution, check_reg
 
 SOLVERS = ("exact", "cg", "nystrom", "auto")
 
@@ -186,6 +180,7 @@ class InfiniteAE:
         with mesh.together():
             regs, kernel = self._checked()
             dtype = np.dtype(self.dtype)
+            job = Job(regs, self._several_regs, kernel, self._input_map, dtype, self.seed, mesh, progress)
             clicks = X if isinstance(X, Blocks) else as_clicks(X)
             split = None if validation is None else as_split(clicks, validation)
             if split is None and len(regs) > 1:
@@ -193,15 +188,15 @@ class InfiniteAE:
             if isinstance(clicks, Blocks):
                 if self.solver not in ("nystrom", "auto") or targets is not None:
                     raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
-                fits = self._landmark_fits(clicks, regs, kernel, mesh, progress)
+                fits = landmark_fits(job, clicks, None, self.anchors, self.n_anchors)
             else:
                 users = drop_empty_users(clicks)
                 labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
                 solver = self._chosen_solver(users, len(regs)) if self.solver == "auto" else self.solver
                 if solver == "nystrom":
-                    fits = self._landmark_fits(users, regs, kernel, mesh, progress, labels)
+                    fits = landmark_fits(job, users, labels, self.anchors, self.n_anchors)
                 else:
-                    fits = self._full_fits(users, regs, kernel, mesh, progress, labels, solver)
+                    fits = full_fits(job, users, labels, solver)
         mesh.require_same("item ids", clicks.item_ids)
         told = {name: value for name, value in self.get_params().items() if name not in ("kernel", "mesh")}
         mesh.require_same("parameters", np.array(repr([told, split is None, targets is None])))
@@ -365,95 +360,6 @@ class InfiniteAE:
         print(*costs, f"chosen: {chosen}", sep="\n", file=sys.stderr)
         return chosen
 
-    def _full_fits(
-        self,
-        users: Interactions,
-        regs: Sequence[float],
-        kernel: Kernel,
-        mesh: UserMesh,
-        progress: bool,
-        labels: sp.csr_matrix | np.ndarray,
-        solver: str,
-    ) -> Iterator[Fit]:
-        # A user's scores need all others' histories and coefficients, wherever their rows of K are.
-        own, users = users, mesh.all_users(users)
-        labels = users.matrix if labels is own.matrix else mesh.all_rows(labels)
-        inputs, dtype = self._input_map(popularity(users.matrix)), np.dtype(self.dtype)
-        mapped = inputs(users.matrix, dtype)
-        rows = Rows(mapped, dtype)
-        if solver == "cg":
-            rng = np.random.default_rng([self.seed, 7])
-            _, pivots = pivoted_cholesky(kernel, mapped, n_landmarks(rows.n), rng)
-            steps = _cg_steps(kernel, rows, pivots, labels, regs, self._several_regs, progress)
-        else:
-            sharded = mesh.mesh is not None
-            gram = ShardedMatrix.gram(mesh, kernel, rows, mapped) if sharded else _gram(kernel, rows, progress)
-            steps = _exact_steps(gram, labels, regs, self._several_regs, progress)
-        made: Any = CGFit if solver == "cg" else ExactFit
-        for step in steps:
-            solved = step.solution is not None
-            yield Fit(
-                step.reg, made(users, inputs, kernel, rows, step.solution, labels) if solved else None, step.failure
-            )
-            # Not held while the next is solved: at scale each takes gigabytes.
-            del step
-
-    def _landmark_fits(
-        self,
-        users: Interactions | Blocks,
-        regs: Sequence[float],
-        kernel: Kernel,
-        mesh: UserMesh,
-        progress: bool,
-        labels: sp.csr_matrix | np.ndarray | None = None,
-    ) -> Iterator[Fit]:
-        dtype = np.dtype(self.dtype)
-        if isinstance(users, Blocks):
-            counts, drawn = survey(users, self.n_anchors, self.seed, mesh)
-            pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
-        else:
-            counts, drawn = shortlist(users, self.n_anchors, self.seed, mesh)
-            pairs = [(users.matrix, sp.csr_matrix(labels))]
-        with mesh.together():
-            inputs = self._input_map(counts)
-            anchors = self._anchors(drawn, kernel, inputs)
-            matrix = inputs(anchors.matrix, dtype)
-            landmarks = Rows(matrix, dtype)
-            white = whitening(kernel, inputs(anchors.matrix, np.dtype(np.float64)), dtype)
-        mesh.require_same("landmarks or weights", np.concatenate([matrix.data, matrix.indices, matrix.indptr]))
-        n_items = anchors.n_items
-        with bar("users", progress, unit="user") as shown:
-            sums = accumulate(kernel, landmarks, white, inputs, pairs, n_items, mesh=mesh, progress=shown.update)
-        for reg in regs:
-            solution, failure = None, ""
-            with mesh.together():
-                try:
-                    solution = solve_landmarks(white, sums, reg, dtype)
-                except SingularKernelError as error:
-                    failure = str(error)
-            # Where rounding makes one process fail alone, all pass over this reg.
-            failures = [str(said) for (said,) in mesh.exchange(np.array(failure))]
-            if solution is None or any(failures):
-                failure = failure or next(filter(None, failures))
-                if not self._several_regs:
-                    raise SingularKernelError(failure)
-                yield Fit(reg, None, failure)
-                continue
-            yield Fit(reg, LandmarkFit(anchors, inputs, kernel, landmarks, solution, sums), "")
-            del solution
-
-    def _anchors(self, users: Interactions, kernel: Kernel, inputs: InputMap) -> Interactions:
-        if isinstance(self.anchors, Interactions):
-            rows = as_histories(self.anchors, users.item_ids)
-            given = drop_empty_users(Interactions(rows, self.anchors.user_ids, users.item_ids))
-            # Landmarks that equal each other make the system singular.
-            return given.select_users(distinct(given.matrix, np.arange(given.n_users), given.n_users))
-        dtype = np.dtype(self.dtype)
-        if self.anchors == "kmeans":
-            return centroids(users, self.n_anchors, inputs, dtype, self.seed)
-        chosen = choose_anchors(users.matrix, self.n_anchors, self.anchors, inputs, kernel, dtype, self.seed)
-        return users.select_users(chosen)
-
     def _choose(
         self, fits: Iterable[Fit], n: int, split: Split | None, mesh: UserMesh, progress: bool
     ) -> tuple[Fitted, list[dict[str, Any]]]:
@@ -499,14 +405,6 @@ class InfiniteAE:
         if not hasattr(self, "_fitted"):
             raise NotFittedError("this InfiniteAE is not fitted; call fit(X) first, or infae.load(path)")
         return self._fitted
-
-
-class Fit(NamedTuple):
-    """One reg of those tried; `fitted` is None where its solve failed, for the reason told."""
-
-    reg: float
-    fitted: Fitted | None
-    failure: str
 
 
 def fit(
@@ -557,14 +455,6 @@ _PARAMETERS = {
 }
 
 
-def _gram(kernel: Kernel, anchors: Rows, progress: bool) -> SymmetricTiles:
-    n = anchors.n
-    # Before it is begun, room for the matrix and for its inverse.
-    require_memory(n * (n + 1024) * anchors.head.dtype.itemsize, f"the kernel matrix of {n:,} users and its inverse")
-    with precision(anchors.head.dtype), bar("kernel", progress, unit="block") as shown:
-        return symmetric_gram(kernel, anchors, progress=onto(shown))
-
-
 def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np.dtype) -> np.ndarray | sp.csr_matrix:
     """The labels of the users with clicks, checked, in `dtype`."""
     labels: Any = sp.csr_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
@@ -573,40 +463,6 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     if not np.isfinite(labels.data if sp.issparse(labels) else labels).all():
         raise ValueError("targets hold NaN or infinity; every label is a finite number")
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
-
-
-def _exact_steps(
-    gram: SymmetricTiles | ShardedMatrix,
-    labels: sp.csr_matrix | np.ndarray,
-    regs: Sequence[float],
-    several: bool,
-    progress: bool,
-) -> Iterator[PathStep]:
-    with bar("solve", progress, unit="block") as shown:
-        if several:
-            yield from path(gram, labels, regs, progress=onto(shown))
-        else:
-            # At a single reg an ill-conditioned solve is given, with a warning.
-            solution = solve(factor(gram, regs[0], progress=onto(shown)), labels, progress=onto(shown))
-            yield PathStep(regs[0], solution, "")
-
-
-def _cg_steps(
-    kernel: Kernel,
-    rows: Rows,
-    pivots: jax.Array,
-    labels: sp.csr_matrix | np.ndarray,
-    regs: Sequence[float],
-    several: bool,
-    progress: bool,
-) -> Iterator[PathStep]:
-    with bar("kernel", progress, unit="block") as shown:
-        gram = kernel_matrix(kernel, rows, labels.shape[1], several_regs=several, progress=onto(shown))
-    with bar("solve", progress, unit="item") as shown:
-        if several:
-            yield from conjugate_path(gram, pivots, labels, regs, progress=onto(shown))
-        else:
-            yield PathStep(regs[0], solve_conjugate(gram, pivots, labels, regs[0], progress=onto(shown)), "")
 
 
 def _path_row(solution: Solution) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_single_precision_is_near_double(reg, clicks, histories):
 def test_several_regs_share_the_sums(clicks, monkeypatch):
     calls = []
     real = landmarks.accumulate
-    monkeypatch.setattr("infae.model.accumulate", lambda *a, **k: calls.append(1) or real(*a, **k))
+    monkeypatch.setattr("infae.fitting.accumulate", lambda *a, **k: calls.append(1) or real(*a, **k))
     train = Interactions.from_matrix(clicks)
     rng = np.random.default_rng(3)
     held_out = train.with_matrix(sp.csr_matrix((clicks == 0) & (rng.random(clicks.shape) < 0.1), dtype=np.float32))

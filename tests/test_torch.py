@@ -2,10 +2,8 @@
 
 import copy
 import dataclasses
-import importlib
 import inspect
 import itertools
-import math
 import subprocess
 import sys
 import textwrap
@@ -815,13 +813,53 @@ def test_small_data_get_the_whole_grid_and_are_trained_with_patience(planted_spl
     assert len(found["tried"]) == 2
 
 
-@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.needs_torch])
-def test_every_whole_grid_is_table_3s(name):
-    module = importlib.import_module(f"experiments.baselines.{name}")
-    n_combinations = {"mf": 63, "lightgcn": 63, "neumf": 189, "mvae": 189}[name]
-    assert math.prod(map(len, module.WHOLE_GRID.values())) == n_combinations
-    assert all(module.WHOLE_GRID[p] == tuning.TABLE_3[p] for p in module.WHOLE_GRID)
-    assert {"learning_rate", "n_factors"} <= module.WHOLE_GRID.keys()
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (MF, ("learning_rate", "n_factors", "dropout")),
+        (neumf.NeuMF, ("learning_rate", "n_factors", "n_layers", "dropout")),
+        (LightGCN, ("learning_rate", "n_factors", "n_layers")),
+        (MVAE, ("learning_rate", "n_factors", "n_layers", "dropout")),
+    ],
+)
+def test_every_whole_grid_is_table_3s(make, names):
+    whole_grid = sys.modules[make.__module__].WHOLE_GRID
+    table_3 = {
+        "learning_rate": {0.001, 0.006, 0.01},
+        "n_factors": {4, 8, 16, 32, 50, 64, 128},
+        "n_layers": {1, 2, 3},
+        "dropout": {0.0, 0.3, 0.5},
+    }
+    assert {name: set(values) for name, values in whole_grid.items()} == {name: table_3[name] for name in names}
+    largest = {name: max(values) for name, values in whole_grid.items()}
+    assert make(**largest).n_factors == 128
+
+
+@pytest.mark.parametrize("at_most", [0, 10**6])
+def test_a_search_that_was_stopped_goes_on_and_finds_the_same(planted_split, tmp_path, monkeypatch, at_most):
+    monkeypatch.setattr(tuning, "WHOLE_GRID_CLICKS", at_most)
+    trainings = []
+
+    def choose(folder, stop_at):
+        def make(**params):
+            if len(trainings) == stop_at:
+                raise KeyboardInterrupt
+            trainings.append(params)
+            return MF(**params)
+
+        make.__name__ = "MF"
+        search = Search("NDCG@10", "paper", shared=str(tmp_path / folder))
+        _, found = tuning.choose(make, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        choose("stopped", 3)
+    found = choose("stopped", -1)
+    made, trainings[:] = [*trainings], []
+    assert found == choose("whole", -1)
+    # The same ones, once each; the best is trained again where it was found before the stop.
+    assert made[: len(trainings)] == trainings
+    assert len(made) - len(trainings) == (found["tried"].index(max(found["tried"], key=lambda r: r["NDCG@10"])) < 3)
 
 
 @pytest.mark.usefixtures("large")

@@ -56,14 +56,16 @@ def choose(
 
     One parameter after the other takes each of its values, the others as they are best so far; under
     preset "paper", where clicks are `WHOLE_GRID_CLICKS` or fewer, every combination of the whole grid
-    is tried. Searches have seed `SEARCH_SEED`; with the parameters found the model is trained by
-    `search.seed`. It is one training, at the defaults, where `search.tune` is off, under preset
-    "smoke" (of `SMOKE_EPOCHS`), and wherever clicks are fewer, or of fewer users, than the split's own,
-    such as on summaries: these are many, and every one would have a search of its own.
+    is tried, with more patience. Searches have seed `SEARCH_SEED`; with the parameters found the model
+    is trained by `search.seed`. It is one training, at the defaults, where `search.tune` is off, under
+    preset "smoke" (of `SMOKE_EPOCHS`), and wherever clicks are fewer, or of fewer users, than the
+    split's own, such as on summaries: these are many, and every one would have a search of its own.
+
+    A search that was stopped goes on at its next training, where there is a shared folder.
 
     Args:
       make: the class.
-      stages: preset -> what is tried; "smoke" tries nothing.
+      stages: preset -> what is tried; "smoke" tries nothing. The names of "paper" are told of a training.
       whole_grid: all combinations of which are tried on small data.
       clicks: to train on.
       split: to choose by.
@@ -73,68 +75,74 @@ def choose(
     fixed = {**fixed, "metric": search.metric}
     if search.preset == "smoke":
         fixed["n_epochs"] = SMOKE_EPOCHS
-    everything = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
     train = partial(_trained, make, clicks, split, search.progress)
-    if not (everything and search.tune and stages[search.preset]):
-        names = tuple(stages["paper"])
+    all_clicks = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
+    if not (all_clicks and search.tune and stages[search.preset]):
         model = train({**fixed, "seed": search.seed})
-        return model, {**_row(model, names), "tried": [_row(model, names)]}
+        row = _row(model, stages["paper"])
+        return model, {**row, "tried": [row]}
     if search.preset == "paper" and clicks.n_interactions <= WHOLE_GRID_CLICKS:
         names, fixed = tuple(whole_grid), {**fixed, "patience": WHOLE_GRID_PATIENCE}
-        settings = {"grid": whole_grid, "fixed": fixed}
-        searched = partial(_over_grid, train, whole_grid, fixed, make.__name__, search.progress)
+        settings, searched = {"grid": whole_grid}, partial(_over_grid, whole_grid)
     else:
         names = tuple(stages["paper"])
-        settings = {"stages": stages[search.preset], "fixed": fixed}
-        searched = partial(_by_stages, train, stages[search.preset], names, fixed, search.progress)
-    memory = _Memory(search, split, make.__name__, plain(settings))
-    tried = memory.read()
-    if tried is None:
-        best, tried = searched()
-        memory.write(tried)
-        if search.seed == SEARCH_SEED:
-            return best, {**_row(best, names), "tried": tried}
-    found = max(tried, key=lambda row: row[search.metric])
-    model = train({**fixed, "seed": search.seed, **{name: found[name] for name in names}})
-    return model, {**_row(model, names), "tried": tried}
+        settings, searched = {"stages": stages[search.preset]}, partial(_by_stages, stages[search.preset])
+    memory = _Memory(search, split, make.__name__, plain({**settings, "fixed": fixed}))
+    tried = _Tried(lambda params: train({**fixed, **params, "seed": SEARCH_SEED}), names, search.metric, memory)
+    searched(tried, search.progress)
+    best = tried.best_model
+    if best is None or search.seed != SEARCH_SEED:
+        best = train({**fixed, **{name: tried.best[name] for name in names}, "seed": search.seed})
+    return best, {**_row(best, names), "tried": tried.rows}
 
 
-def _by_stages(
-    train: Callable[[dict[str, Any]], Trained],
-    stages: Stages,
-    names: Sequence[str],
-    fixed: dict[str, Any],
-    progress: bool,
-) -> tuple[Trained, list[dict[str, Any]]]:
-    fixed = {**fixed, "seed": SEARCH_SEED}
-    best = train(fixed)
-    tried = [_row(best, names)]
+def _by_stages(stages: Stages, tried: _Tried, progress: bool) -> None:
+    tried({})
     for name, values in stages.items():
-        chosen = {other: getattr(best, other) for other in names}
+        chosen = {other: tried.best[other] for other in tried.names}
         others = [value for value in values if value != chosen[name]]
-        for value in bar(f"{best.title}, {name}", progress, others):
-            model = train({**fixed, **chosen, name: value})
-            tried.append(_row(model, names))
-            if reached(model) > reached(best):
-                best = model
-    return best, tried
+        for value in bar(name, progress, others):
+            tried({**chosen, name: value})
 
 
-def _over_grid(
-    train: Callable[[dict[str, Any]], Trained], whole_grid: Stages, fixed: dict[str, Any], title: str, progress: bool
-) -> tuple[Trained, list[dict[str, Any]]]:
-    names, best, tried = tuple(whole_grid), None, []
-    for values in bar(title, progress, [*itertools.product(*whole_grid.values())]):
-        model = train({**fixed, "seed": SEARCH_SEED, **dict(zip(names, values, strict=True))})
-        tried.append(_row(model, names))
-        if best is None or reached(model) > reached(best):
-            best = model
-    assert best is not None
-    return best, tried
+def _over_grid(whole_grid: Stages, tried: _Tried, progress: bool) -> None:
+    for values in bar("table 3", progress, [*itertools.product(*whole_grid.values())]):
+        tried(dict(zip(whole_grid, values, strict=True)))
+
+
+class _Tried:
+    """The trainings of a search in their order; those that memory has are not made again.
+
+    Attributes:
+      rows: of each its parameters by `names`, its epoch and its value of the metric.
+      best: the row of the largest value.
+      best_model: it, where it was not taken from memory.
+    """
+
+    def __init__(self, train: Callable[[dict[str, Any]], Trained], names: Sequence[str], metric: str, memory: _Memory):
+        self.names = names
+        self.rows: list[dict[str, Any]] = []
+        self.best_model: Trained | None = None
+        self._train, self._metric, self._memory, self._known = train, metric, memory, memory.read()
+
+    @property
+    def best(self) -> dict[str, Any]:
+        return max(self.rows, key=lambda row: row[self._metric])
+
+    def __call__(self, params: dict[str, Any]) -> None:
+        # A search takes the same way each time, so that what memory has is how it began.
+        if len(self.rows) < len(self._known):
+            self.rows.append(self._known[len(self.rows)])
+            return
+        model = self._train(params)
+        self.rows.append(_row(model, self.names))
+        self._memory.write(self.rows)
+        if self.best is self.rows[-1]:
+            self.best_model = model
 
 
 class _Memory:
-    """What a search tried, in a file of the shared folder; only for the same data, model, stages and settings."""
+    """What a search tried so far, in a file of the shared folder; only for the same data, model, grid and settings."""
 
     def __init__(self, search: Search, split: Split, model: str, settings: dict[str, Any]):
         self._path: Path | None = None
@@ -143,11 +151,11 @@ class _Memory:
             name = f"{split_fingerprint(split)[:12]}_{model}_{search.preset}_{search.metric.replace('@', '')}.json"
             self._path = Path(search.shared) / name
 
-    def read(self) -> list[dict[str, Any]] | None:
+    def read(self) -> list[dict[str, Any]]:
         if self._path is None or not self._path.exists():
-            return None
+            return []
         stored = json.loads(self._path.read_text(encoding="utf-8"))
-        return stored["tried"] if stored["settings"] == self._settings else None
+        return stored["tried"] if stored["settings"] == self._settings else []
 
     def write(self, tried: list[dict[str, Any]]) -> None:
         if self._path is not None:
