@@ -1,4 +1,8 @@
-"""Users fitted, one reg after the other, by each solver: what `InfiniteAE.fit` chooses from."""
+"""Users fitted, one reg after the other, by each solver: what `InfiniteAE.fit` chooses from.
+
+Fits are made, and errors raised, as they are asked for: SingularKernelError where `Job.several` is
+False, MemoryError before a matrix that does not fit is begun.
+"""
 
 from __future__ import annotations
 

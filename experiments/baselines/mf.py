@@ -102,7 +102,7 @@ class Scores:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """At most 7 trainings of table 3's 63, see `tuning.choose`; without learning rate 0.001 and sizes 4, 8 and 50.
+    """See `tuning.choose`; on large data at most 7 of table 3's 63 trainings, without rate 0.001 and sizes 4, 8 and 50.
 
     At 0.006 and batches this large it takes 95 epochs on ML-1M; at 0.001 it would take several times as many.
     """

@@ -195,7 +195,7 @@ def _decode(layers: list[Layer], z: torch.Tensor) -> torch.Tensor:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """At most 8 trainings of table 3's 189, see `tuning.choose`; of its sizes 32, 64 and 128, without rate 0.01.
+    """See `tuning.choose`; on large data at most 8 of table 3's 189 trainings, of sizes 32 to 128, without rate 0.01.
 
     The width of the layers, which table 3 does not have, and beta are the authors' 600 and 0.2.
     """

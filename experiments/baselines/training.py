@@ -134,7 +134,7 @@ class Trained(Baseline):
 
     def _epochs(self, learner: Learner, rng: torch.Generator) -> Iterator[float]:
         """After every epoch its mean loss, dropout included; the next one changes the learner."""
-        # Fused: one pass over the parameters, a sixth of the time, where small batches spend most of theirs.
+        # Fused: one pass over the parameters, where small batches spend most of their time; a sixth of it.
         optimizer = torch.optim.Adam(learner.parameters, lr=self.learning_rate, fused=True)
         for epoch in range(self.n_epochs):
             learner.start(epoch)

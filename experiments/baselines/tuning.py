@@ -32,7 +32,7 @@ TABLE_3: Mapping[str, Sequence[Any]] = {
     "n_layers": (1, 2, 3),
     "dropout": (0.0, 0.3, 0.5),
 }
-"""The paper's grid for Magazine and ML-1M."""
+"""The paper's grid, its learning rates those of Magazine and ML-1M."""
 
 Stages = Mapping[str, Sequence[Any]]
 """Parameter name -> values to try, in this order; the model's default is tried before any."""
