@@ -30,7 +30,7 @@ class Search:
       seed: of models that are trained.
       inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
       shared: folder that keeps what a search over a grid found, for the next study; none where empty.
-      tune: whether PyTorch models go through a grid, the preset's or on small data table 3's; else they are trained once, at their defaults.
+      tune: whether PyTorch models are tuned; else they are trained once, at their defaults.
       progress: show progress bars.
     """
 

@@ -135,6 +135,6 @@ class Scores:
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """See `tuning.choose`; on large data at most 7 of table 3's 189 trainings, of sizes 32 and 64, without rate 0.001."""
+    """See `tuning.choose`; on large data at most 7 of table 3's 189 trainings, sizes 32 and 64, without rate 0.001."""
     batch_size = batch_of(clicks.n_interactions, 256, 16384)
     return tuning.choose(NeuMF, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)
