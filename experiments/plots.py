@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ from infae.atomic import replacing
 
 INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
 COLOURS = (ACCENT, "#e67e22", INK, "#2980b9", "#27ae60", "#8e44ad", MUTED, "#d4ac0d", "#16a085", "#7f6000")
-
-
 COLUMNS = 3
 
 
@@ -97,8 +95,7 @@ def curves(
     """
     drawn, axes = figure(len(panels))
     # A name has the same colour in every panel.
-    names = dict.fromkeys(name for lines in panels.values() for name in lines)
-    colours = dict(zip(names, itertools.cycle(COLOURS), strict=False))
+    colours = _colours(name for lines in panels.values() for name in lines)
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for name, points in lines.items():
             colour = colours[name]
@@ -120,6 +117,12 @@ def curves(
     save(drawn, path)
 
 
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour each; what DISTILL-CF made has the first ones, so that it looks the same in every picture."""
+    ordered = sorted(dict.fromkeys(names), key=lambda name: "DISTILL-CF" not in name)
+    return dict(zip(ordered, itertools.cycle(COLOURS), strict=False))
+
+
 def _all_lines(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
     """Handles and names of the lines of all panels, each name once."""
     found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -131,8 +134,7 @@ def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns:
     drawn, (panel,) = figure()
     *names, base = rows
     width = 0.8 / max(1, len(names))
-    colours = (ACCENT, "#e67e22", INK, "#2980b9", MUTED)
-    for i, (name, colour) in enumerate(zip(names, colours, strict=False)):
+    for i, (name, colour) in enumerate(_colours(names).items()):
         ratios = [
             [100 * (row[column] / other[column] - 1) for row, other in zip(rows[name], rows[base], strict=True)]
             for column in columns
@@ -162,10 +164,12 @@ def grouped(
         values = [100 * sum(row[column] for row in rows[name]) / len(rows[name]) for name in names]
         panel.barh(names, values, height=0.6, color=[ACCENT if "∞-AE" in name else INK for name in names])
         for place, (name, value) in enumerate(zip(names, values, strict=True)):
-            panel.annotate(f"{value:.2f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
-            if column in published.get(name, {}):
-                theirs = published[name][column]
+            theirs = published.get(name, {}).get(column)
+            if theirs is not None:
                 panel.plot([theirs, theirs], [place - 0.42, place + 0.42], color="#e67e22", lw=2)
+            # Clear of the mark.
+            end = value if theirs is None else max(value, theirs)
+            panel.annotate(f"{value:.2f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
         panel.set(title=column, xlabel="test, %" + (" (line: as published)" if published else ""))
         panel.grid(visible=False, axis="y")
         panel.grid(axis="x", color=MUTED, alpha=0.25)
