@@ -23,7 +23,7 @@ import pandas as pd
 import infae
 from experiments import common, plots
 from experiments.common import option
-from experiments.models import MODELS, Search, check_models
+from experiments.models import MODEL_NAMES, MODELS, Search, check_models
 from experiments.sources import (
     DISTILLED,
     DISTILLED_BINARY,
@@ -55,7 +55,7 @@ class Config:
         IN_PAPER[1:], f"what is trained on: {AUGMENTED}, which needs PyTorch, and " + ", ".join(SOURCES),
         axis=True, quick=IN_PAPER,
     )  # fmt: skip
-    model: str = option("ease", "one of " + ", ".join(MODELS))
+    model: str = option("ease", "one of " + MODEL_NAMES)
     full: bool = option(True, "also train it on all data", axis=True)
     epochs: int = option(5, "of AR-CF's networks", quick=50, paper=40)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")

@@ -27,7 +27,7 @@ import infae
 from experiments import common, plots
 from experiments.bins import coldness_bins, held_out_ranks, items_served, users_served
 from experiments.common import option
-from experiments.models import CHOSEN_INFAE, MODELS, PUBLISHED_INFAE, Search, check_models
+from experiments.models import CHOSEN_INFAE, MODEL_NAMES, MODELS, PUBLISHED_INFAE, Search, check_models
 from experiments.sources import Sources
 from experiments.study import Claim, Study, Table, Work, ahead, every, lines, load_split
 
@@ -42,7 +42,7 @@ class Config:
     dataset: str = common.dataset_option()
     data_dir: str = common.data_dir_option()
     models: tuple[str, ...] = option(
-        ("popularity", "ease", "infae"), "some of " + ", ".join(MODELS), axis=True,
+        ("popularity", "ease", "infae"), "some of " + MODEL_NAMES, axis=True,
         paper=("popularity", "ease", "infae", "mf", "lightgcn", "mvae"),
     )  # fmt: skip
     chosen: bool = option(

@@ -50,7 +50,7 @@ def preset_option() -> Any:
 
 def dataset_option() -> Any:
     """The field `dataset` of a study."""
-    text = "name of the data set; infae.data.datasets.names() lists them"
+    text = "one of infae.data.datasets.names(), or the path of a file of clicks"
     return option("synthetic", text, quick="ml-100k", paper="ml-1m")
 
 

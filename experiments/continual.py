@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.exemplars import choose_exemplars, representation
-from experiments.models import MODELS, Search, check_models
+from experiments.models import MODEL_NAMES, MODELS, Search, check_models
 from experiments.periods import Periods, drifting_log, in_periods, stacked
 from experiments.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources
 from experiments.study import METRICS, Claim, Study, Table, Work, ahead, lines, metrics_table
@@ -48,10 +49,13 @@ class Config:
 
     preset: str = common.preset_option()
     dataset: str = option(
-        MADE, f"name of a data set with a raw log; {MADE} is a made one that drifts", quick="ml-100k", paper="ml-1m"
+        MADE,
+        f"name of a data set with a raw log, or the path of a file of one; {MADE} is a made one that drifts",
+        quick="ml-100k",
+        paper="ml-1m",
     )
     data_dir: str = common.data_dir_option()
-    model: str = option("ease", "one of " + ", ".join(MODELS), quick="mvae")
+    model: str = option("ease", "one of " + MODEL_NAMES, quick="mvae")
     strategies: tuple[str, ...] = option(
         (JOINT, INDIVIDUAL, ADER, DISTILLED, RANDOM_USERS), "some of " + ", ".join(STRATEGIES), axis=True
     )
@@ -77,7 +81,9 @@ def run(config: Config) -> dict[str, Any]:
         if config.dataset == MADE
         else infae.data.datasets.load_log(config.dataset, config.data_dir or None)
     )
-    periods = in_periods(log, config.periods, shown=config.shown, held_out=config.held_out, name=config.dataset)
+    periods = in_periods(
+        log, config.periods, shown=config.shown, held_out=config.held_out, name=Path(config.dataset).name
+    )
     study = Study(config, periods.sessions(), title=f"Continual learning, {_title(config)}", shows="Figures 5 and 11")
     frame = study.run(_work(config, periods, study))
     study.frame = frame = frame.drop(columns="exemplars", errors="ignore")

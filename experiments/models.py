@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from infae.search import held_out_metrics
 EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 BIAS_RIDGES = (0.1, 1.0, 10.0, 100.0)
 PUBLISHED_REGS = (1.0, 5.0, 20.0, 50.0, 100.0)
+
+
+OWN_MODEL = "module:attribute for one of your own, see experiments.models"
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,32 @@ def in_torch(title: str, module: str) -> Model:
     return Model(title, choose, needs_torch=True)
 
 
-MODELS: Mapping[str, Model] = {
-    "popularity": Model("PopRec", choose_popularity),
-    "bias": Model("Bias only", choose_bias),
-    "mf": in_torch("MF", "mf"),
-    "neumf": in_torch("NeuMF", "neumf"),
-    "lightgcn": in_torch("LightGCN", "lightgcn"),
-    "mvae": in_torch("MVAE", "mvae"),
-    "ease": Model("EASE", choose_ease),
-    "infae": Model(PUBLISHED_INFAE, choose_infae),
-}
+class Models(dict[str, Model]):
+    """Models by name; of any other name, as `module:attribute`, a model of your own."""
+
+    def __missing__(self, name: str) -> Model:
+        return _own_model(name)
+
+
+MODELS: Mapping[str, Model] = Models(
+    {
+        "popularity": Model("PopRec", choose_popularity),
+        "bias": Model("Bias only", choose_bias),
+        "mf": in_torch("MF", "mf"),
+        "neumf": in_torch("NeuMF", "neumf"),
+        "lightgcn": in_torch("LightGCN", "lightgcn"),
+        "mvae": in_torch("MVAE", "mvae"),
+        "ease": Model("EASE", choose_ease),
+        "infae": Model(PUBLISHED_INFAE, choose_infae),
+    }
+)
+"""Those known by name; `MODELS["module:attribute"]` is one of your own.
+
+The attribute is a `Model`, which chooses by validation what it wants to; or a class, or function,
+that is called without arguments and gives a recommender: fit(clicks), where clicks are
+`Interactions`, and predict(histories), see `infae.evaluate.Recommender`.
+"""
+MODEL_NAMES = ", ".join(MODELS) + ", or " + OWN_MODEL
 
 
 def title_with_inner(name: str) -> str:
@@ -117,10 +137,38 @@ def title_with_inner(name: str) -> str:
     return CHOSEN_INFAE if name == "infae" else MODELS[name].title
 
 
+def _own_model(name: str) -> Model:
+    module, _, attribute = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"model {name} was not found: {error}; expected module:attribute, of a module that can be imported here"
+        ) from error
+    if isinstance(made, Model):
+        return made
+    if not callable(made):
+        raise ValueError(f"model {name} is {made!r}; expected an experiments.models.Model, a class or a function")
+
+    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+        model = made()
+        if missing := [method for method in ("fit", "predict") if not hasattr(model, method)]:
+            raise TypeError(f"model {name} gave {model!r} without {' and '.join(missing)}")
+        model.fit(clicks)
+        return model, {}
+
+    return Model(attribute, choose)
+
+
 def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
-    """ValueError for a name that is no model; ImportError where one of them needs PyTorch, which is missing."""
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}")
+    """ValueError for a name that is no model, or two of one title; ImportError where PyTorch is needed and missing."""
+    if unknown := [name for name in names if name not in known and ":" not in name]:
+        raise ValueError(
+            f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}, or module:attribute for your own"
+        )
+    for title, times in Counter(known[name].title for name in names).items():
+        if times > 1:
+            raise ValueError(f"{times} models have the title {title}, by which results are told apart; rename one")
     missing = [name for name in names if known[name].needs_torch]
     if missing and importlib.util.find_spec("torch") is None:
         raise ImportError(f"{', '.join(missing)} need PyTorch: pip install 'infae[torch]', or leave them out")

@@ -26,7 +26,7 @@ import infae
 from experiments import common, plots
 from experiments.common import option
 from experiments.flips import flip
-from experiments.models import CHOSEN_INFAE, MODELS, Search, check_models, title_with_inner
+from experiments.models import CHOSEN_INFAE, MODEL_NAMES, MODELS, Search, check_models, title_with_inner
 from experiments.sources import (
     DISTILLED,
     EVERYBODY,
@@ -54,7 +54,7 @@ class Config:
     budgets: tuple[int, ...] = option((20, 60), "users", axis=True, quick=(30, 90), paper=(50, 100, 500))
     seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what models are fitted to", axis=True)
-    models: tuple[str, ...] = option(("ease", "infae"), "some of " + ", ".join(MODELS), axis=True)
+    models: tuple[str, ...] = option(("ease", "infae"), "some of " + MODEL_NAMES, axis=True)
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     # The penalty keeps the noise in: with 500 users of ML-1M at 5%, validation HR@100 falls from 50.5 to 37.9 with it.
     sharpness: float = option(0.0, "of the summaries, see distillcf.Config; above 0 their binary rows gain")

@@ -40,7 +40,7 @@ LABEL_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 class Config:
     """Flags of the run; the defaults are those of `distillcf.distill`."""
 
-    dataset: str = option("synthetic", "name of the data set; infae.data.datasets.names() lists them")
+    dataset: str = option("synthetic", "one of infae.data.datasets.names(), or the path of a file of clicks")
     data_dir: str = option("", "folder that holds the data sets; INFAE_DATA where empty")
     download: bool = option(False, "fetch the data set where it has a stable public address")
     validation_fraction: float = option(0.0, "share of train to hold out where the set has no validation part")

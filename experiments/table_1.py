@@ -21,7 +21,7 @@ import pandas as pd
 import infae
 from experiments import common, plots
 from experiments.common import option
-from experiments.models import MODELS, PUBLISHED_INFAE, Chosen, Model, Search, check_models
+from experiments.models import MODELS, OWN_MODEL, PUBLISHED_INFAE, Chosen, Model, Models, Search, check_models
 from experiments.published import TABLE_1
 from experiments.sources import Sources, check_budgets
 from experiments.study import Claim, Study, Work, ahead, every, load_split, metrics_table
@@ -40,7 +40,7 @@ class Config:
     preset: str = common.preset_option()
     dataset: str = common.dataset_option()
     data_dir: str = common.data_dir_option()
-    models: tuple[str, ...] = option(OFFLINE, "some of " + ", ".join(PAPER), axis=True, quick=PAPER)
+    models: tuple[str, ...] = option(OFFLINE, ", ".join(PAPER) + ", or " + OWN_MODEL, axis=True, quick=PAPER)
     n_users: int = option(60, "synthetic users", quick=90, paper=500)
     steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
@@ -58,14 +58,14 @@ def run(config: Config) -> dict[str, Any]:
     sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
     models = _models(config, sources)
     check_models(config.models, models)
-    study = Study(config, split, title=f"All models on {config.dataset}", shows="Table 1")
+    study = Study(config, split, title=f"All models on {_name(split)}", shows="Table 1")
     frame = study.run(_work(config, split, models))
     published = _published(config)
     pictures = []
     if config.plot:
         rows = {title: group.to_dict("records") for title, group in frame.groupby("model", sort=False)}
         if len(rows) > 1:
-            plots.grouped(study.folder / "table_1.png", rows, RANKING, published, f"test, {config.dataset}")
+            plots.grouped(study.folder / "table_1.png", rows, RANKING, published, f"test, {_name(split)}")
             pictures = ["table_1.png"]
     caption = "Test, in percent (AUC as it is)" + ("; the paper's figure in brackets" if published else "")
     tables = [metrics_table(frame, ("model",), METRICS, caption, published)]
@@ -79,6 +79,11 @@ def run(config: Config) -> dict[str, Any]:
     return study.write(tables, _claims(config, frame, published), pictures, notes)
 
 
+def _name(split: infae.Split) -> str:
+    """Without what is said of the split: that of the data."""
+    return split.name.partition(",")[0]
+
+
 def _published(config: Config) -> Mapping[str, Mapping[str, float]]:
     """The paper's figures of this data set; those of DISTILL-CF only for its number of users."""
     rows = dict(TABLE_1.get(config.dataset, {}))
@@ -88,11 +93,13 @@ def _published(config: Config) -> Mapping[str, Mapping[str, float]]:
 
 
 def _models(config: Config, sources: Sources) -> Mapping[str, Model]:
-    return {
-        **MODELS,
-        "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources)),
-        "selected": Model("∞-AE, selected", _choose_selected),
-    }
+    return Models(
+        {
+            **MODELS,
+            "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources)),
+            "selected": Model("∞-AE, selected", _choose_selected),
+        }
+    )
 
 
 def _choose_distilled(

@@ -22,7 +22,7 @@ import distillcf
 import infae
 from experiments import common, plots
 from experiments.common import option
-from experiments.models import CHOSEN_INFAE, MODELS, Search, check_models, title_with_inner
+from experiments.models import CHOSEN_INFAE, MODEL_NAMES, MODELS, Search, check_models, title_with_inner
 from experiments.sources import (
     DISTILLED,
     EVERYBODY,
@@ -56,7 +56,7 @@ class Config:
     seeds: tuple[int, ...] = common.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what is trained on", axis=True)
     models: tuple[str, ...] = option(
-        ("ease", "infae"), "some of " + ", ".join(MODELS), axis=True, paper=("ease", "infae", "mf", "lightgcn", "mvae")
+        ("ease", "infae"), "some of " + MODEL_NAMES, axis=True, paper=("ease", "infae", "mf", "lightgcn", "mvae")
     )
     full: bool = option(True, "also train each model on all data", axis=True)
     sharpness: float = option(0.003, "of the summaries, see distillcf.Config")

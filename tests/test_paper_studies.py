@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -414,6 +415,49 @@ def test_what_tuned_ease_does_to_the_claim_is_said_where_it_is_what_happened():
 
     assert why(0.34).startswith("EASE has NDCG@10 34.00 here, 29.88 in the paper's table")
     assert why(0.3) == ""
+
+
+def test_your_own_data_and_model_are_swapped_in(tmp_path, monkeypatch, split):
+    class Rare:
+        """The rarest first."""
+
+        def fit(self, clicks):
+            self.scores = -np.asarray(clicks.matrix.sum(axis=0)).ravel()
+            return self
+
+        def predict(self, histories):
+            return np.tile(self.scores, (histories.n_users, 1))
+
+    chosen = models.Model("chosen by validation", lambda clicks, split, search: (Rare().fit(clicks), {"by": 3}))
+    own = SimpleNamespace(Rare=Rare, chosen=chosen, number=3, Nothing=dict)
+    monkeypatch.setitem(sys.modules, "own", own)
+    path = tmp_path / "mine.csv"
+    coo = split.train.matrix.tocoo()
+    pd.DataFrame({"user_id": coo.row, "item_id": coo.col}).to_csv(path, index=False)
+    monkeypatch.undo()  # the data set of all other tests
+    monkeypatch.setitem(sys.modules, "own", own)
+    config = table_1.Config(
+        models=("popularity", "own:Rare"), out=str(tmp_path / "out"), shared=str(tmp_path),
+        **{**SMALL, "dataset": str(path), "plot": True},
+    )  # fmt: skip
+    record = table_1.run(config)
+    popular, rare = (cell["HR@10"] for cell in record["cells"])
+    assert [cell["model"] for cell in record["cells"]] == ["PopRec", "Rare"]
+    assert popular > rare
+    assert record["title"] == "All models on mine.csv"
+    assert models.MODELS["own:chosen"] is chosen
+    for wrong, message in (
+        ("own:Other", "own:Other was not found"),
+        ("missing_module:Model", "was not found: No module named 'missing_module'"),
+        ("own:number", "is 3; expected an experiments.models.Model, a class or a function"),
+        ("other", "unknown model other; expected some of popularity.*, or module:attribute"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            models.check_models(["ease", wrong])
+    with pytest.raises(ValueError, match="2 models have the title Rare"):
+        models.check_models(["own:Rare", "own:Rare"])
+    with pytest.raises(TypeError, match="without fit and predict"):
+        models.MODELS["own:Nothing"].choose(split.train, split, models.Search())
 
 
 def test_published_figures_are_reached_less_an_allowance():

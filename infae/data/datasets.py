@@ -1,4 +1,4 @@
-"""Loads a data set by its name: finds its files, or says what is missing and where to get it."""
+"""Loads a data set by its name: finds its files, or says what is missing and where to get it. Or a log by its path."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from infae.data.download import fetch
+from infae.data.interactions import Interactions
+from infae.data.readers import read_log
 from infae.data.registry import DATASETS, Dataset, Form
-from infae.data.splits import Split
+from infae.data.splits import Split, random_split
 from infae.errors import DataNotFoundError
 
 DataDir = str | PathLike[str] | None
@@ -28,10 +30,11 @@ def names() -> list[str]:
 
 
 def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool = False) -> Split:
-    """A data set by name, with its published split where there is one.
+    """A data set by name, with its published split where there is one, or clicks of your own.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or the path of a file that `readers.read_log` reads, of which every
+        line is a click; its split is `random_split`'s.
       data_dir: the folder that holds one folder a data set; $INFAE_DATA where None.
       seed: of a random split and of made-up data; published splits take no seed.
       download: fetch what is missing, for sets with a public address.
@@ -45,6 +48,9 @@ def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool =
       DataNotFoundError: files missing; the message lists them and says where to get them.
       DataFormatError: files found that are not what they should be.
     """
+    if path := _own_file(name):
+        split = random_split(Interactions.from_frame(read_log(path)), seed=seed)
+        return replace(split, name=f"{path.name}, {split.name}")
     dataset = _dataset(name)
     if dataset.make is not None:
         split = dataset.make(seed)
@@ -61,9 +67,12 @@ def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool =
 def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
     """A data set's raw log, where it has one: `user_id`, `item_id`, `rating`, `timestamp`, in file order.
 
-    A rebuilt MovieLens log has `time_rank` too, see `read_movielens`.
+    Of a file of your own it is the columns that it has. A rebuilt MovieLens log has `time_rank`
+    too, see `read_movielens`.
     Raises as `load`; ValueError also for a set that is published only as a split.
     """
+    if path := _own_file(name):
+        return read_log(path)
     dataset = _dataset(name)
     forms = tuple(form for form in dataset.forms if form.log is not None)
     if not forms:
@@ -74,12 +83,17 @@ def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
     return form.log(paths)
 
 
+def _own_file(name: str) -> Path | None:
+    path = Path(name).expanduser()
+    return path if name not in DATASETS and path.is_file() else None
+
+
 def _dataset(name: str) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]
     close = difflib.get_close_matches(str(name), DATASETS, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(names())}{hint}")
+    raise ValueError(f"unknown data set {name!r}, expected one of {', '.join(names())}, or the path of a file{hint}")
 
 
 def _find(

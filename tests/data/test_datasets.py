@@ -29,6 +29,26 @@ def write_paper(folder):
     np.savez(folder / "index.npz", data=np.array([0, 2, 0, 1]))
 
 
+def test_a_file_of_your_own_is_read_and_split(tmp_path):
+    path = tmp_path / "clicks.csv"
+    pairs = [(user, item) for user in range(10) for item in range(user, user + 10)]
+    path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    split = infae.data.load(str(path), seed=3)
+    assert split.name == "clicks.csv, random 80/10/10, seed 3"
+    assert split.train.n_users == 10
+    together = split.train.union(split.validation).union(split.test)
+    assert sorted(zip(*together.matrix.nonzero(), strict=True)) == pairs
+    assert len(datasets.load_log(str(path))) == 100
+    with pytest.raises(ValueError, match="or the path of a file"):
+        infae.data.load(str(tmp_path / "other.csv"))
+
+
+def test_a_file_never_stands_in_for_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "synthetic").write_text("user_id,item_id\n1,1\n")
+    assert infae.data.load("synthetic").train.n_users > 10
+
+
 def test_names_are_those_promised():
     assert datasets.names() == sorted([*PUBLISHED, "synthetic", "tiny"])
     assert infae.data.load is datasets.load
@@ -37,7 +57,7 @@ def test_names_are_those_promised():
 def test_an_unknown_name_gets_the_list_and_a_guess():
     with pytest.raises(ValueError, match=r"unknown data set 'ml1m', .*netflix.*; did you mean 'ml-1m'\?"):
         datasets.load("ml1m")
-    with pytest.raises(ValueError, match=r"expected one of citeulike, .*tiny$"):
+    with pytest.raises(ValueError, match=r"expected one of citeulike, .*tiny, or the path of a file$"):
         datasets.load("")
 
 
