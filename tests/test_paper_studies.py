@@ -207,15 +207,15 @@ def test_random_users_are_best_of_the_samplers_only_at_every_budget():
 
 
 def test_interactions_scale_slower_by_what_more_of_them_gain():
-    def claims(of_ease, source="random interactions", users=8, models=("EASE", "∞-AE, chosen")):
-        """HR@10 on 4 and 8 users' clicks: EASE's, by seed, doubles on users; ∞-AE's doubles on both."""
+    def claims(of_ease, source="random interactions", users=8, models=("EASE", "∞-AE, chosen"), on_users=2.0):
+        """HR@10 on 4 and 8 users' clicks: EASE's grows as told, by seed and on users; ∞-AE's doubles on both."""
         rows = [
             row
             for seed, gain in enumerate(of_ease)
             for row in [
                 ("EASE", source, 4, seed, 0.2), ("EASE", source, users, seed, 0.2 * gain),
                 ("∞-AE, chosen", source, 4, seed, 0.1), ("∞-AE, chosen", source, users, seed, 0.2),
-                ("EASE", "random users", 4, seed, 0.2), ("EASE", "random users", users, seed, 0.4),
+                ("EASE", "random users", 4, seed, 0.2), ("EASE", "random users", users, seed, 0.2 * on_users),
                 ("∞-AE, chosen", "random users", 4, seed, 0.1), ("∞-AE, chosen", "random users", users, seed, 0.2),
             ]
         ]  # fmt: skip
@@ -228,6 +228,8 @@ def test_interactions_scale_slower_by_what_more_of_them_gain():
     assert claim.holds is True
     assert "1.55 of EASE against 2.00 of ∞-AE on random interactions and 2.00 of EASE" in claim.found
     assert claims([2.5])[0].holds is False
+    # No exception: it gains as slowly from users.
+    assert claims([1.5], on_users=1.4)[0].holds is False
     # Slower on the mean of seeds, not on each.
     assert claims([1.5, 2.1])[0].holds is None
     assert claims([1.5], source="head users") == claims([1.5], users=4) == claims([1.5], models=["EASE"]) == []
