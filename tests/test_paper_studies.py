@@ -12,6 +12,7 @@ import pytest
 import infae
 from distillcf.fingerprint import split_fingerprint
 from experiments import common, models, noise, run_all, sample_efficiency, table_1, transfer
+from experiments.baselines import EASE
 from experiments.published import TABLE_1
 from experiments.sources import DISTILLED, EVERYBODY, SOURCES, Sources
 from experiments.study import METRICS, Study
@@ -234,6 +235,23 @@ def test_head_users_catch_up_where_they_gain_on_the_others_as_users_get_fewer():
     assert "+50.0% with 4, +25.0% with 8 users" in claim.found
     assert claims({4: 0.1, 8: 0.25})[0].holds is False
     assert claims({4: 0.1}) == []
+
+
+def test_ease_whose_lambda_is_fixed_has_claims_of_its_own_and_the_other_points_to_them():
+    tuned = noise_frame((0.3, 0.34), 0.35, (0.1, 0.0))
+    assert not any(claim.why for claim in noise._claims(tuned))
+    untuned = noise_frame((0.3, 0.28), 0.2, (0.0, 0.1)).replace({"model": {"EASE": "EASE, lambda 100"}})
+    both = noise._claims(pd.concat([tuned, untuned[untuned["model"] != "∞-AE, chosen"]]))
+    better = {claim.says: claim for claim in both if claim.says.endswith("on all that data, by HR@10.")}
+    assert [claim.holds for claim in better.values()] == [False, False, True, True]
+    of_tuned = better["At 5% noise EASE is better on 4 users of DISTILL-CF than on all that data, by HR@10."]
+    assert "See the same of EASE, lambda 100" in of_tuned.why
+
+
+def test_an_ease_that_is_not_tuned_is_the_one_of_its_lambda(split):
+    model, found = models.MODELS["ease_untuned"].choose(split.train, split, models.Search())
+    assert found == {"lambda": 100.0}
+    np.testing.assert_array_equal(model.predict(split.train), EASE(100.0).fit(split.train).predict(split.train))
 
 
 def test_nothing_is_claimed_of_noise_where_there_is_none():
