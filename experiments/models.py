@@ -56,7 +56,10 @@ PUBLISHED_INFAE, CHOSEN_INFAE = "∞-AE", "∞-AE, chosen"
 
 @dataclass(frozen=True)
 class Model:
-    """A name for tables, and `choose(clicks, split, search)`: the best on validation, and its parameters."""
+    """A name for tables, and `choose(clicks, split, search)`: the best on validation, and its parameters.
+
+    Where there were several to choose from, "tried" has a row of each: parameters, and its value of `search.metric`.
+    """
 
     title: str
     choose: Callable[[infae.Interactions, infae.Split, Search], Chosen]
@@ -68,8 +71,9 @@ def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Se
 
 
 def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    model, _ = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
-    return model, {"lambda": model.reg}
+    model, path = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
+    tried = [{"lambda": row["reg"], search.metric: row[search.metric]} for row in path]
+    return model, {"lambda": model.reg, "tried": tried}
 
 
 def fit_untuned_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
@@ -78,7 +82,7 @@ def fit_untuned_ease(clicks: infae.Interactions, split: infae.Split, search: Sea
 
 def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
     model = fit_infae(clicks, split, search)
-    return model, {"reg": model.reg_}
+    return model, {"reg": model.reg_, "tried": model.path_}
 
 
 def fit_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> infae.InfiniteAE:
@@ -98,7 +102,8 @@ def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) 
         values[ridge] = held_out_metrics(BiasOnly(ridge).fit(clicks), split, [search.metric])["value"]
     # Where several are equal, as on few clicks they are, the largest: it says least about items hardly seen.
     best = max(values, key=lambda ridge: (values[ridge], ridge))
-    return BiasOnly(best).fit(clicks), {"ridge": best}
+    tried = [{"ridge": ridge, search.metric: value} for ridge, value in values.items()]
+    return BiasOnly(best).fit(clicks), {"ridge": best, "tried": tried}
 
 
 def in_torch(title: str, module: str) -> Model:

@@ -379,13 +379,37 @@ def test_your_own_data_and_model_are_swapped_in(tmp_path, monkeypatch, split):
         models.MODELS["own:Nothing"].choose(split.train, split, models.Search())
 
 
-def test_published_figures_are_reached_less_an_allowance():
+def beside_published(values, tried, n_validated=411):
     published = {"EASE": {"HR@10": 30.0}, "∞-AE": {"HR@10": 40.0, "AUC-sampled": 0.4}}
-    ease, ours = table_1._beside_published(cells(**{"EASE": [0.286], "∞-AE": [0.397], "MF": [0.1]}), published)
+    frames = {name: frame.assign(chosen=[{"tried": tried}] * len(frame)) for name, frame in cells(**values).items()}
+    return table_1._beside_published(frames, published, "HR@100", n_validated)
+
+
+def test_published_figures_are_reached_less_an_allowance():
+    ease, ours = beside_published({"EASE": [0.286], "∞-AE": [0.397], "MF": [0.1]}, [])
     assert (ease.holds, ours.holds) == (True, True)
     assert "HR@10 -4.7%" in ease.found
-    ease, ours = table_1._beside_published(cells(**{"EASE": [0.284], "∞-AE": [0.395]}), published)
+    ease, ours = beside_published({"EASE": [0.284], "∞-AE": [0.395]}, [])
     assert (ease.holds, ours.holds) == (False, False)
+    assert ease.why == ""
+
+
+def test_how_many_settings_validation_cannot_tell_from_the_best():
+    # sqrt(0.5 * 0.5 / 100) is 0.05
+    tried = [{"HR@100": value} for value in (0.5, 0.46, 0.44, 0.1)]
+    [claim] = beside_published({"EASE": [0.1]}, tried, n_validated=100)
+    assert "HR@100 of 50.0 has a standard error of up to 5.0: 2 of the 4 settings tried" in claim.why
+    [claim] = beside_published({"EASE": [0.1]}, tried, n_validated=10_000)
+    assert "up to 0.5: 1 of the 4" in claim.why
+
+
+@pytest.mark.parametrize("name", ["bias", "ease", "infae"])
+def test_what_was_tried_is_told_with_the_best_of_it(name, split):
+    _, found = models.MODELS[name].choose(split.train, split, models.Search("NDCG@10"))
+    parameter = {"bias": "ridge", "ease": "lambda", "infae": "reg"}[name]
+    best = max(row["NDCG@10"] for row in found["tried"])
+    assert len(found["tried"]) > 3
+    assert best in [row["NDCG@10"] for row in found["tried"] if row[parameter] == found[parameter]]
 
 
 def test_the_papers_figures_for_500_users_stand_beside_500_users_alone():
