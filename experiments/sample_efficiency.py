@@ -23,7 +23,7 @@ from experiments import common, plots
 from experiments.common import option
 from experiments.models import Search, fit_infae
 from experiments.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check_budgets, check_sources
-from experiments.study import METRICS, Claim, Study, Work, ahead_of_each, every, lines, load_split, metrics_table
+from experiments.study import METRICS, Claim, Study, Work, ahead_by_budget, lines, load_split, metrics_table
 
 PAPER_BUDGET = 500
 
@@ -109,23 +109,17 @@ def _claims(frame: pd.DataFrame, n_users: int) -> list[Claim]:
 
 def _ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> list[Claim]:
     """At a tenth of the users and below: DISTILL-CF's worst seed above every sampler's best."""
-    claims = []
     few = frame[frame["users"] <= n_users / 10]
-    sampled = few[few["source"].isin(list(distillcf.CORESETS))]
+    ours, sampled = few[few["source"] == DISTILLED], few[few["source"].isin(list(distillcf.CORESETS))]
+    claims = []
     for metric in ("HR@10", "PSP@10"):
-        verdicts, found = [], []
-        for users, ours in few[few["source"] == DISTILLED].groupby("users")[metric]:
-            theirs = dict(list(sampled[sampled["users"] == users].groupby("source")[metric]))
-            if theirs:
-                verdict, shown = ahead_of_each(ours, theirs, metric)
-                verdicts.append(verdict)
-                found.append(f"{shown} at {users:,}")
-        if verdicts:
+        if compared := ahead_by_budget(ours, sampled, metric):
+            verdict, found = compared
             says = (
                 "At a tenth of the users and below, ∞-AE learns more from DISTILL-CF's users than from any sampler's, "
                 f"by {metric}."
             )
-            claims.append(Claim(says, every(verdicts), f"Against the best sampler: {', '.join(found)} users."))
+            claims.append(Claim(says, verdict, f"Against the best sampler: {found}."))
     return claims
 
 
@@ -148,19 +142,13 @@ def _saturation(frame: pd.DataFrame) -> list[Claim]:
 def _random_users_best(frame: pd.DataFrame) -> list[Claim]:
     """Random users against each other sampler, at every budget."""
     sampled = frame[frame["source"].isin(list(distillcf.CORESETS))]
+    is_random = sampled["source"] == RANDOM_USERS
     claims = []
     for metric in ("HR@10", "PSP@10"):
-        verdicts, found = [], []
-        for users, group in sampled.groupby("users"):
-            by_source = dict(list(group.groupby("source")[metric]))
-            ours = by_source.pop(RANDOM_USERS, None)
-            if ours is not None and by_source:
-                verdict, shown = ahead_of_each(ours, by_source, metric, named=True)
-                verdicts.append(verdict)
-                found.append(f"{shown} at {users:,}")
-        if verdicts:
+        if compared := ahead_by_budget(sampled[is_random], sampled[~is_random], metric, named=True):
+            verdict, found = compared
             says = f"Of the samplers, random users serve ∞-AE best, by {metric}."
-            claims.append(Claim(says, every(verdicts), f"Against the best other one: {', '.join(found)} users."))
+            claims.append(Claim(says, verdict, f"Against the best other one: {found}."))
     return claims
 
 

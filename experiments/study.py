@@ -201,6 +201,19 @@ def ahead_of_each(
     return every(ahead(ours, values) for values in theirs.values()), f"{found} ({best})" if named else found
 
 
+def ahead_by_budget(
+    ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, named: bool = False
+) -> tuple[bool | None, str] | None:
+    """`ahead_of_each` source of theirs at each number of users that both have; None where there is none."""
+    verdicts, found = [], []
+    for users, cells in ours.groupby("users")[metric]:
+        if rivals := dict(list(theirs[theirs["users"] == users].groupby("source")[metric])):
+            verdict, shown = ahead_of_each(cells, rivals, metric, named=named)
+            verdicts.append(verdict)
+            found.append(f"{shown} at {users:,}")
+    return (every(verdicts), f"{', '.join(found)} users") if verdicts else None
+
+
 def every(verdicts: Iterable[bool | None]) -> bool | None:
     """Whether all hold: False where one does not, None where one is not decided, or there is none."""
     verdicts = [*verdicts]

@@ -33,7 +33,18 @@ from experiments.sources import (
     check_budgets,
     check_sources,
 )
-from experiments.study import METRICS, Claim, Study, Work, ahead, ahead_of_each, every, lines, load_split, metrics_table
+from experiments.study import (
+    METRICS,
+    Claim,
+    Study,
+    Work,
+    ahead,
+    ahead_by_budget,
+    every,
+    lines,
+    load_split,
+    metrics_table,
+)
 
 NOTES = (
     f"{CHOSEN_INFAE}, has the network and item weights of DISTILL-CF's teacher, which validation prefers for all the "
@@ -114,16 +125,11 @@ def _ahead_of_samplers(frame: pd.DataFrame) -> list[Claim]:
     """For each model: DISTILL-CF above every coreset at every budget, by HR@10."""
     claims = []
     for model, cells in frame.groupby("model", sort=False):
-        verdicts, found = [], []
-        for users, ours in cells[cells["source"] == DISTILLED].groupby("users")["HR@10"]:
-            sampled = cells[(cells["users"] == users) & cells["source"].isin(list(distillcf.CORESETS))]
-            if theirs := dict(list(sampled.groupby("source")["HR@10"])):
-                verdict, shown = ahead_of_each(ours, theirs, "HR@10")
-                verdicts.append(verdict)
-                found.append(f"{shown} at {users:,}")
-        if verdicts:
+        sampled = cells[cells["source"].isin(list(distillcf.CORESETS))]
+        if compared := ahead_by_budget(cells[cells["source"] == DISTILLED], sampled, "HR@10"):
+            verdict, found = compared
             says = f"{model} learns more from DISTILL-CF's users than from as many of any sampler."
-            claims.append(Claim(says, every(verdicts), f"HR@10 against the best sampler: {', '.join(found)} users."))
+            claims.append(Claim(says, verdict, f"HR@10 against the best sampler: {found}."))
     return claims
 
 
