@@ -819,7 +819,7 @@ def test_small_data_get_the_whole_grid_and_are_trained_with_patience(planted_spl
         (MF, ("learning_rate", "n_factors", "dropout")),
         (neumf.NeuMF, ("learning_rate", "n_factors", "n_layers", "dropout")),
         (LightGCN, ("learning_rate", "n_factors", "n_layers")),
-        (MVAE, ("learning_rate", "n_factors", "n_layers", "dropout")),
+        (MVAE, ("n_factors", "n_layers", "dropout")),
     ],
 )
 def test_every_whole_grid_is_table_3s(make, names):
