@@ -73,8 +73,9 @@ def run(config: Config) -> dict[str, Any]:
     notes = [
         "HR@k is hits / min(k, held-out), as in the paper's code; AUC-sampled has all users in one pool, as there: "
         "scores of different users are compared, which ranking losses leave undefined.",
-        "Models trained in PyTorch have one seed, the first, for their search and their figures; on "
-        "large data grids are cut as their modules say, MVAE's on all. DISTILL-CF has all seeds, the models in closed form need none.",
+        "Models trained in PyTorch have one seed, the first, for their search and their figures; on large data "
+        "grids are cut as their modules say, MVAE's on all. DISTILL-CF has all seeds, the models in closed form need "
+        "none.",
         "Bias only ranks by the item's bias alone.",
     ]
     return study.write(tables, _claims(config, split, frame, published), pictures, notes)
