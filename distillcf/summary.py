@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = "distillcf.Summary"
 VERSION = 1
-SOFT_LEAST = 0.01
+# At 0.01 Magazine's rows lose 3% of their weight and 2 points of HR@100; at 0.001 nothing is lost there or on ML-1M.
+SOFT_LEAST = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class Summary:
     def interactions(self, form: str = "hard") -> Interactions:
         """The stored sample ("hard"), or the soft rows with their values as weights ("soft"); users are 0, 1, 2, ...
 
-        Of the soft rows, values below 0.01 are left out: nearly all cells, and nearly no weight.
+        Of the soft rows, values below 0.001 are left out: half of the cells or more, and 0.6% of the weight.
         """
         rows = self._form(form)
         return self._interactions(np.where(rows >= SOFT_LEAST, rows, 0))

@@ -22,14 +22,26 @@ import pandas as pd
 import infae
 from experiments import common, plots
 from experiments.common import option
-from experiments.models import MODELS, OWN_MODEL, PUBLISHED_INFAE, Chosen, Model, Models, Search, check_models
+from experiments.models import (
+    MODELS,
+    OWN_MODEL,
+    PUBLISHED_INFAE,
+    Chosen,
+    Model,
+    Models,
+    Search,
+    check_models,
+)
 from experiments.published import TABLE_1
 from experiments.sources import Sources, check_budgets
 from experiments.study import Claim, Study, Work, ahead, every, load_split, metrics_table
+from infae.search import held_out_metrics
 
 RANKING = ("HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10")
 METRICS = ("AUC-sampled", *RANKING, "AUC")
 DISTILLED_INFAE, PAPER_USERS = "DISTILL-CF + ∞-AE", 500
+REG_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of the reg that DISTILL-CF learnt on its training users, to be chosen from on validation as every other reg is."""
 OFFLINE = ("popularity", "bias", "ease", "infae", "selected", "distilled")
 PAPER = ("popularity", "bias", "mf", "neumf", "lightgcn", "ease", "mvae", "infae", "distilled", "selected")
 
@@ -108,7 +120,13 @@ def _choose_distilled(
     config: Config, sources: Sources, clicks: infae.Interactions, split: infae.Split, search: Search
 ) -> Chosen:
     summary = sources.summary(config.n_users, search.seed)
-    return summary.fit("soft"), {"reg": summary.reg, **summary.model}
+    tried: list[tuple[float, infae.InfiniteAE]] = []
+    for factor in REG_FACTORS:
+        model = summary.fit("soft", reg=factor * summary.reg)
+        tried.append((held_out_metrics(model, split, [search.metric])["value"], model))
+    _, best = max(tried, key=lambda row: row[0])
+    rows = [{"reg": model.reg_, search.metric: value} for value, model in tried]
+    return best, {"reg": best.reg_, "tried": rows, **summary.model}
 
 
 def _choose_selected(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
