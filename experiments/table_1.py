@@ -126,7 +126,9 @@ def _choose_distilled(
         tried.append((held_out_metrics(model, split, [search.metric])["value"], model))
     _, best = max(tried, key=lambda row: row[0])
     rows = [{"reg": model.reg_, search.metric: value} for value, model in tried]
-    return best, {"reg": best.reg_, "tried": rows, **summary.model}
+    report = infae.evaluate(sources.teacher, split, k=(10, 100))
+    matched = {name: report[name] for name in METRICS}
+    return best, {"reg": best.reg_, "tried": rows, "matched": matched, **summary.model}
 
 
 def _choose_selected(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
@@ -219,7 +221,8 @@ def _beside_published(
         }
         found = ", ".join(f"{name} {100 * (ratio - 1):+.1f}%" for name, ratio in ratios.items())
         says = f"{title} reaches the paper's own figures, less {allowed:.0%}."
-        why = _ties(cells["chosen"].iloc[0].get("tried", []), metric, n_validated)
+        chosen = cells["chosen"].iloc[0]
+        why = " ".join(filter(None, [_ties(chosen.get("tried", []), metric, n_validated), _matched(chosen)]))
         claims.append(Claim(says, min(ratios.values()) >= 1 - allowed, f"Ours against theirs: {found}.", why))
     return claims
 
@@ -229,16 +232,24 @@ def _ties(tried: Sequence[Mapping[str, Any]], metric: str, n_users: int) -> str:
 
     A mean over n users of values in [0, 1] has a standard error of at most sqrt(mean (1 - mean) / n).
     """
-    if len(tried) < 2:
-        return ""
     values = [row[metric] for row in tried]
-    best = max(values)
+    best = max(values, default=0)
     error = (best * (1 - best) / n_users) ** 0.5
     near = sum(value >= best - error for value in values)
+    if near < 2:
+        return ""
     return (
         f"Validation has {n_users:,} users, so that its {metric} of {100 * best:.1f} has a standard error of up to "
         f"{100 * error:.1f}: {near} of the {len(values)} settings tried are that near to it."
     )
+
+
+def _matched(chosen: Mapping[str, Any]) -> str:
+    """What a summary was distilled to match: nothing much above that is to be expected of it."""
+    if "matched" not in chosen:
+        return ""
+    shown = ", ".join(f"{name} {100 * chosen['matched'][name]:.2f}" for name in RANKING)
+    return f"The full-data model it matches, which validation chose, has {shown}."
 
 
 if __name__ == "__main__":
