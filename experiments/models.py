@@ -58,7 +58,8 @@ PUBLISHED_INFAE, CHOSEN_INFAE = "∞-AE", "∞-AE, chosen"
 class Model:
     """A name for tables, and `choose(clicks, split, search)`: the best on validation, and its parameters.
 
-    Where there were several to choose from, "tried" has a row of each: parameters, and its value of `search.metric`.
+    Where there were several to choose from, "tried" has a row of each: parameters, and its value of `search.metric`
+    unless it failed.
     """
 
     title: str

@@ -204,7 +204,7 @@ def ahead_of_each(
 def ahead_by_budget(
     ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, named: bool = False
 ) -> tuple[bool | None, str] | None:
-    """`ahead_of_each` source of theirs at each number of users that both have; None where there is none."""
+    """Verdict and figures of `ahead_of_each` source of theirs at every number of users both have; None without any."""
     verdicts, found = [], []
     for users, cells in ours.groupby("users")[metric]:
         if rivals := dict(list(theirs[theirs["users"] == users].groupby("source")[metric])):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SMOKE_EPOCHS = 10
 SEARCH_SEED = 0
 WHOLE_GRID_CLICKS = 20_000
-"""Data of at most so many clicks get the whole of table 3, where a training takes seconds."""
+"""Data of at most so many clicks get a model's whole grid, where a training takes seconds."""
 WHOLE_GRID_PATIENCE = 10
 """Looks at validation there, see `Trained`: on few clicks it rises, falls back to popularity's and rises again."""
 TABLE_3: Mapping[str, Sequence[Any]] = {
