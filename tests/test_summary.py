@@ -54,7 +54,7 @@ def summary(request, clicks):
 @pytest.fixture
 def small():
     """3 synthetic users x 4 items, made up by hand: nothing in it is expensive."""
-    soft = np.array([[0.9, 0.0004, 0.5, 0.0], [0.001, 1.0, 0.25, 0.125], [0.0, 0.0, 0.0, 0.75]], np.float32)
+    soft = np.array([[0.9, 0.004, 0.5, 0.0], [0.01, 1.0, 0.25, 0.125], [0.0, 0.0, 0.0, 0.75]], np.float32)
     return Summary(
         logits=np.log(np.maximum(soft, 1e-6)),
         soft=soft,
@@ -365,7 +365,7 @@ def test_existing_paths_may_be_strings(small, tmp_path):
 
 def rows_of(small, form):
     """(user, item, rating) of every click, by hand."""
-    values = small.hard if form == "hard" else np.where(small.soft < np.float32(0.001), 0, small.soft)
+    values = small.hard if form == "hard" else np.where(small.soft < np.float32(0.01), 0, small.soft)
     return [
         (user, str(small.item_ids[item]), float(values[user, item]))
         for user in range(3)
@@ -421,7 +421,7 @@ def test_the_matrix_is_a_scipy_csr(form, summary):
     assert matrix.format == "csr"
     assert matrix.has_sorted_indices
     assert (matrix.data > 0).all()
-    dense = summary.hard if form == "hard" else np.where(summary.soft < np.float32(0.001), 0, summary.soft)
+    dense = summary.hard if form == "hard" else np.where(summary.soft < np.float32(0.01), 0, summary.soft)
     assert_array_equal(matrix.toarray(), dense)
 
 
