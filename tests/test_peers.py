@@ -1,0 +1,81 @@
+"""Other implementations of the PyTorch competitors; skipped where they are not installed."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("cornac", reason="needs the peers extra")
+pytest.importorskip("torch_geometric", reason="needs the peers extra")
+
+import infae  # noqa: E402
+from experiments.baselines import PopRec, peers  # noqa: E402
+from experiments.baselines.training import one_thread  # noqa: E402
+from experiments.models import Search  # noqa: E402
+from infae.data import random_split  # noqa: E402
+from infae.data.synthetic import synthetic  # noqa: E402
+
+SHORT = [
+    pytest.param(peers.bpr, {"max_iter": 100, "learning_rate": 0.05}, id="bpr"),
+    pytest.param(peers.neumf, {"num_epochs": 15, "lr": 0.005}, id="neumf"),
+    pytest.param(peers.vaecf, {"n_epochs": 60}, id="vaecf"),
+    pytest.param(peers.lightgcn, {"n_epochs": (60,), "learning_rate": 0.02, "num_layers": 2}, id="lightgcn"),
+]
+
+
+@pytest.fixture(scope="module")
+def split():
+    log = synthetic(200, 60, mean_clicks=12, n_groups=4, seed=0).interactions
+    return random_split(log, seed=0)
+
+
+@pytest.mark.parametrize(("train", "params"), SHORT)
+def test_every_peer_learns_more_than_popularity(train, params, split):
+    [(_, scores)] = train(split.train, 0, **params)
+    model = peers.Trained(scores, split.train.user_ids, split.train.item_ids)
+    ours = infae.evaluate(model, split, k=(10,))["NDCG@10"]
+    assert np.isfinite(scores).all()
+    assert ours > 1.1 * infae.evaluate(PopRec().fit(split.train), split, k=(10,))["NDCG@10"]
+
+
+@pytest.mark.parametrize(("train", "params"), SHORT)
+def test_a_peer_depends_on_its_seed_and_leaves_torchs_generator_alone(train, params, split):
+    before = torch.random.get_rng_state()
+    params = {name: 1 if name in ("max_iter", "num_epochs", "n_epochs") else value for name, value in params.items()}
+    if train is peers.lightgcn:
+        params["n_epochs"] = (1,)
+    with one_thread():  # as `choose` trains: sums over edges come out in one order
+        first, again, other = (next(train(split.train, seed, **params))[1] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_items_that_nobody_clicked_come_last(split):
+    matrix = split.train.matrix.tolil()
+    matrix[:, 7] = 0
+    clicks = split.train.with_matrix(matrix.tocsr())
+    [(_, scores)] = peers.bpr(clicks, 0, max_iter=1)
+    np.testing.assert_array_equal(scores[:, 7], scores.min(axis=1))
+
+
+def test_rows_are_found_by_user_and_other_users_are_refused(split):
+    users = split.train
+    model = peers.Trained(np.arange(users.n_users)[:, None] * np.ones(users.n_items), users.user_ids, users.item_ids)
+    some = users.select_users(np.array([5, 3]))
+    np.testing.assert_array_equal(model.predict(some)[:, 0], [5, 3])
+    fewer = peers.Trained(model.scores[:4], users.user_ids[:4], users.item_ids)
+    with pytest.raises(ValueError, match="1 users were not trained on"):
+        fewer.predict(some)
+
+
+def test_the_best_on_validation_is_kept(split):
+    def train(clicks, seed, shift):
+        for epoch in (1, 2):
+            scores = np.tile(np.roll(np.arange(clicks.n_items, dtype=float), shift * epoch), (clicks.n_users, 1))
+            yield {"n_epochs": epoch}, scores
+
+    model, chosen = peers.choose(train, {"shift": (1, 17, 30)}, split.train, split, Search("NDCG@10"))
+    values = [row["NDCG@10"] for row in chosen["tried"]]
+    assert [(row["shift"], row["n_epochs"]) for row in chosen["tried"]] == [(s, e) for s in (1, 17, 30) for e in (1, 2)]
+    assert chosen["NDCG@10"] == max(values)
+    assert infae.evaluate(model, split, "validation", k=(10,))["NDCG@10"] == pytest.approx(max(values))
