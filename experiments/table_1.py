@@ -73,18 +73,26 @@ def run(config: Config) -> dict[str, Any]:
             pictures = ["table_1.png"]
     caption = "Test, in percent (AUC as it is)" + ("; the paper's figure in brackets" if published else "")
     tables = [metrics_table(frame, ("model",), METRICS, caption, published)]
+    return study.write(tables, _claims(config, split, frame, published), pictures, _notes(config))
+
+
+def _notes(config: Config) -> list[str]:
     notes = [
         "HR@k is hits / min(k, held-out), as in the paper's code; AUC-sampled has all users in one pool, as there: "
         "scores of different users are compared, which ranking losses leave undefined.",
         "Models trained in PyTorch have one seed, the first, for their search and their figures; on large data "
         "grids are cut as their modules say, MVAE's everywhere. DISTILL-CF has all seeds, the models in closed form "
         "need none.",
-        f"{DISTILLED_INFAE}: {config.n_users} users, sharpness {config.sharpness:g}; the network and item weights "
-        "are those that validation chose for all the data, not the published ones, and reg is chosen on validation of "
-        f"{', '.join(f'{factor:g}' for factor in REG_FACTORS)} times the one that was learnt.",
-        "Bias only ranks by the item's bias alone.",
     ]
-    return study.write(tables, _claims(config, split, frame, published), pictures, notes)
+    if "distilled" in config.models:
+        notes.append(
+            f"{DISTILLED_INFAE}: {config.n_users} users, sharpness {config.sharpness:g}; the network and item weights "
+            "are those that validation chose for all the data, not the published ones, and reg is chosen on validation "
+            f"of {', '.join(f'{factor:g}' for factor in REG_FACTORS)} times the one that was learnt."
+        )
+    if "bias" in config.models:
+        notes.append("Bias only ranks by the item's bias alone.")
+    return notes
 
 
 def _name(split: infae.Split) -> str:
