@@ -97,5 +97,6 @@ def test_of_equally_good_ridges_the_largest_is_taken(monkeypatch, clicks):
     monkeypatch.setattr(models, "held_out_metrics", lambda model, *args: {"value": value[model.ridge]})
     split = infae.data.random_split(clicks, seed=0)
     model, found = models.choose_bias(split.train, split, models.Search())
-    assert found == {"ridge": 10.0}
+    assert found["ridge"] == 10.0
+    assert {row["ridge"]: row["HR@100"] for row in found["tried"]} == value
     assert model.ridge == 10.0
