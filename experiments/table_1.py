@@ -241,8 +241,9 @@ def _ties(tried: Sequence[Mapping[str, Any]], metric: str, n_users: int) -> str:
     A mean over n users of values in [0, 1] has a standard error of at most sqrt(mean (1 - mean) / n). Differences
     between settings may have a smaller one, for the users are the same. Pooled AUC is no such mean.
     """
-    values = [row[metric] for row in tried if np.isfinite(row.get(metric) or np.nan)]
-    if len(values) < 2 or metric == "AUC-sampled":
+    known = [row[metric] for row in tried if row.get(metric) is not None]
+    values = [value for value in known if np.isfinite(value)]
+    if not values or metric == "AUC-sampled":
         return ""
     best = max(values)
     error = (best * (1 - best) / n_users) ** 0.5
