@@ -159,7 +159,7 @@ def _claims(relative: pd.DataFrame) -> Iterator[Claim]:
 
 def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
     """By every metric the better of depths 1 and 2 is ahead of each deeper one."""
-    found, verdicts = [], []
+    found, verdicts, against = [], [], {}
     for metric in METRICS:
         by_depth = part.pivot(index="split", columns="depth", values=metric)
         means = by_depth.mean()
@@ -167,6 +167,11 @@ def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
         ours, theirs = (common.spread(by_depth[depth].to_list(), "") for depth in (shallow, deep))
         found.append(f"{metric} {ours} at {shallow} against {theirs} at {deep}")
         verdicts += [ahead(by_depth[shallow] - by_depth[d], [0]) for d in by_depth if d > 2]
+        if means[deep] >= means[shallow]:
+            against[metric] = 100 * (means[deep] - means[shallow])
+    if not why and 0 < len(against) < len(METRICS):
+        told = ", ".join(f"{metric}, by {gap:.3f}% of the best depth" for metric, gap in against.items())
+        why = f"Deeper is better by these metrics alone: {told}."
     says = f"∞-AE, {model}: 1 or 2 hidden layers are best."
     return Claim(says, every(verdicts), f"% of the best depth: {'; '.join(found)}.", why)
 

@@ -218,8 +218,20 @@ def _distilled_beats_all(ease: str, frame: pd.DataFrame, most: float, why: str) 
     ]
     if least < largest:
         says = f"At {most:g}% noise {ease} does better on the smallest summary than on the largest."
-        claims.append(Claim(says, ahead(ours[least], ours[largest]), f"HR@10 {shown} synthetic users.", why))
+        claims.append(Claim(says, ahead(ours[least], ours[largest]), f"HR@10 {shown} synthetic users.", _drawn(ours)))
     return claims
+
+
+def _drawn(by_users: dict[int, pd.Series]) -> str:
+    """That budgets differ less than seeds do, each of which has noise of its own; where they do."""
+    means = [values.mean() for values in by_users.values()]
+    apart, between_seeds = max(means) - min(means), max(values.std() for values in by_users.values())
+    if not apart < between_seeds:
+        return ""
+    return (
+        f"Budgets are {100 * apart:.2f} points apart, seeds, each of which has noise of its own, have a standard "
+        f"deviation of up to {100 * between_seeds:.2f}."
+    )
 
 
 def _lead_grows(ease: str, frame: pd.DataFrame, most: float, why: str) -> list[Claim]:
@@ -265,6 +277,8 @@ def _gap_grows(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
                 f"The lead of {users:,} users of DISTILL-CF over the best sampler's grows with noise, for {model}.",
                 ahead(after, before),
                 f"HR@10 above {best}, means: {before.mean():+.1f}% without noise, {after.mean():+.1f}% at {most:g}%.",
+                f"Noise takes {_loss(ours, noisy)} of HR@10 on DISTILL-CF, {_loss(theirs[best], their_noisy[best])} on "
+                f"{best}.",
             )
         )
     return claims
@@ -278,17 +292,18 @@ def _compounds(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
     """
     claims = []
     for users, group in _at(cells, source=RANDOM_USERS).groupby("users"):
-        kept = []
-        for percent in (0.0, most):
-            everybody = _at(cells, noise=percent, source=EVERYBODY).set_index("seed")["HR@10"]
-            kept.append(100 * _at(group, noise=percent).set_index("seed")["HR@10"] / everybody)
-        before, after = kept
+        sampled, everybody = (
+            [_at(part, noise=percent).set_index("seed")["HR@10"] for percent in (0.0, most)]
+            for part in (group, _at(cells, source=EVERYBODY))
+        )
+        before, after = (100 * some / whole for some, whole in zip(sampled, everybody, strict=True))
         claims.append(
             Claim(
                 f"Sampling noisy data compounds the loss: {users:,} random users keep less of what {model} learns "
                 "from all of them.",
                 ahead(before - after, [0]),
                 f"HR@10 of all users', means: {before.mean():.1f}% without noise, {after.mean():.1f}% at {most:g}%.",
+                f"Noise takes {_loss(*everybody)} of HR@10 with all users, {_loss(*sampled)} with {users:,}.",
             )
         )
     return claims
@@ -296,7 +311,8 @@ def _compounds(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
 
 def _head_users_catch_up(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
     """HR@10 on head users over the mean of the other samplers', on the fewest users and on the most, seed by seed."""
-    sampled = _at(cells, noise=most)[lambda frame: frame["source"].isin(list(distillcf.CORESETS))]
+    samplers = cells[cells["source"].isin(list(distillcf.CORESETS))]
+    sampled = _at(samplers, noise=most)
     of_head = _at(sampled, source=HEAD_USERS).pivot(index="seed", columns="users", values="HR@10")
     others = sampled[sampled["source"] != HEAD_USERS].groupby(["seed", "users"])["HR@10"].mean().unstack()
     if of_head.shape[1] < 2 or others.empty:
@@ -309,8 +325,25 @@ def _head_users_catch_up(model: str, cells: pd.DataFrame, most: float) -> list[C
             ahead(ratio[few] - ratio[many], [0]),
             f"HR@10 above the others' mean: {ratio[few].mean():+.1f}% with {few:,}, {ratio[many].mean():+.1f}% with "
             f"{many:,} users.",
+            " ".join(filter(None, (_worst_hit(_at(samplers, users=users), most) for users in (few, many)))),
         )
     ]
+
+
+def _worst_hit(cells: pd.DataFrame, most: float) -> str:
+    """Which of the samplers noise costs most, on one budget; nothing where head users were not tried without it."""
+    means = cells.pivot_table(index="source", columns="noise", values="HR@10").reindex(columns=[0.0, most])
+    left = (means[most] / means[0.0]).dropna()
+    if HEAD_USERS not in left:
+        return ""
+    return (
+        f"With {cells['users'].iloc[0]:,} users noise takes most from {left.idxmin()}, {1 - left.min():.0%}; from "
+        f"{HEAD_USERS} {1 - left[HEAD_USERS]:.0%}."
+    )
+
+
+def _loss(clean: pd.Series, noisy: pd.Series) -> str:
+    return f"{1 - noisy.mean() / clean.mean():.0%}"
 
 
 def _distilled_and_sampled(group: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:

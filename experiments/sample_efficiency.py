@@ -149,8 +149,21 @@ def _random_users_best(frame: pd.DataFrame) -> list[Claim]:
         if compared := ahead_by_budget(sampled[is_random], sampled[~is_random], metric, named=True):
             verdict, found = compared
             says = f"Of the samplers, random users serve ∞-AE best, by {metric}."
-            claims.append(Claim(says, verdict, f"Against the best other one: {found}."))
+            why = _only_of_most(sampled, metric)
+            claims.append(Claim(says, verdict, f"Against the best other one: {found}.", why))
     return claims
+
+
+def _only_of_most(sampled: pd.DataFrame, metric: str) -> str:
+    """That another sampler is ahead of random users where the most users are drawn alone; where that is so."""
+    behind = {}
+    for users, cells in sampled.groupby("users"):
+        is_random = cells["source"] == RANDOM_USERS
+        if compared := ahead_by_budget(cells[is_random], cells[~is_random], metric):
+            behind[users] = compared[0] is False
+    if len(behind) < 2 or [users for users, is_behind in behind.items() if is_behind] != [max(behind)]:
+        return ""
+    return f"Below {max(behind):,} users no other is ahead; the more are drawn, the more samples have in common."
 
 
 if __name__ == "__main__":

@@ -197,7 +197,29 @@ def _beats_competitors(
     if why:
         against_ease = every(ahead(ours[metric], rivals["EASE"][metric]) for metric in RANKING)
         why += f" Against EASE so tuned the claim {'does not stand' if against_ease is False else 'is not decided'}."
+    else:
+        why = _moved(title, models, published, list(behind))
     return [Claim(f"{title} outperforms every competitor.", verdict, found, why)]
+
+
+def _moved(
+    title: str,
+    models: Mapping[str, pd.DataFrame],
+    published: Mapping[str, Mapping[str, float]],
+    behind: Sequence[tuple[str, str]],
+) -> str:
+    """Where ours and the competitors that it is not ahead of stand beside what the paper prints for them."""
+    if title not in published:
+        return ""
+    rivals: dict[str, list[str]] = {}
+    for rival, metric in {rival: metric for rival, metric in reversed(behind) if rival in published}.items():
+        rivals.setdefault(metric, [title]).insert(1, rival)
+    told = "; ".join(
+        f"{metric} of "
+        + ", ".join(f"{m} {100 * models[m][metric].mean():.2f} ({published[m][metric]:.2f})" for m in names)
+        for metric, names in rivals.items()
+    )
+    return f"Here, with the paper's figure in brackets: {told}." if told else ""
 
 
 def _tuned_ease(models: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[str, float]]) -> str:

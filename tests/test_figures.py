@@ -143,6 +143,15 @@ def test_claims_of_coldness_hold_or_not_as_the_figures_say(tmp_path):
     assert holds((0, 0.1, 0.5, 0.4)) == [False, True, True, True]
 
 
+def test_competitors_hardly_ahead_are_called_level(tmp_path):
+    def why(ours):
+        rows = [("EASE", (9, 0.5, 0.4, 0.3)), ("MF", (9, 0.1, 0.4, 0.3)), ("∞-AE", ours)]
+        return claims_of_coldness(cold(tmp_path), *rows)[0].why
+
+    assert why((0, 0.6, 0.1, 0.298)).startswith("They are level: no competitor is ahead by more than 0.20 points.")
+    assert why((0, 0.6, 0.1, 0.29)) == why((0, 0.6, 0.1, 0.4)) == ""
+
+
 def test_claims_of_coldness_are_not_decided_where_a_rivals_seeds_reach_higher(tmp_path):
     rivals = [("MF", (9, 0.3, 0.1, 0.1)), ("MF", (9, 0.5, 0.1, 0.1)), ("EASE", (9, 0.1, 0.1, 0.1))]
     users, items = claims_of_coldness(cold(tmp_path), *rivals, ("∞-AE", (9, 0.45, 0.2, 0.2)))
@@ -254,6 +263,19 @@ def test_depths_are_called_alike_only_where_they_are():
     assert "2.00% below the best" in why({1: 0.99, 2: 0.98, 3: 1.0})
     assert "of its own" not in why({1: 0.99, 2: 0.98, 3: 1.0}, depth.SAME_REG)
     assert why({1: 0.99, 2: 0.96, 3: 1.0}) == ""
+
+
+def test_metrics_by_which_deeper_is_better_are_named_where_they_are_few():
+    def why(**other):
+        cells = cells_of({1: 1.0, 2: 0.9, 3: 0.8})
+        for metric, by_depth in other.items():
+            cells[metric] = cells["depth"].map(by_depth)
+        return next(depth._claims(depth.relative_to_best(cells))).why
+
+    assert why(AUC={1: 0.9, 2: 0.9, 3: 1.0}) == (
+        "Deeper is better by these metrics alone: AUC, by 10.000% of the best depth."
+    )
+    assert why() == why(**{metric: {1: 0.1, 2: 0.1, 3: 1.0} for metric in METRICS}) == ""
 
 
 def test_no_name_of_a_model_of_depth_holds_a_comma():

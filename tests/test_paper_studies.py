@@ -98,9 +98,13 @@ def test_random_users_are_best_of_the_samplers_only_at_every_budget():
         )
 
     at_4 = [("random users", 4, 0.3, 0.03), ("head users", 4, 0.2, 0.02), ("SVP-CF users", 4, 0.1, 0.01)]
-    by_hits, by_psp = claims(*at_4, ("random users", 8, 0.4, 0.02), ("head users", 8, 0.3, 0.03))
+    at_8 = [("random users", 8, 0.4, 0.02), ("head users", 8, 0.3, 0.03)]
+    by_hits, by_psp = claims(*at_4, *at_8)
     assert (by_hits.holds, by_psp.holds) == (True, False)
     assert "30.00 against 20.00 (head users) at 4, 40.00 against 30.00 (head users) at 8 users" in by_hits.found
+    assert by_psp.why.startswith("Below 8 users no other is ahead")
+    everywhere = claims(("random users", 4, 0.1, 0.03), ("head users", 4, 0.2, 0.02), *at_8)[0]
+    assert (everywhere.holds, everywhere.why) == (False, "")
     assert claims(at_4[0]) == claims(at_4[1]) == []
 
 
@@ -108,13 +112,15 @@ def test_random_users_are_best_of_the_samplers_only_at_every_budget():
 
 
 def test_interactions_scale_slower_by_what_more_of_them_gain():
-    def claims(of_ease, source="random interactions", users=8, models=("EASE", "∞-AE, chosen"), on_users=2.0):
+    def claims(
+        of_ease, source="random interactions", users=8, models=("EASE", "∞-AE, chosen"), on_users=2.0, begins=0.2
+    ):
         """HR@10 on 4 and 8 users' clicks: EASE's grows as told, by seed and on users; ∞-AE's doubles on both."""
         rows = [
             row
             for seed, gain in enumerate(of_ease)
             for row in [
-                ("EASE", source, 4, seed, 0.2), ("EASE", source, users, seed, 0.2 * gain),
+                ("EASE", source, 4, seed, begins), ("EASE", source, users, seed, begins * gain),
                 ("∞-AE, chosen", source, 4, seed, 0.1), ("∞-AE, chosen", source, users, seed, 0.2),
                 ("EASE", "random users", 4, seed, 0.2), ("EASE", "random users", users, seed, 0.2 * on_users),
                 ("∞-AE, chosen", "random users", 4, seed, 0.1), ("∞-AE, chosen", "random users", users, seed, 0.2),
@@ -129,6 +135,9 @@ def test_interactions_scale_slower_by_what_more_of_them_gain():
     assert claim.holds is True
     assert "1.55 of EASE against 2.00 of ∞-AE on random interactions and 2.00 of EASE" in claim.found
     assert claims([2.5])[0].holds is False
+    # EASE begins above ∞-AE here.
+    assert claims([2.5])[0].why == ""
+    assert "EASE begins lower" in claims([2.5], begins=0.05)[0].why
     # No exception: it gains as slowly from users.
     assert claims([1.5], on_users=1.4)[0].holds is False
     # Slower on the mean of seeds, not on each.
@@ -202,6 +211,16 @@ def test_the_claims_on_noise_hold_and_do_not_hold_as_they_should():
     assert "+50.0% without noise, +100.0% at 5%" in holding[7].found
     failing = noise._claims(noise_frame((0.3, 0.34), 0.35, (0.1, 0.0), sampled=(0.3, 0.35)))
     assert [claim.holds for claim in failing] == [False] * 8
+    assert failing[7].why == "Noise takes 33% of HR@10 on DISTILL-CF, -17% on head users."
+
+
+def test_budgets_closer_than_seeds_are_said_to_be():
+    def why(*by_users):
+        return noise._drawn({n: pd.Series(values) for n, values in zip((4, 8), by_users, strict=True)})
+
+    assert why([0.2, 0.24], [0.22, 0.24]).startswith("Budgets are 1.00 points apart, seeds,")
+    assert "deviation of up to 2.83." in why([0.2, 0.24], [0.22, 0.24])
+    assert why([0.2, 0.21], [0.23, 0.24]) == why([0.2], [0.2]) == ""
 
 
 def sampled_frame(random_users, head_users):
@@ -222,6 +241,7 @@ def test_random_users_keep_less_of_noisy_data():
     assert claim(0.3).holds is True
     assert "80.0% without noise, 75.0% at 5%" in claim(0.3).found
     assert claim(0.33).holds is False
+    assert claim(0.34).why == "Noise takes 20% of HR@10 with all users, 15% with 4."
 
 
 def test_head_users_catch_up_where_they_gain_on_the_others_as_users_get_fewer():
@@ -235,12 +255,19 @@ def test_head_users_catch_up_where_they_gain_on_the_others_as_users_get_fewer():
     assert claim.holds is True
     assert "+50.0% with 4, +25.0% with 8 users" in claim.found
     assert claims({4: 0.1, 8: 0.25})[0].holds is False
+    assert claims({4: 0.1, 8: 0.25})[0].why == ""
+    clean = sampled_frame({}, {4: 0.2, 8: 0.3}).query("source == 'head users'").assign(noise=0.0)
+    [told] = noise._head_users_catch_up("EASE", pd.concat([sampled_frame(random_users, {4: 0.1, 8: 0.25}), clean]), 5.0)
+    assert told.why == (
+        "With 4 users noise takes most from head users, 50%; from head users 50%. "
+        "With 8 users noise takes most from head users, 17%; from head users 17%."
+    )
     assert claims({4: 0.1}) == []
 
 
 def test_ease_whose_lambda_is_fixed_has_claims_of_its_own_and_the_other_points_to_them():
     tuned = noise_frame((0.3, 0.34), 0.35, (0.1, 0.0))
-    assert not any(claim.why for claim in noise._claims(tuned))
+    assert not any("lambda" in claim.why for claim in noise._claims(tuned))
     untuned = noise_frame((0.3, 0.28), 0.2, (0.0, 0.1)).replace({"model": {"EASE": "EASE, lambda 100"}})
     both = noise._claims(pd.concat([tuned, untuned[untuned["model"] != "∞-AE, chosen"]]))
     better = {claim.says: claim for claim in both if claim.says.endswith("on all that data, by HR@10.")}
@@ -342,6 +369,19 @@ def test_what_tuned_ease_does_to_the_claim_is_said_where_it_is_what_happened():
         undecided = claim(0.34, ours=(0.33, 0.36), mf=mf)
         assert undecided.holds is verdict
         assert undecided.why.endswith("the claim is not decided.")
+
+
+def test_a_claim_that_falls_to_others_is_told_beside_the_papers_figures():
+    def why(**published):
+        figures = {model: {"HR@10": x, "NDCG@10": x} for model, x in published.items()}
+        frames = cells(**{"EASE": [0.39], "MF": [0.41], "MVAE": [0.42], "∞-AE": [0.4]})
+        [claim] = table_1._beats_competitors("∞-AE", frames, figures)
+        return claim.why
+
+    assert why(**{"∞-AE": 50.0, "MVAE": 30.0, "MF": 20.0, "EASE": 1.0}) == (
+        "Here, with the paper's figure in brackets: HR@10 of ∞-AE 40.00 (50.00), MF 41.00 (20.00), MVAE 42.00 (30.00)."
+    )
+    assert why(**{"∞-AE": 50.0}) == why(MF=20.0) == ""
 
 
 def test_who_is_ahead_by_auc_is_told_though_it_decides_nothing():
