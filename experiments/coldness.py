@@ -167,7 +167,7 @@ def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
             verdicts = {b: _ahead_of_all(ours[column], rivals, column) for b, column in places.items()}
             found = "; ".join(f"bin {b} {_against(ours[column], rivals, column)}" for b, column in places.items())
             shared = "Bins of items share a list's places: what is won in one may be lost in others."
-            why = shared if side == "items" and True in verdicts.values() else _close(ours, rivals, places)
+            why = _close(ours, rivals, places) if side == "users" else shared if True in verdicts.values() else ""
             says = f"{name} is ahead on {says}."
             yield Claim(says, every(verdicts.values()), f"{found or 'Nothing is held out there'}.", why)
 
@@ -178,10 +178,7 @@ def _close(ours: pd.DataFrame, rivals: pd.DataFrame, places: dict[int, str]) -> 
     gap = 100 * (means - ours[list(places.values())].mean()).max()
     if not 0 <= gap < 0.5:
         return ""
-    return (
-        f"They are level: no competitor is ahead by more than {gap:.2f} points. All choose their parameters on the "
-        "same validation clicks, which in table 1 lifts EASE above what the paper has for it."
-    )
+    return f"The models are level: no competitor is ahead by more than {gap:.2f} points."
 
 
 def _ahead_of_all(ours: pd.Series, rivals: pd.DataFrame, column: str) -> bool | None:

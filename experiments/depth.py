@@ -167,9 +167,9 @@ def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
         ours, theirs = (common.spread(by_depth[depth].to_list(), "") for depth in (shallow, deep))
         found.append(f"{metric} {ours} at {shallow} against {theirs} at {deep}")
         verdicts += [ahead(by_depth[shallow] - by_depth[d], [0]) for d in by_depth if d > 2]
-        if means[deep] >= means[shallow]:
+        if means[deep] > means[shallow]:
             against[metric] = 100 * (means[deep] - means[shallow])
-    if not why and 0 < len(against) < len(METRICS):
+    if not why and 0 < len(against) <= len(METRICS) / 2:
         told = ", ".join(f"{metric}, by {gap:.3f}% of the best depth" for metric, gap in against.items())
         why = f"Deeper is better by these metrics alone: {told}."
     says = f"∞-AE, {model}: 1 or 2 hidden layers are best."

@@ -163,7 +163,7 @@ def _only_of_most(sampled: pd.DataFrame, metric: str) -> str:
             behind[users] = compared[0] is False
     if len(behind) < 2 or [users for users, is_behind in behind.items() if is_behind] != [max(behind)]:
         return ""
-    return f"Below {max(behind):,} users no other is ahead; the more are drawn, the more samples have in common."
+    return "Of these numbers of users it is the largest alone at which another sampler is ahead."
 
 
 if __name__ == "__main__":

@@ -161,11 +161,10 @@ def _claims(
     config: Config, split: infae.Split, frame: pd.DataFrame, published: Mapping[str, Mapping[str, float]]
 ) -> list[Claim]:
     models = {str(title): group for title, group in frame.groupby("model", sort=False)}
-    claims = [
-        claim for title in (PUBLISHED_INFAE, DISTILLED_INFAE) for claim in _beats_competitors(title, models, published)
-    ]
+    ours = (PUBLISHED_INFAE, DISTILLED_INFAE)
     if config.preset != "paper":
-        return claims
+        return [claim for title in ours for claim in _beats_competitors(title, models, {})]
+    claims = [claim for title in ours for claim in _beats_competitors(title, models, published)]
     n_validated = int((np.diff(split.validation.matrix.indptr) > 0).sum())
     return claims + _beside_published(models, published, config.metric, n_validated)
 
@@ -211,15 +210,12 @@ def _moved(
     """Where ours and the competitors that it is not ahead of stand beside what the paper prints for them."""
     if title not in published:
         return ""
-    rivals: dict[str, list[str]] = {}
-    for rival, metric in {rival: metric for rival, metric in reversed(behind) if rival in published}.items():
-        rivals.setdefault(metric, [title]).insert(1, rival)
-    told = "; ".join(
-        f"{metric} of "
-        + ", ".join(f"{m} {100 * models[m][metric].mean():.2f} ({published[m][metric]:.2f})" for m in names)
-        for metric, names in rivals.items()
-    )
-    return f"Here, with the paper's figure in brackets: {told}." if told else ""
+    told = []
+    for metric in RANKING:
+        names = [rival for rival, by in behind if by == metric and rival in published]
+        figures = (f"{m} {100 * models[m][metric].mean():.2f} ({published[m][metric]:.2f})" for m in (title, *names))
+        told += [f"{metric} of {', '.join(figures)}"] if names else []
+    return f"Here, with the paper's figure in brackets: {'; '.join(told)}." if told else ""
 
 
 def _tuned_ease(models: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[str, float]]) -> str:

@@ -148,7 +148,7 @@ def test_competitors_hardly_ahead_are_called_level(tmp_path):
         rows = [("EASE", (9, 0.5, 0.4, 0.3)), ("MF", (9, 0.1, 0.4, 0.3)), ("∞-AE", ours)]
         return claims_of_coldness(cold(tmp_path), *rows)[0].why
 
-    assert why((0, 0.6, 0.1, 0.298)).startswith("They are level: no competitor is ahead by more than 0.20 points.")
+    assert why((0, 0.6, 0.1, 0.298)) == "The models are level: no competitor is ahead by more than 0.20 points."
     assert why((0, 0.6, 0.1, 0.29)) == why((0, 0.6, 0.1, 0.4)) == ""
 
 
@@ -275,6 +275,7 @@ def test_metrics_by_which_deeper_is_better_are_named_where_they_are_few():
     assert why(AUC={1: 0.9, 2: 0.9, 3: 1.0}) == (
         "Deeper is better by these metrics alone: AUC, by 10.000% of the best depth."
     )
+    assert why(AUC={1: 1.0, 2: 0.9, 3: 1.0}) == ""
     assert why() == why(**{metric: {1: 0.1, 2: 0.1, 3: 1.0} for metric in METRICS}) == ""
 
 
