@@ -197,11 +197,11 @@ def _beats_competitors(
         against_ease = every(ahead(ours[metric], rivals["EASE"][metric]) for metric in RANKING)
         why += f" Against EASE so tuned the claim {'does not stand' if against_ease is False else 'is not decided'}."
     else:
-        why = _moved(title, models, published, list(behind))
+        why = _both_figures(title, models, published, list(behind))
     return [Claim(f"{title} outperforms every competitor.", verdict, found, why)]
 
 
-def _moved(
+def _both_figures(
     title: str,
     models: Mapping[str, pd.DataFrame],
     published: Mapping[str, Mapping[str, float]],

@@ -103,6 +103,9 @@ def test_random_users_are_best_of_the_samplers_only_at_every_budget():
     assert (by_hits.holds, by_psp.holds) == (True, False)
     assert "30.00 against 20.00 (head users) at 4, 40.00 against 30.00 (head users) at 8 users" in by_hits.found
     assert by_psp.why == "Of these numbers of users it is the largest alone at which another sampler is ahead."
+    # Seeds that overlap with fewer users do not count as another sampler ahead.
+    overlapping = [("random users", 4, 0.5, 0.1), ("random users", 4, 0.5, 0.3), ("head users", 4, 0.4, 0.19)]
+    assert claims(*overlapping, *at_8)[1].why == by_psp.why
     everywhere = claims(("random users", 4, 0.1, 0.03), ("head users", 4, 0.2, 0.02), *at_8)[0]
     assert (everywhere.holds, everywhere.why) == (False, "")
     assert claims(at_4[0]) == claims(at_4[1]) == []
@@ -332,6 +335,16 @@ def test_published_figures_are_those_of_the_papers_table():
         best = {metric: max(rows, key=lambda model: rows[model][metric]) for metric in rows["∞-AE"]}
         bold = {"magazine": {"DISTILL-CF + ∞-AE"}, "netflix": {"∞-AE", "DISTILL-CF + ∞-AE"}}
         assert set(best.values()) == bold.get(name, {"∞-AE"})
+
+
+def test_notes_are_of_the_models_in_the_table():
+    def told(*names):
+        return " ".join(table_1._notes(table_1.Config(models=names)))
+
+    assert "Bias only ranks" in told("bias", "ease")
+    assert "sharpness" not in told("bias", "ease")
+    assert "sharpness" in told("distilled")
+    assert "Bias only ranks" not in told("distilled")
 
 
 def cells(**values):
