@@ -8,9 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from distillcf.config import Config
-from distillcf.objective import Batch
-from distillcf.teacher import Scores
-from infae.histories import RowIndex
+from distillcf.inner import Scores
+from distillcf.losses import Batch
+from infae.data.coerce import RowIndex
 
 
 class Batches:

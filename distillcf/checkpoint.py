@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from distillcf.errors import CheckpointError
-from distillcf.state import State
-from infae import npz
+from distillcf.step import State
+from infae.storage import npz
 
 FORMAT = "distillcf.checkpoint"
 VERSION = 1

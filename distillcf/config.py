@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infae.evaluate import metric_k
+from infae.ranking.evaluate import metric_k
 
 CHOICES = {
     "labels": ("clicks", "free"),

@@ -17,20 +17,20 @@ from distillcf.batches import Batches
 from distillcf.checkpoint import Best, Progress
 from distillcf.config import Config
 from distillcf.errors import DivergedError
-from distillcf.fingerprint import clicks_fingerprint, fingerprint
-from distillcf.judge import Judge
-from distillcf.objective import LOSSES, Objective, Student
-from distillcf.sampler import most_probable
+from distillcf.inner import Scores, inner_model
+from distillcf.losses import LOSSES, Objective, Student
+from distillcf.prior import most_probable
 from distillcf.start import begin, check
-from distillcf.state import make_update, soft_clicks
+from distillcf.step import make_update, soft_clicks
 from distillcf.summary import Summary
-from distillcf.teacher import Scores, inner_model
+from distillcf.validate import Judge
+from infae.data.coerce import as_clicks, as_split, drop_empty_users
+from infae.data.fingerprint import clicks_fingerprint, fingerprint
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.histories import as_clicks, as_split, drop_empty_users
+from infae.linalg.tiles import precision
 from infae.model import InfiniteAE
-from infae.progress import bar
-from infae.tiles import precision
+from infae.runtime.progress import bar
 
 
 def distill(
@@ -67,7 +67,7 @@ def distill(
       seed: of everything random; the same seed gives the same bits on the same machine.
       model: an `InfiniteAE` whose kernel, inputs and `reg` serve as the inner model's and, for
         objective="match", as the full-data model's. Where None one is chosen on validation
-        from a few; see `distillcf.teacher.choose_teacher`.
+        from a few; see `distillcf.inner.choose_teacher`.
       scores: (n_users, n_items) of X's users to be matched instead of the full-data model's;
         labels="free" also matches their values on clicked items, which should then be no echo
         of the click itself.

@@ -10,11 +10,11 @@ import numpy as np
 from distillcf.checkpoint import Progress
 from distillcf.config import Config, whole
 from distillcf.coresets import head_users, random_users
-from distillcf.state import init, initial_logits
+from distillcf.step import init, initial_logits
 from distillcf.summary import Summary
 from infae.data.interactions import Interactions
-from infae.memory import require_memory
-from infae.tiles import precision
+from infae.linalg.tiles import precision
+from infae.runtime.memory import require_memory
 
 
 def check(config: Config, clicks: Interactions, checkpoint_every: int, checkpoint: Path | None) -> None:

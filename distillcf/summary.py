@@ -13,13 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from distillcf.errors import SummaryFileError
-from distillcf.sampler import hard_sample
-from infae import npz
-from infae.atomic import replacing
+from distillcf.prior import hard_sample
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.kernels.tiles import Kernel
+from infae.kernels.grams import Kernel
 from infae.model import InfiniteAE
+from infae.storage import npz
+from infae.storage.atomic import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import common
-from experiments.common import option
-from experiments.record import output_folder, write_text
-from experiments.study import Claim, Table
+from experiments import study
+from experiments.study import flags
+from experiments.study.flags import option
+from experiments.study.record import output_folder, write_text
+from experiments.study.runner import Claim, Table
 
 OTHER = {
     "run_infae": "∞-AE, tuned and tested",
@@ -138,7 +139,7 @@ def gather(results: Path) -> list[Section]:
     if not paths:
         raise ValueError(
             f"no records: looked for {results}/*/record.json; make one, such as by "
-            f"python -m experiments.transfer --out={results}/transfer, or name another folder by --results"
+            f"python -m experiments.infinite.transfer --out={results}/transfer, or name another folder by --results"
         )
     return sorted((_section(path) for path in paths), key=lambda s: (not s.shows, s.rank))
 
@@ -155,7 +156,7 @@ def render(name: str, sections: Sequence[Section], folder: Path) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(study.__file__).parent / "pages"),
         autoescape=jinja2.select_autoescape(["html.jinja"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -314,4 +315,4 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    common.main(Config, run)
+    flags.main(Config, run)

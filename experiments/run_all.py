@@ -16,9 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from experiments import common, report
-from experiments.common import option
-from experiments.record import output_folder
+from experiments import report
+from experiments.study import flags
+from experiments.study.flags import option
+from experiments.study.record import output_folder
 
 STUDIES = (
     "table_1",
@@ -38,8 +39,8 @@ STUDIES = (
 class Config:
     """Flags."""
 
-    preset: str = common.preset_option()
-    data_dir: str = common.data_dir_option()
+    preset: str = flags.preset_option()
+    data_dir: str = flags.data_dir_option()
     studies: tuple[str, ...] = option(STUDIES, "which")
     out: str = option("out/all", "output folder, with a folder for each study")
     plot: bool = option(True, "draw pictures")
@@ -48,7 +49,7 @@ class Config:
 def run(config: Config) -> dict[str, float]:
     """Run the studies, write the page, and return the seconds that each took.
 
-    Raises ValueError for an unknown study, and `common.StudiesFailedError` at the end where one failed.
+    Raises ValueError for an unknown study, and `flags.StudiesFailedError` at the end where one failed.
     """
     if unknown := [name for name in config.studies if name not in STUDIES]:
         raise ValueError(f"unknown study {', '.join(unknown)}; expected some of {', '.join(STUDIES)}")
@@ -56,8 +57,8 @@ def run(config: Config) -> dict[str, float]:
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:
-        module = importlib.import_module(f"experiments.{name}")
-        settings = common.configure(
+        module = importlib.import_module(f"experiments.infinite.{name}")
+        settings = flags.configure(
             module.Config,
             preset=config.preset,
             data_dir=config.data_dir,
@@ -78,7 +79,7 @@ def run(config: Config) -> dict[str, float]:
     except (ValueError, OSError) as error:
         failures.append(f"report: {error}")
     if failures:
-        raise common.StudiesFailedError("failed; the others are done:\n" + "\n".join(failures))
+        raise flags.StudiesFailedError("failed; the others are done:\n" + "\n".join(failures))
     return seconds
 
 
@@ -88,4 +89,4 @@ def _shared(config_class: type[Any], config: Config) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    common.main(Config, run)
+    flags.main(Config, run)

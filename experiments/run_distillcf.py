@@ -22,13 +22,13 @@ import distillcf
 import infae
 from distillcf.batches import Batches
 from distillcf.config import Config as Settings
-from distillcf.judge import Fitted, Judge
-from distillcf.objective import Student
-from distillcf.teacher import choose_teacher
-from experiments import common, plots
-from experiments.common import option
-from experiments.record import Stopwatch, header, output_folder, write_json, write_text
-from infae.evaluate import Recommender
+from distillcf.inner import choose_teacher
+from distillcf.losses import Student
+from distillcf.validate import Fitted, Judge
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.record import Stopwatch, header, output_folder, write_json, write_text
+from infae.ranking.evaluate import Recommender
 
 METRICS = ("AUC", "HR@10", "NDCG@10", "HR@100", "NDCG@100", "PSP@10")
 # For models of a few hundred users, whose best reg is smaller than that of all the data.
@@ -112,7 +112,7 @@ def run(config: Config) -> dict[str, Any]:
         "seconds": clock.seconds,
     }
     write_json(folder / "record.json", record)
-    text = common.spread_table(reports, METRICS)
+    text = flags.spread_table(reports, METRICS)
     write_text(folder / "table.md", text + "\n")
     print(f"\nTest, in percent (AUC as it is):\n\n{text}\n")
     if config.plot:
@@ -272,4 +272,4 @@ def _test(model: Recommender, split: infae.Split) -> infae.Report:
 
 
 if __name__ == "__main__":
-    common.main(Config, run)
+    flags.main(Config, run)

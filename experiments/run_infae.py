@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import infae
-from experiments import common, plots
-from experiments.baselines import PopRec, select_ease
-from experiments.common import option
-from experiments.record import Stopwatch, header, output_folder, write_json, write_text
-from infae.evaluate import Recommender
+from experiments.recommenders import PopRec, select_ease
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.record import Stopwatch, header, output_folder, write_json, write_text
+from infae.ranking.evaluate import Recommender
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run(config: Config) -> dict[str, Any]:
     }
     write_json(folder / "record.json", record)
     columns = [name for name in reports[next(iter(reports))] if not name.startswith("PSP-printed")]
-    text = common.table(reports, columns)
+    text = flags.table(reports, columns)
     write_text(folder / "table.md", text + "\n")
     print(f"\nTest, in percent (AUC as it is):\n\n{text}\n")
     if config.plot and len(config.reg) > 1:
@@ -145,4 +145,4 @@ def _baselines(
 
 
 if __name__ == "__main__":
-    common.main(Config, run)
+    flags.main(Config, run)

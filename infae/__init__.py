@@ -6,7 +6,7 @@ infae.evaluate(model, split)["NDCG@10"]
 items, scores = model.recommend(histories, n=10)
 """
 
-from infae import data, kernels, metrics, solvers
+from infae import data, kernels, solvers
 from infae.data import Interactions, Split
 from infae.errors import (
     DataFormatError,
@@ -16,9 +16,10 @@ from infae.errors import (
     NotFittedError,
     SingularKernelError,
 )
-from infae.evaluate import Report, evaluate
 from infae.model import InfiniteAE, fit, load, predict
-from infae.select import Selection, select
+from infae.ranking import metrics
+from infae.ranking.evaluate import Report, evaluate
+from infae.tuning.select import Selection, select
 
 __version__ = "0.1.0"
 

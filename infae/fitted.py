@@ -13,18 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data.coerce import RowIndex
 from infae.data.interactions import Interactions
-from infae.dual import Dual
-from infae.evaluate import batch_size
-from infae.histories import RowIndex
 from infae.inputs import InputMap
+from infae.kernels.grams import Kernel
 from infae.kernels.rows import Rows
-from infae.kernels.tiles import Kernel
-from infae.mesh import UserMesh, on
-from infae.solvers.conjugate import CGSolution
-from infae.solvers.landmarks import LandmarkSums, accumulate, solve_landmarks, whitening
-from infae.solvers.ridge import ExactSolution, FullSolution, Solution
-from infae.tiles import precision
+from infae.linalg.tiles import precision
+from infae.machine import Dual
+from infae.ranking.evaluate import batch_size
+from infae.runtime.mesh import UserMesh, on
+from infae.solvers.cg import CGSolution
+from infae.solvers.exact import ExactSolution, FullSolution, Solution
+from infae.solvers.nystrom import LandmarkSums, accumulate, solve_landmarks, whitening
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,23 +14,23 @@ import jax
 import numpy as np
 import scipy.sparse as sp
 
-from infae.anchors import centroids, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
 from infae.data.blocks import Blocks
+from infae.data.coerce import as_histories, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.errors import SingularKernelError
 from infae.fitted import CGFit, ExactFit, Fitted, LandmarkFit
-from infae.histories import as_histories, drop_empty_users
 from infae.inputs import InputMap, popularity
+from infae.kernels.grams import Kernel, symmetric_gram
 from infae.kernels.rows import Rows
-from infae.kernels.tiles import Kernel, symmetric_gram
-from infae.memory import require_memory
-from infae.mesh import UserMesh
-from infae.progress import bar, onto
-from infae.solvers.conjugate import conjugate_path, kernel_matrix, n_landmarks, solve_conjugate
-from infae.solvers.landmarks import accumulate, solve_landmarks, whitening
-from infae.solvers.ridge import PathStep, factor, path, solve
-from infae.solvers.sharded import ShardedMatrix
-from infae.tiles import SymmetricTiles, precision
+from infae.landmarks import centroids, choose_anchors, distinct, pivoted_cholesky, shortlist, survey
+from infae.linalg.sharded import ShardedMatrix
+from infae.linalg.tiles import SymmetricTiles, precision
+from infae.runtime.memory import require_memory
+from infae.runtime.mesh import UserMesh
+from infae.runtime.progress import bar, onto
+from infae.solvers.cg import conjugate_path, kernel_matrix, n_landmarks, solve_conjugate
+from infae.solvers.exact import PathStep, factor, path, solve
+from infae.solvers.nystrom import accumulate, solve_landmarks, whitening
 
 
 class Fit(NamedTuple):
@@ -103,7 +103,7 @@ def landmark_fits(
       job: see `Job`.
       users: of whom `Blocks` are fitted to their own clicks.
       labels: of the users, where they are `Interactions`.
-      anchors: a name of `infae.anchors.METHODS`, or the landmarks.
+      anchors: a name of `infae.landmarks.METHODS`, or the landmarks.
       n_anchors: how many are chosen.
     """
     if isinstance(users, Blocks):

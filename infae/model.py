@@ -14,24 +14,24 @@ import numpy as np
 import scipy.sparse as sp
 from jax.sharding import Mesh
 
-from infae import files
-from infae.anchors import METHODS
 from infae.data.blocks import Blocks
+from infae.data.coerce import as_clicks, as_histories, as_split, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
-from infae.evaluate import evaluate, metric_k
 from infae.fitted import ExactFit, Fitted, LandmarkFit
 from infae.fitting import Fit, Job, full_fits, landmark_fits
-from infae.histories import as_clicks, as_histories, as_split, drop_empty_users
 from infae.inputs import InputMap, popularity
+from infae.kernels.grams import Kernel
 from infae.kernels.relu import ReluNTK
-from infae.kernels.tiles import Kernel
-from infae.mesh import UserMesh
-from infae.progress import bar
-from infae.ranking import recommend
-from infae.solvers import estimate
-from infae.solvers.ridge import FullSolution, Solution, check_reg
+from infae.landmarks import METHODS
+from infae.ranking.evaluate import evaluate, metric_k
+from infae.ranking.top_n import recommend
+from infae.runtime.mesh import UserMesh
+from infae.runtime.progress import bar
+from infae.solvers import auto as estimate
+from infae.solvers.exact import FullSolution, Solution, check_reg
+from infae.storage import model_file as files
 
 SOLVERS = ("exact", "cg", "nystrom", "auto")
 
@@ -67,11 +67,11 @@ class InfiniteAE:
         memory is short without any n_users x n_users matrix; or "nystrom", `n_anchors` users
         are anchors, and all are fitted: n m^2 operations and m (n_items + m) entries of memory
         for m anchors, however many users (Rudi, Carratino and Rosasco 2017, Eq. 8). "auto"
-        prints what each would take and chooses, see `infae.solvers.estimate.choose`.
+        prints what each would take and chooses, see `infae.solvers.auto.choose`.
       n_anchors: landmark users of solver="nystrom", and of "auto" where that chooses it.
       anchors: how they are made: "uniform", users drawn alike; "rpcholesky", users who explain most of
         the kernel; "kmeans", means of groups of alike users, the most accurate (see
-        `infae.anchors`); or `Interactions` that serve as landmarks, such as a distilled summary's rows.
+        `infae.landmarks`); or `Interactions` that serve as landmarks, such as a distilled summary's rows.
       seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
@@ -294,7 +294,7 @@ class InfiniteAE:
         return recommend(fitted.scores, clicks, self.item_ids_, n=n, exclude_seen=exclude_seen, items=items)
 
     def save(self, path: Any) -> None:
-        """Write the fitted model to an `.npz` that `infae.load` reads without pickle; see `infae.files`."""
+        """Write the fitted model to an `.npz` that `infae.load` reads without pickle."""
         files.save(self._checked_fitted(), self._params, self.path_, path)
 
     @property

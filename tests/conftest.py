@@ -57,5 +57,5 @@ def dtype(request):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Kernel matrices in tiles of 16, so that tiny data has many, and a ragged last one."""
-    # By the module itself: `infae.kernels.tiles` is the function.
-    monkeypatch.setattr(importlib.import_module("infae.kernels.tiles"), "tile_size", lambda n: 16)
+    # By the module itself: `infae.kernels.grams` is the function.
+    monkeypatch.setattr(importlib.import_module("infae.kernels.grams"), "tile_size", lambda n: 16)

@@ -2,7 +2,7 @@
 
 import json
 
-from experiments import plots
+from experiments.study import plots
 
 COMMON = {
     "versions": {"python": "3.11.7", "jax": "0.10.2"},
@@ -14,7 +14,7 @@ COMMON = {
 DEPTH = {
     "title": "Depth of the network",
     "shows": "Figure 10",
-    "command": "python -m experiments.depth --preset=paper --depths=1,2,3 --shared=" + "a_long_folder/" * 12,
+    "command": "python -m experiments.infinite.depth --preset=paper --depths=1,2,3 --shared=" + "a_long_folder/" * 12,
     "config": {"preset": "paper", "out": "results/depth"},
     "seconds": 8130.4,
     "split": {"name": "ml-1m, the paper's own split", "shape": [6040, 3706]},

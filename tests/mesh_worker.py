@@ -16,7 +16,8 @@ from oracles import random_clicks
 import infae
 from infae import Interactions
 from infae.data import Blocks
-from infae.solvers import landmarks, sharded
+from infae.linalg import sharded
+from infae.solvers import nystrom as landmarks
 
 N_ITEMS = 40
 ITEMS = np.arange(N_ITEMS)
@@ -83,13 +84,13 @@ def exact(part, mesh, n_users=N_USERS, **params):
 
 def shortlisted(part, mesh, anchors):
     # Fewer candidates than users.
-    with patch.multiple("infae.anchors", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=1):
+    with patch.multiple("infae.landmarks", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=1):
         return landmark(part, mesh, dtype="float64", anchors=anchors, **SPARSE)
 
 
 def drawn(part, mesh):
     """Blocks with fewer candidates than users: which they are depends on the processes."""
-    with patch.multiple("infae.anchors", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=2):
+    with patch.multiple("infae.landmarks", _LEAST_CANDIDATES=1, _CANDIDATES_PER_LANDMARK=2):
         return scored(infae.fit(part.blocks(), 2.0, mesh=mesh, **LANDMARKS))
 
 
@@ -201,7 +202,7 @@ def main(out, names, n_processes, rank, port):
     # Many blocks and steps of elimination, with so few users.
     landmarks.block_users = lambda n_landmarks: 8
     landmarks.tile_size = lambda n: 16
-    sys.modules["infae.kernels.tiles"].tile_size = lambda n: 16
+    sys.modules["infae.kernels.grams"].tile_size = lambda n: 16
     sharded._BLOCK = 8
     found = {}
     for name in names.split(","):

@@ -11,9 +11,9 @@ from infae.data.synthetic import synthetic
 
 torch = pytest.importorskip("torch")
 
-from experiments import augmentation, continual  # noqa: E402
-from experiments.baselines.arcf import ARCF, highest, nearest_users  # noqa: E402
-from experiments.periods import drifting_log  # noqa: E402
+from experiments.infinite import augmentation, continual
+from experiments.infinite.periods import drifting_log
+from experiments.recommenders.arcf import ARCF, highest, nearest_users
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 
 import distillcf
 import infae
-from experiments import attacks, deanonymise
-from experiments.attacks import complete, match, reveal
-from experiments.flips import flip
-from experiments.record import plain
+from experiments.infinite import attacks, deanonymise
+from experiments.infinite.attacks import complete, match, reveal
+from experiments.infinite.flips import flip
+from experiments.study.record import plain
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 

@@ -6,9 +6,9 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import infae
-from experiments import models
-from experiments.baselines import BiasOnly, PopRec
-from experiments.baselines import bias as module
+from experiments.recommenders import BiasOnly, PopRec
+from experiments.recommenders import bias as module
+from experiments.recommenders import registry as models
 from infae.data.synthetic import synthetic
 
 

@@ -133,7 +133,7 @@ def test_a_finished_run_is_resumed_to_the_same_summary_without_a_step(planted, r
     def no_step(*args):
         raise AssertionError("a step was taken")
 
-    monkeypatch.setattr("distillcf.state.jax.value_and_grad", no_step)
+    monkeypatch.setattr("distillcf.step.jax.value_and_grad", no_step)
     assert_same_bits(run(planted, resume=folder / "run.npz"), whole)
 
 

@@ -13,14 +13,15 @@ from oracles import random_clicks, random_interactions
 
 import infae
 from infae import InfiniteAE
-from infae.anchors import pivoted_cholesky
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.kernels import ReluNTK
+from infae.kernels.grams import RecomputedGram, symmetric_gram
 from infae.kernels.rows import Rows
-from infae.kernels.tiles import RecomputedGram, symmetric_gram
-from infae.memory import with_margin
-from infae.solvers import conjugate, conjugate_path, factor, solve, solve_conjugate, solve_dense
-from infae.tiles import SymmetricTiles, precision, product
+from infae.landmarks import pivoted_cholesky
+from infae.linalg.tiles import SymmetricTiles, precision, product
+from infae.runtime.memory import with_margin
+from infae.solvers import cg as conjugate
+from infae.solvers import conjugate_path, factor, solve, solve_conjugate, solve_dense
 
 N, M = 60, 33
 
@@ -350,10 +351,10 @@ def test_short_of_memory_the_tiles_are_computed_anew(monkeypatch):
     monkeypatch.setattr(RecomputedGram, "items", lambda self: used.append(1) or real(self))
     needed = [conjugate.required_bytes(150, 8, keep=keep) for keep in (False, True)]
     assert needed[0] < needed[1]
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: with_margin(needed[1]) - 1)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: with_margin(needed[1]) - 1)
     assert_array_equal(infae.fit(train, solver="cg").predict(train), kept.predict(train))
     assert len(used) >= kept.n_iter_
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: needed[0] - 1)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: needed[0] - 1)
     with pytest.raises(MemoryError, match="150 users x 8 items takes"):
         infae.fit(train, solver="cg")
 
@@ -365,10 +366,10 @@ def test_a_kernel_of_the_callers_own(clicks, new_users, monkeypatch):
 
     exact = infae.fit(clicks, 1.0, kernel=kernel, dtype="float64").predict(new_users)
     for keep in (True, False):
-        monkeypatch.setattr("infae.memory.fits", lambda n_bytes, keep=keep: keep)
+        monkeypatch.setattr("infae.runtime.memory.fits", lambda n_bytes, keep=keep: keep)
         scores = infae.fit(clicks, 1.0, kernel=kernel, dtype="float64", solver="cg").predict(new_users)
         assert_allclose(scores, exact, atol=1e-3)
 
 
 def test_the_module_of_tiles_is_what_small_tiles_changes():
-    assert importlib.import_module("infae.kernels.tiles").RecomputedGram is RecomputedGram
+    assert importlib.import_module("infae.kernels.grams").RecomputedGram is RecomputedGram

@@ -9,10 +9,11 @@ import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
 import infae
-from experiments import augmentation, continual, models
-from experiments.exemplars import choose_exemplars, herd, seated_items
-from experiments.periods import drifting_log, in_periods, stacked
-from experiments.study import METRICS
+from experiments.infinite import augmentation, continual
+from experiments.infinite.exemplars import choose_exemplars, herd, seated_items
+from experiments.infinite.periods import drifting_log, in_periods, stacked
+from experiments.recommenders import registry as models
+from experiments.study.runner import METRICS
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 

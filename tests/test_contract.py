@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
 import infae
-from experiments.baselines import EASE, BiasOnly, PopRec
+from experiments.recommenders import EASE, BiasOnly, PopRec
 from infae.data.synthetic import tiny
 
 # Makers of unfitted recommenders; the personal ones learn which items go together.
@@ -18,10 +18,10 @@ PERSONAL = [
     pytest.param(lambda: EASE(reg=1.0), id="EASE"),
 ]
 if find_spec("torch"):
-    from experiments.baselines.lightgcn import LightGCN
-    from experiments.baselines.mf import MF
-    from experiments.baselines.mvae import MVAE
-    from experiments.baselines.neumf import NeuMF
+    from experiments.recommenders.lightgcn import LightGCN
+    from experiments.recommenders.mf import MF
+    from experiments.recommenders.mvae import MVAE
+    from experiments.recommenders.neumf import NeuMF
 
     PERSONAL += [
         pytest.param(lambda: MF(8, learning_rate=0.05, n_epochs=60), id="MF"),

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import random_interactions
 
-from distillcf import coresets, forgetting
-from distillcf.coresets import CORESETS, Budget, head_users, random_users, svp_cf_users
-from distillcf.forgetting import forgetting_counts
+from distillcf import coresets
+from distillcf.coresets import CORESETS, Budget, forgetting, head_users, random_users, svp_cf_users
+from distillcf.coresets.forgetting import forgetting_counts
 from infae import Interactions
 from infae.data import load
 from infae.data.synthetic import synthetic

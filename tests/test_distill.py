@@ -21,16 +21,16 @@ import infae
 from distillcf import Config, DivergedError
 from distillcf.batches import Batches
 from distillcf.coresets import head_users, random_users
-from distillcf.judge import Judge
-from distillcf.objective import LOSSES, Batch, Objective, Student
+from distillcf.losses import LOSSES, Batch, Objective, Student
 from distillcf.start import _mixtures, required_bytes
-from distillcf.state import init, initial_logits, make_update
+from distillcf.step import init, initial_logits, make_update
+from distillcf.validate import Judge
 from infae import InfiniteAE, Interactions
 from infae.data import Split, random_split, user_split
 from infae.data.synthetic import synthetic
 from infae.inputs import InputMap
 from infae.kernels import ReluNTK
-from infae.tiles import precision
+from infae.linalg.tiles import precision
 
 # By the module itself: `distillcf.distill` is the function.
 outer_loop = importlib.import_module("distillcf.distill")
@@ -487,8 +487,8 @@ def test_a_history_is_a_table(planted):
 
 def test_the_full_data_model_is_chosen_on_validation(planted, monkeypatch):
     candidates = ({"row_power": 1.0, "b_std": 0.0}, {"b_std": 0.3, "popularity_power": -0.5})
-    monkeypatch.setattr("distillcf.teacher.CANDIDATES", candidates)
-    monkeypatch.setattr("distillcf.teacher.REGS", (1.0,))
+    monkeypatch.setattr("distillcf.inner.CANDIDATES", candidates)
+    monkeypatch.setattr("distillcf.inner.REGS", (1.0,))
     models = [infae.fit(planted.train, (1.0,), validation=planted, metric="HR@10", **inputs) for inputs in candidates]
     best = max(models, key=lambda model: model.path_[0]["HR@10"])
     chosen = distil(planted.train, validation=planted, model=None)
@@ -721,14 +721,14 @@ def no_work(*args, **kwargs):
 
 
 def test_too_little_memory_is_said_before_any_work(planted, monkeypatch):
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: 1000)
     monkeypatch.setattr(InfiniteAE, "fit", no_work)
     with pytest.raises(MemoryError, match=r"8 synthetic users x 60 items and batches of 120 users.*0\.0 GiB are avail"):
         distil(planted.train, validation=planted)
 
 
 def test_enough_memory_is_no_error(planted, monkeypatch):
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: 50_000_000)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: 50_000_000)
     distil(planted.train, steps=1)
 
 

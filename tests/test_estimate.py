@@ -5,8 +5,8 @@ import pytest
 
 import infae
 from infae.data import Blocks
-from infae.solvers import estimate
-from infae.solvers.estimate import Cost, choose, costs, decide
+from infae.solvers import auto as estimate
+from infae.solvers.auto import Cost, choose, costs, decide
 
 GIB = 1 << 30
 
@@ -20,7 +20,7 @@ def rate(monkeypatch):
 @pytest.fixture
 def available(monkeypatch):
     def set_to(n_bytes):
-        monkeypatch.setattr("infae.memory.available_bytes", lambda: n_bytes)
+        monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: n_bytes)
 
     return set_to
 

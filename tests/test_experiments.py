@@ -9,8 +9,10 @@ import oracles
 import pytest
 
 import infae
-from experiments import bench_infae, common, record, run_infae
-from experiments.baselines import EASE, PopRec, select_ease
+from experiments import run_infae
+from experiments.bench import infae as bench_infae
+from experiments.recommenders import EASE, PopRec, select_ease
+from experiments.study import flags, record
 from infae.data.synthetic import synthetic, tiny
 
 
@@ -127,7 +129,7 @@ def test_the_command_line_reads_lists_and_explains_mistakes(tmp_path):
 
 
 def test_tables_are_in_percent_but_for_auc():
-    text = common.table({"a": {"HR@10": 0.25, "AUC": 0.5}}, ["HR@10", "AUC"])
+    text = flags.table({"a": {"HR@10": 0.25, "AUC": 0.5}}, ["HR@10", "AUC"])
     assert text.splitlines() == ["| | HR@10 | AUC |", "|---|---:|---:|", "| a | 25.00 | 0.5000 |"]
 
 

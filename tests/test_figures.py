@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 import infae
-from experiments import bins, coldness, depth, models
-from experiments.baselines import PopRec
-from experiments.bins import coldness_bins, held_out_ranks, items_served, users_served
-from experiments.study import METRICS
+from experiments.infinite import bins, coldness, depth
+from experiments.infinite.bins import coldness_bins, held_out_ranks, items_served, users_served
+from experiments.recommenders import PopRec
+from experiments.recommenders import registry as models
+from experiments.study.runner import METRICS
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 

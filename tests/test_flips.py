@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments import flips
-from experiments.flips import flip
+from experiments.infinite import flips
+from experiments.infinite.flips import flip
 from infae import Interactions
 
 

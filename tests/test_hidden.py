@@ -8,10 +8,10 @@ from oracles import random_clicks, tolerance
 
 import infae
 from infae import Interactions
-from infae.hidden import HiddenClicks, hide
-from infae.kernels.tiles import symmetric_gram
-from infae.solvers.ridge import factor
-from infae.tiles import precision
+from infae.kernels.grams import symmetric_gram
+from infae.linalg.tiles import precision
+from infae.solvers.exact import factor
+from infae.tuning.holdout import HiddenClicks, hide
 
 REG = 0.7
 SETTINGS = [

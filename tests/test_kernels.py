@@ -14,7 +14,7 @@ import infae
 from infae.kernels import DotProductKernel, Linear, ReluNTK, gram, relu_ntk
 from infae.kernels.relu import arc_cosine_0, arc_cosine_1
 from infae.kernels.rows import Rows
-from infae.tiles import precision
+from infae.linalg.tiles import precision
 
 SCALES = [(2**0.5, 0.1), (2**0.5, 0.0), (1.0, 0.5), (0.7, 2.0)]
 

@@ -9,12 +9,12 @@ from oracles import random_clicks
 
 import infae
 from infae import InfiniteAE, Interactions
-from infae.anchors import centroids, choose_anchors, pivoted_cholesky, survey
 from infae.data import Blocks
 from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
 from infae.inputs import InputMap
 from infae.kernels import ReluNTK
-from infae.solvers import landmarks
+from infae.landmarks import centroids, choose_anchors, pivoted_cholesky, survey
+from infae.solvers import nystrom as landmarks
 
 N_USERS, N_ITEMS = 90, 40
 DTYPES = ("float32", "float64")
@@ -98,7 +98,7 @@ def test_many_small_blocks_and_tiles_give_the_same(clicks, histories, monkeypatc
     whole = fit(clicks).predict(histories)
     monkeypatch.setattr(landmarks, "block_users", lambda n_landmarks: 7)
     monkeypatch.setattr(landmarks, "tile_size", lambda n: 8)
-    monkeypatch.setattr("infae.kernels.tiles.tile_size", lambda n: 8)
+    monkeypatch.setattr("infae.kernels.grams.tile_size", lambda n: 8)
     assert_allclose(fit(clicks).predict(histories), whole, rtol=1e-8, atol=1e-10)
 
 
@@ -164,8 +164,8 @@ def test_landmarks_of_blocks_are_users_of_any_block(clicks):
 
 
 def test_a_survey_draws_users_alike(monkeypatch):
-    monkeypatch.setattr("infae.anchors._LEAST_CANDIDATES", 5)
-    monkeypatch.setattr("infae.anchors._CANDIDATES_PER_LANDMARK", 1)
+    monkeypatch.setattr("infae.landmarks._LEAST_CANDIDATES", 5)
+    monkeypatch.setattr("infae.landmarks._CANDIDATES_PER_LANDMARK", 1)
     clicks = random_clicks(30, 8, seed=1, density=0.5)
     clicks[:, 0] = 1
     blocks = Blocks(lambda: (clicks[a:b] for a, b in ((0, 3), (3, 20), (20, 30))), 8)
@@ -479,7 +479,7 @@ def test_leave_one_out_needs_the_exact_fit(clicks):
 
 
 def test_too_little_memory_is_said_before_any_work(clicks, monkeypatch):
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: 1000)
     with pytest.raises(MemoryError, match="sums over 20 landmarks x 40 items"):
         fit(clicks)
 

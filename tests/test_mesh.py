@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import infae
-from infae.mesh import UserMesh
+from infae.runtime.mesh import UserMesh
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*users have no clicks")
 

@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from oracles import random_clicks
 
 import infae
-from infae import metrics
 from infae.data import user_split
-from infae.ranking import recommend
+from infae.ranking import metrics
+from infae.ranking.top_n import recommend
 
 SHAPE = (5, 9)
 # Few values, so that most scores are tied; both zeros among them.
@@ -233,7 +233,7 @@ def test_users_with_nothing_held_out_are_counted_apart(split, scorer):
 
 def test_blocks_of_users_change_nothing(split, scorer, monkeypatch):
     whole = infae.evaluate(scorer, split, k=(3,))
-    monkeypatch.setattr(importlib.import_module("infae.evaluate"), "batch_size", lambda n_items: 16)
+    monkeypatch.setattr(importlib.import_module("infae.ranking.evaluate"), "batch_size", lambda n_items: 16)
     blocks = infae.evaluate(scorer, split, k=(3,))
     assert max(shown.n_users for shown in scorer.shown[1:]) == 16
     for name, values in whole.per_user.items():
@@ -242,7 +242,7 @@ def test_blocks_of_users_change_nothing(split, scorer, monkeypatch):
 
 @pytest.mark.parametrize("n_items", [1, 20, 100_000, 1 << 25, 1 << 30])
 def test_blocks_of_users_are_bounded(n_items):
-    size = importlib.import_module("infae.evaluate").batch_size(n_items)
+    size = importlib.import_module("infae.ranking.evaluate").batch_size(n_items)
     assert size in (8, 16, 32, 64, 128, 256, 512)
     assert size * n_items <= 1 << 26 or size == 8
 
@@ -295,7 +295,7 @@ def test_a_model_that_predicts_nan(split):
 
 @pytest.mark.parametrize(("name", "k"), [("HR@100", (100,)), ("PSP-printed@5", (5,)), ("AUC", (1,))])
 def test_metric_names(name, k):
-    assert importlib.import_module("infae.evaluate").metric_k(name) == k
+    assert importlib.import_module("infae.ranking.evaluate").metric_k(name) == k
 
 
 def test_evaluate_aligns_items_by_id(split):

@@ -13,13 +13,13 @@ from oracles import random_clicks, tolerance
 
 import infae
 from infae import InfiniteAE, Interactions
-from infae.dual import Dual
+from infae.data.coerce import RowIndex
 from infae.errors import IllConditionedWarning, NotFittedError, SingularKernelError
-from infae.histories import RowIndex
 from infae.inputs import InputMap
 from infae.kernels import ReluNTK, relu_ntk
 from infae.kernels.rows import Rows
-from infae.tiles import precision
+from infae.linalg.tiles import precision
+from infae.machine import Dual
 
 INPUTS = [
     {},

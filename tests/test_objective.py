@@ -17,8 +17,8 @@ from oracles import random_clicks, tolerance
 import infae
 from distillcf.batches import Batches
 from distillcf.config import Config
-from distillcf.judge import Fitted, Judge
-from distillcf.objective import (
+from distillcf.inner import given_scores
+from distillcf.losses import (
     LOSSES,
     Batch,
     LabelSystem,
@@ -31,14 +31,14 @@ from distillcf.objective import (
     softmax_cross_entropy,
     squared_error,
 )
-from distillcf.sampler import expected_inclusion
-from distillcf.state import State, _labels, init, initial_logits, make_update, ramp, soft_clicks
-from distillcf.teacher import given_scores
+from distillcf.prior import expected_inclusion
+from distillcf.step import State, _labels, init, initial_logits, make_update, ramp, soft_clicks
+from distillcf.validate import Fitted, Judge
 from infae import Interactions
 from infae.inputs import InputMap
 from infae.kernels import ReluNTK
+from infae.linalg.tiles import precision
 from infae.solvers.dense import solve_dense
-from infae.tiles import precision
 
 N_SYNTHETIC, N_ITEMS, N_REAL = 4, 7, 9
 INPUTS = [{}, {"popularity_power": -0.5}, {"popularity_power": -0.25, "row_power": 1.0}]
@@ -737,7 +737,7 @@ def test_a_fitted_student_predicts_in_batches(judged, monkeypatch):
     expected = student.predict(student.fit(Support(clicks, clicks, 0.5)), split.train.matrix.toarray())
     assert_allclose(fitted.predict(split.train), expected, **tolerance("float32"))
     for step in (8, 13, 39):
-        monkeypatch.setattr("distillcf.judge.batch_size", lambda n_items, step=step: step)
+        monkeypatch.setattr("distillcf.validate.batch_size", lambda n_items, step=step: step)
         assert_allclose(fitted.predict(split.train), expected, **tolerance("float32"))
 
 

@@ -10,14 +10,17 @@ import pandas as pd
 import pytest
 
 import infae
-from distillcf.fingerprint import split_fingerprint
-from distillcf.teacher import choose_teacher
-from experiments import common, models, noise, run_all, sample_efficiency, table_1, transfer
-from experiments.baselines import EASE
-from experiments.published import TABLE_1
-from experiments.sources import DISTILLED, EVERYBODY, SOURCES, Sources
-from experiments.study import METRICS, Study
+from distillcf.inner import choose_teacher
+from experiments import run_all
+from experiments.infinite import noise, sample_efficiency, table_1, transfer
+from experiments.infinite.published import TABLE_1
+from experiments.infinite.sources import DISTILLED, EVERYBODY, SOURCES, Sources
+from experiments.recommenders import EASE
+from experiments.recommenders import registry as models
+from experiments.study import flags
+from experiments.study.runner import METRICS, Study
 from infae.data import random_split
+from infae.data.fingerprint import split_fingerprint
 from infae.data.synthetic import synthetic
 
 SMALL = {"dataset": "made", "steps": 3, "metric": "HR@10", "plot": False}
@@ -565,9 +568,9 @@ def test_flags_of_a_command_are_read_back_as_they_were():
 
 
 def test_a_value_given_twice_is_refused(monkeypatch):
-    monkeypatch.setattr(common.flags, "FLAGS", {"seeds": SimpleNamespace(value=["0", "1", "0"])})
+    monkeypatch.setattr(flags.flags, "FLAGS", {"seeds": SimpleNamespace(value=["0", "1", "0"])})
     with pytest.raises(ValueError, match="--seeds has a value twice: 0,1,0"):
-        common._value(next(f for f in dataclasses.fields(table_1.Config) if f.name == "seeds"))
+        flags._value(next(f for f in dataclasses.fields(table_1.Config) if f.name == "seeds"))
 
 
 def test_contexts_of_their_own_are_part_of_what_tells_splits_apart(split):

@@ -7,12 +7,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cornac", reason="needs the peers extra")
 pytest.importorskip("torch_geometric", reason="needs the peers extra")
 
-import infae  # noqa: E402
-from experiments.baselines import PopRec, peers  # noqa: E402
-from experiments.baselines.training import one_thread  # noqa: E402
-from experiments.models import Search  # noqa: E402
-from infae.data import random_split  # noqa: E402
-from infae.data.synthetic import synthetic  # noqa: E402
+import infae
+from experiments.recommenders import PopRec, peers
+from experiments.recommenders.registry import Search
+from experiments.training.trainer import one_thread
+from infae.data import random_split
+from infae.data.synthetic import synthetic
 
 SHORT = [
     pytest.param(peers.bpr, {"max_iter": 100, "learning_rate": 0.05}, id="bpr"),

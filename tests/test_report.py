@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import made_results
 import pytest
 
-from experiments import common, report
+from experiments import report
+from experiments.study import flags
 
 VOID = {"meta", "link", "br", "img"}
 RECORDS = (made_results.DEPTH, made_results.OVERALL)
@@ -234,11 +235,13 @@ def test_without_out_the_page_lies_among_the_results(tmp_path):
     html, md = report.run(report.Config(results=str(tmp_path)))
     assert html.parent == md.parent == tmp_path
     assert "](a_depth/depth.png)" in md.read_text()
-    assert common.command(report.Config(results="out")) == "python -m experiments.report --results=out"
+    assert flags.command(report.Config(results="out")) == "python -m experiments.report --results=out"
 
 
 def test_no_records_says_what_was_looked_for_and_what_to_run(tmp_path):
-    with pytest.raises(ValueError, match=r"looked for .*/\*/record\.json; .*python -m experiments\.transfer --out="):
+    with pytest.raises(
+        ValueError, match=r"looked for .*/\*/record\.json; .*python -m experiments\.infinite\.transfer --out="
+    ):
         report.run(report.Config(results=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 

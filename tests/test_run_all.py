@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import common, run_all
-from experiments.study import Study, Table, load_split
+from experiments import run_all
+from experiments.study import flags
+from experiments.study.runner import Study, Table, load_split
 
 
 @pytest.fixture
@@ -37,26 +38,28 @@ def made(monkeypatch):
 def test_each_study_gets_a_folder_and_all_share_one_and_the_page_gathers_them(made, tmp_path):
     config = run_all.Config(studies=("depth", "transfer"), out=str(tmp_path), plot=False)
     assert set(run_all.run(config)) == {"depth", "transfer"}
-    assert made["depth"] == common.configure(type(made["depth"]), out=str(tmp_path / "depth"), plot=False)
+    assert made["depth"] == flags.configure(type(made["depth"]), out=str(tmp_path / "depth"), plot=False)
     assert made["transfer"].shared == str(tmp_path / "shared")
     page = (tmp_path / "report.html").read_text()
-    assert "experiments.depth" in page
-    assert "experiments.transfer" in page
+    assert "experiments.infinite.depth" in page
+    assert "experiments.infinite.transfer" in page
 
 
 def test_the_preset_reaches_every_study(made, monkeypatch, tmp_path):
     # By the flags alone: the data set may not be here.
-    monkeypatch.setattr("experiments.study.infae.data.load", lambda *args: (_ for _ in ()).throw(OSError("no data")))
-    with pytest.raises(common.StudiesFailedError, match="depth: OSError: no data"):
+    monkeypatch.setattr(
+        "experiments.study.runner.infae.data.load", lambda *args: (_ for _ in ()).throw(OSError("no data"))
+    )
+    with pytest.raises(flags.StudiesFailedError, match="depth: OSError: no data"):
         run_all.run(run_all.Config(preset="quick", studies=("depth",), out=str(tmp_path), plot=False))
     assert (made["depth"].preset, made["depth"].dataset) == ("quick", "ml-100k")
 
 
 def test_a_study_that_fails_is_told_at_the_end_and_the_others_are_done(made, tmp_path):
     config = run_all.Config(studies=("noise", "depth"), out=str(tmp_path), plot=False)
-    with pytest.raises(common.StudiesFailedError, match=r"done:\nnoise: MemoryError: too little of it"):
+    with pytest.raises(flags.StudiesFailedError, match=r"done:\nnoise: MemoryError: too little of it"):
         run_all.run(config)
-    assert "experiments.depth" in (tmp_path / "report.html").read_text()
+    assert "experiments.infinite.depth" in (tmp_path / "report.html").read_text()
 
 
 def test_unknown_studies_are_refused(tmp_path):
@@ -67,6 +70,6 @@ def test_unknown_studies_are_refused(tmp_path):
 def test_every_study_has_the_three_presets_and_a_folder_of_its_own():
     for name in run_all.STUDIES:
         config_class = importlib.import_module(f"experiments.{name}").Config
-        assert common.configure(config_class).out == f"out/{name}"
-        assert common.configure(config_class, preset="quick").dataset == "ml-100k"
-        assert common.configure(config_class, preset="paper").dataset == "ml-1m"
+        assert flags.configure(config_class).out == f"out/{name}"
+        assert flags.configure(config_class, preset="quick").dataset == "ml-100k"
+        assert flags.configure(config_class, preset="paper").dataset == "ml-1m"

@@ -16,8 +16,8 @@ from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import tolerance
 
-from distillcf.sampler import expected_inclusion, gumbel_inclusion, hard_sample, most_probable
-from infae.tiles import precision
+from distillcf.prior import expected_inclusion, gumbel_inclusion, hard_sample, most_probable
+from infae.linalg.tiles import precision
 
 N_DRAWS, TEMPERATURE = 5, 0.6
 LOGITS = arrays(np.float32, (3, 5), elements=st.floats(-60, 60, width=32))

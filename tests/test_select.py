@@ -20,9 +20,9 @@ from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.inputs import InputMap, popularity
 from infae.kernels import ReluNTK
 from infae.kernels.rows import Rows
-from infae.progress import bar
-from infae.search import SETTING, Data, Search, _Products
-from infae.select import PUBLISHED, SPACE
+from infae.runtime.progress import bar
+from infae.tuning.search import SETTING, Data, Search, _Products
+from infae.tuning.select import PUBLISHED, SPACE
 
 N_USERS, N_ITEMS = 60, 30
 METRIC = "AUC"
@@ -66,7 +66,7 @@ def searches(monkeypatch):
         return made[-1]
 
     # By the module itself: `infae.select` is the function.
-    monkeypatch.setattr(importlib.import_module("infae.select"), "Search", recorded)
+    monkeypatch.setattr(importlib.import_module("infae.tuning.select"), "Search", recorded)
     return made
 
 
@@ -262,10 +262,12 @@ def test_no_trial_is_made_twice(seed):
 
 
 def test_gram_matrices_and_products_are_shared(parts, monkeypatch):
-    import infae.search as module
+    import infae.tuning.search as module
 
     kernels, grams, real, real_gram = [], [], module.symmetric_gram, _Products.gram
-    monkeypatch.setattr("infae.search.symmetric_gram", lambda kernel, rows: kernels.append(1) or real(kernel, rows))
+    monkeypatch.setattr(
+        "infae.tuning.search.symmetric_gram", lambda kernel, rows: kernels.append(1) or real(kernel, rows)
+    )
     monkeypatch.setattr(_Products, "gram", lambda self, *args: grams.append(1) or real_gram(self, *args))
     trials = select(parts.train, parts).trials
     # One for each run of trials with the same weights, and one for each run with the same setting.
@@ -291,7 +293,7 @@ def test_the_published_setting_comes_first(found):
 
 
 def test_too_little_memory_is_said_before_any_trial(parts, monkeypatch):
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: 1000)
     with pytest.raises(MemoryError, match="inner products, kernel matrix and inverse of 57 users"):
         select(parts.train, parts)
 
@@ -464,7 +466,7 @@ def test_without_validation_the_best_of_some_users_is_fitted_to_all(parts):
 @pytest.fixture
 def failing(monkeypatch):
     """Makes the search's solves at some regs fail, by an error or by a warning."""
-    import infae.search as module
+    import infae.tuning.search as module
 
     real = module.solve
 
@@ -476,7 +478,7 @@ def failing(monkeypatch):
                 warnings.warn("noise", IllConditionedWarning, stacklevel=2)
             return real(factored, targets)
 
-        monkeypatch.setattr("infae.search.solve", solve)
+        monkeypatch.setattr("infae.tuning.search.solve", solve)
 
     return fail
 
@@ -512,7 +514,7 @@ def test_no_usable_trial_is_an_error(parts, failing):
 @pytest.fixture
 def failing_finalists(monkeypatch):
     """Makes the first so many solves of all users fail."""
-    import infae.solvers.ridge as module
+    import infae.solvers.exact as module
 
     real, calls = module._checked_residual, []
 

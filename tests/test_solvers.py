@@ -9,8 +9,8 @@ from oracles import random_clicks, tolerance
 
 import infae
 from infae.errors import IllConditionedWarning, SingularKernelError
+from infae.linalg.tiles import SymmetricTiles, tile_size
 from infae.solvers import factor, inverse, path, solve
-from infae.tiles import SymmetricTiles, tile_size
 
 
 def positive_definite(n, seed=0, smallest=1.0):
@@ -106,7 +106,7 @@ def test_popular_and_rare_targets_keep_their_columns(monkeypatch):
     gram, targets = positive_definite(37), random_clicks(37, 90, density=0.1)
     expected = oracles.ridge(gram, targets, 0.2)
     for share in (-1.0, 0.2, 2.0):
-        monkeypatch.setattr("infae.solvers.ridge._HEAD_SHARE", share)
+        monkeypatch.setattr("infae.solvers.exact._HEAD_SHARE", share)
         solution = solve(factor(as_tiles(gram), 0.2), sp.csr_matrix(targets))
         assert_allclose(solution.coef, expected, **tolerance("float64"))
 
@@ -211,7 +211,7 @@ def test_targets_of_other_users_are_refused():
 def test_what_does_not_fit_is_refused_before_it_is_begun(monkeypatch, clicks):
     gram = as_tiles(np.eye(20))
     factored = factor(gram, 1.0)
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: 1000)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: 1000)
     with pytest.raises(MemoryError, match=r"kernel matrix of 20 users takes .* GiB"):
         factor(gram, 1.0)
     with pytest.raises(MemoryError, match="20 users x 7 items"):
@@ -221,7 +221,7 @@ def test_what_does_not_fit_is_refused_before_it_is_begun(monkeypatch, clicks):
 
 
 def test_an_unknown_memory_refuses_nothing(monkeypatch):
-    monkeypatch.setattr("infae.memory.available_bytes", lambda: None)
+    monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: None)
     assert factor(as_tiles(np.eye(4)), 1.0).reg == 1.0
 
 

@@ -9,7 +9,12 @@ import pytest
 
 import distillcf
 import infae
-from experiments import bench_distillcf, bench_scale, common, models, run_distillcf, transfer
+from experiments import run_distillcf
+from experiments.bench import distillcf as bench_distillcf
+from experiments.bench import scale as bench_scale
+from experiments.infinite import transfer
+from experiments.recommenders import registry as models
+from experiments.study import flags
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 
@@ -211,17 +216,17 @@ def test_transfer_refuses_unknown_models_and_sources(tmp_path):
 
 
 def test_a_preset_gives_defaults_and_flags_given_stay():
-    quick = common.configure(transfer.Config, preset="quick", seeds=(3,))
+    quick = flags.configure(transfer.Config, preset="quick", seeds=(3,))
     assert (quick.dataset, quick.seeds, quick.steps) == ("ml-100k", (3,), 150)
-    assert common.configure(transfer.Config) == transfer.Config()
+    assert flags.configure(transfer.Config) == transfer.Config()
     with pytest.raises(ValueError, match="smoke, quick, paper"):
-        common.configure(transfer.Config, preset="fast")
+        flags.configure(transfer.Config, preset="fast")
 
 
 def test_the_command_of_a_config_makes_it_again():
-    config = common.configure(transfer.Config, preset="paper", seeds=(1, 2), plot=False, data_dir="/somewhere")
-    command = common.command(config)
-    assert command == "python -m experiments.transfer --preset=paper --seeds=1,2 --noplot"
+    config = flags.configure(transfer.Config, preset="paper", seeds=(1, 2), plot=False, data_dir="/somewhere")
+    command = flags.command(config)
+    assert command == "python -m experiments.infinite.transfer --preset=paper --seeds=1,2 --noplot"
 
 
 def test_bench_distillcf_measures_every_shape(tmp_path):
@@ -238,7 +243,7 @@ def test_bench_distillcf_measures_every_shape(tmp_path):
 def test_the_benchmarks_stored_samples_are_the_samplers_own():
     import jax
 
-    from distillcf.sampler import gumbel_inclusion
+    from distillcf.prior import gumbel_inclusion
 
     logits, key = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32), jax.random.key(5)
     stored = bench_distillcf.stored_gumbel_inclusion(logits, key, 7, 0.5)
@@ -246,7 +251,7 @@ def test_the_benchmarks_stored_samples_are_the_samplers_own():
 
 
 def test_spread_tables_give_mean_and_deviation():
-    table = common.spread_table({"a": [{"HR@10": 0.1, "AUC": 0.5}, {"HR@10": 0.3, "AUC": 0.7}]}, ["HR@10", "AUC"])
+    table = flags.spread_table({"a": [{"HR@10": 0.1, "AUC": 0.5}, {"HR@10": 0.3, "AUC": 0.7}]}, ["HR@10", "AUC"])
     assert table.splitlines()[2] == "| a | 20.00 ± 14.14 | 0.6000 ± 0.1414 |"
 
 

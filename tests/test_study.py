@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import common, study
-from experiments.cells import Cells
-from experiments.study import Claim, Study, Table, metrics_table
+from experiments.study import flags
+from experiments.study import runner as study
+from experiments.study.cells import Cells
+from experiments.study.runner import Claim, Study, Table, metrics_table
 from infae.data import random_split
 from infae.data.synthetic import synthetic
 
@@ -36,10 +37,10 @@ def test_cells_of_other_settings_are_refused_by_name_of_what_differs(tmp_path):
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    seeds: tuple[int, ...] = common.option((0, 1), "seeds", axis=True)
-    steps: int = common.option(3, "steps")
-    out: str = common.option("out", "folder")
-    plot: bool = common.option(False, "draw")
+    seeds: tuple[int, ...] = flags.option((0, 1), "seeds", axis=True)
+    steps: int = flags.option(3, "steps")
+    out: str = flags.option("out", "folder")
+    plot: bool = flags.option(False, "draw")
 
 
 def test_a_study_that_was_stopped_goes_on_at_its_first_open_cell(split, tmp_path):

@@ -26,9 +26,9 @@ from test_distill import (  # noqa: F401 - a fixture for this module too
 import distillcf
 import infae
 from distillcf import Summary, SummaryFileError
-from distillcf.fingerprint import clicks_fingerprint
 from infae import InfiniteAE, Interactions
 from infae.data.arrays import read_parquet
+from infae.data.fingerprint import clicks_fingerprint
 
 FORMS = ("hard", "soft")
 EXPORTS = {

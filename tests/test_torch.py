@@ -23,19 +23,21 @@ from infae.data.synthetic import synthetic
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+from torch import nn
+from torch.utils.data import DataLoader
 
-from experiments import torch_data  # noqa: E402
-from experiments.baselines import PopRec, mvae, neumf, ranking, training, tuning  # noqa: E402
-from experiments.baselines import lightgcn as gcn  # noqa: E402
-from experiments.baselines.lightgcn import LightGCN  # noqa: E402
-from experiments.baselines.mf import MF  # noqa: E402
-from experiments.baselines.mvae import MVAE, elbo_loss  # noqa: E402
-from experiments.baselines.neumf import NeuMF  # noqa: E402
-from experiments.baselines.ranking import FoldIn, bpr_loss  # noqa: E402
-from experiments.models import MODELS, Search  # noqa: E402
-from experiments.torch_data import Pairs, Triples, UserRows  # noqa: E402
+from distillcf import torch_data
+from distillcf.torch_data import Pairs, Triples, UserRows
+from experiments.recommenders import PopRec, mvae, neumf, ranking
+from experiments.recommenders import lightgcn as gcn
+from experiments.recommenders.lightgcn import LightGCN
+from experiments.recommenders.mf import MF
+from experiments.recommenders.mvae import MVAE, elbo_loss
+from experiments.recommenders.neumf import NeuMF
+from experiments.recommenders.ranking import FoldIn, bpr_loss
+from experiments.recommenders.registry import MODELS, Search
+from experiments.training import trainer as training
+from experiments.training import tuning
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -918,7 +920,7 @@ def test_models_are_known_without_pytorch():
 
 
 def test_the_baselines_do_without_pytorch():
-    code = "import sys, experiments.baselines, experiments.run_infae; print('torch' in sys.modules)"
+    code = "import sys, experiments.recommenders, experiments.run_infae; print('torch' in sys.modules)"
     root = Path(torch_data.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "False"

@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
+from infae.kernels.grams import DotProductKernel, Kernel, gram
 from infae.kernels.linear import Linear
 from infae.kernels.relu import ReluNTK, relu_ntk
-from infae.kernels.tiles import DotProductKernel, Kernel, gram
 
 __all__ = ["DotProductKernel", "Kernel", "Linear", "ReluNTK", "gram", "relu_ntk", "stax"]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from infae.kernels.tiles import gram
+from infae.kernels.grams import gram
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Kernel ridge regression: factor once, solve many, each solution with its residual."""
 
-from infae.solvers.conjugate import CGSolution, conjugate_path, solve_conjugate
+from infae.linalg.sweep import inverse
+from infae.solvers.cg import CGSolution, conjugate_path, solve_conjugate
 from infae.solvers.dense import solve_dense
-from infae.solvers.landmarks import LandmarkSums, accumulate, solve_landmarks
-from infae.solvers.ridge import ExactSolution, Factor, FullSolution, PathStep, Solution, factor, path, solve
-from infae.solvers.sweep import inverse
+from infae.solvers.exact import ExactSolution, Factor, FullSolution, PathStep, Solution, factor, path, solve
+from infae.solvers.nystrom import LandmarkSums, accumulate, solve_landmarks
 
 __all__ = [
     "CGSolution",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from infae.solvers.sweep import invert_dense
+from infae.linalg.sweep import invert_dense
 
 
 def solve_dense(gram: jax.Array, targets: jax.Array, reg: jax.Array | float) -> jax.Array:

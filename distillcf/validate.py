@@ -1,0 +1,141 @@
+"""How good a support is on held-out clicks, and its free labels from all the data."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from distillcf.batches import Batches
+from distillcf.config import Config
+from distillcf.losses import LabelSystem, Student, Support
+from distillcf.prior import hard_sample, most_probable
+from infae.data.coerce import as_histories
+from infae.data.interactions import Interactions
+from infae.data.splits import Split
+from infae.linalg.tiles import precision
+from infae.machine import Dual
+from infae.ranking.evaluate import batch_size, evaluate, metric_k
+
+# Candidates for the stored binary rows, beside the most probable ones.
+_HARD_SAMPLES = 4
+
+
+class Fitted:
+    """A student fitted on a support, as a recommender for `infae.evaluate`.
+
+    Attributes:
+      item_ids_: ids of the score columns.
+    """
+
+    def __init__(self, student: Student, support: Support, item_ids: np.ndarray):
+        self.item_ids_ = item_ids
+        self._student = student
+        with precision(np.float32):
+            self._anchors, self._coef = _fit(student, support)
+
+    def predict(self, histories: Interactions, /) -> np.ndarray:
+        """(n_users, n_items) scores."""
+        shown = as_histories(histories, self.item_ids_)
+        scores = np.empty(shown.shape, np.float32)
+        step = batch_size(shown.shape[1])
+        for start in range(0, shown.shape[0], step):
+            rows = shown[start : start + step].toarray()
+            n = len(rows)
+            # One shape for all batches, so that one compilation serves them.
+            padded = np.pad(rows, [(0, step - n if shown.shape[0] > step else 0), (0, 0)])
+            with precision(np.float32):
+                scores[start : start + n] = _predict(self._student, self._anchors, self._coef, padded)[:n]
+        return scores
+
+
+class Judge:
+    """Validation of supports in the outer loop.
+
+    Args:
+      student: the inner model.
+      config: metric, labels, label_penalty and the grid of regs are used.
+      batches: of the real users, whom free labels are solved for.
+      item_ids: ids of the columns.
+      split: whose validation part is ranked; None where there is none.
+    """
+
+    def __init__(self, student: Student, config: Config, batches: Batches, item_ids: np.ndarray, split: Split | None):
+        self._student, self._config, self._batches = student, config, batches
+        self._item_ids, self._split = item_ids, split
+
+    def support(self, rows: jax.Array | np.ndarray, reg: float) -> Support:
+        """With the labels that belong to the clicks: themselves, or solved from all real users."""
+        clicks, reg_array = jnp.asarray(rows), jnp.float32(reg)
+        if self._config.labels == "clicks":
+            return Support(clicks, clicks, reg_array)
+        with precision(np.float32):
+            total = None
+            for users in self._batches.blocks(1024):
+                part = _label_system(self._student, clicks, reg_array, self._batches.of(users))
+                total = part if total is None else total + part
+            assert total is not None
+            return Support(clicks, _solve_labels(total, self._config.label_penalty), reg_array)
+
+    def best(self, clicks: jax.Array | np.ndarray, reg: float) -> tuple[float, float]:
+        """(metric on validation, reg): at the given reg, or at the best of the grid where there is one.
+
+        NaN for the metric where nothing is held out.
+        """
+        if self._split is None:
+            return float("nan"), reg
+        values = {r: self.value(self.support(clicks, r)) for r in self._config.reg_grid or (reg,)}
+        chosen = max(values, key=values.__getitem__)
+        return values[chosen], chosen
+
+    def value(self, support: Support) -> float:
+        """The metric on validation; -inf where the student has no finite scores, NaN where nothing is held out."""
+        if self._split is None:
+            return float("nan")
+        fitted = Fitted(self._student, support, self._item_ids)
+        metric = self._config.metric
+        n_negatives = 50 if metric == "AUC-sampled" else 0
+        try:
+            return evaluate(fitted, self._split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
+        except ValueError as error:
+            if "NaN or infinity" in str(error):
+                return float("-inf")
+            raise
+
+    def best_hard(self, logits: np.ndarray, soft: np.ndarray, reg: float) -> Support:
+        """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
+        rng = np.random.default_rng([self._config.seed, 4])
+        samples = [hard_sample(logits, self._config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
+        supports = [self.support(self._nobodys(rows, soft), reg) for rows in (*samples, most_probable(soft))]
+        # Without a validation part every value is NaN, and the first sample is taken.
+        return max(supports, key=self.value)
+
+    def _nobodys(self, rows: np.ndarray, soft: np.ndarray) -> np.ndarray:
+        """The rows, those that equal a real user's history with their likeliest further click until they do not."""
+        rows = rows.copy()
+        while True:
+            found = self._batches.index.find(sp.csr_matrix(rows)) >= 0
+            equal = np.flatnonzero(found & (rows == 0).any(axis=1))
+            if not equal.size:
+                return rows
+            rows[equal, np.where(rows[equal] > 0, -1, soft[equal]).argmax(axis=1)] = 1
+
+
+# Compiled once a student: it holds arrays, and is compared by identity.
+@partial(jax.jit, static_argnums=0)
+def _fit(student: Student, support: Support) -> tuple[Any, jax.Array]:
+    dual = student.fit(support)
+    return dual.anchors, dual.coef
+
+
+_label_system = jax.jit(LabelSystem.of, static_argnums=0)
+_solve_labels = jax.jit(LabelSystem.solve, static_argnums=1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict(student: Student, anchors: jax.Array, coef: jax.Array, shown: jax.Array) -> jax.Array:
+    return student.predict(Dual(student.kernel, anchors, coef), shown)

@@ -1,0 +1,1 @@
+"""Every table and figure of "Infinite Recommendation Networks" (Sachdeva et al. 2022)."""

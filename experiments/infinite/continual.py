@@ -1,0 +1,263 @@
+"""What to keep of the past: everything, nothing, ADER's exemplars, or users distilled from the last period?
+
+    python -m experiments.infinite.continual                   # a made log whose tastes drift, offline
+    python -m experiments.infinite.continual --preset=paper    # ML-1M in 17 periods, figures 5 and 11
+
+The log is parted into periods of equally many clicks. In each, a model is trained from scratch on
+what a strategy gives it: the period's rows alone (Individual), one row a user of all clicks so far
+(Joint), or the period's rows and beside them `budget` more: real rows by ADER's choice out of the last
+period and the exemplars it was trained with, or the rows of a summary that DISTILL-CF made of the
+last period. It is chosen by a tenth of the period's clicks, held out of training for every
+strategy, and tested on the next period: a user's whole past and first clicks there are shown,
+the last ones are to be found. Each finished cell is kept in `cells/`; a run that was stopped
+goes on there. Writes `record.json`, `table.md`, `means.png` and `periods.png` beside it.
+
+The paper is silent on all but the number of periods, the model and the strategies; what was chosen
+instead is said here, in `experiments.infinite.periods` and in `experiments.infinite.exemplars`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import infae
+from experiments.infinite.exemplars import choose_exemplars, representation
+from experiments.infinite.periods import Periods, drifting_log, in_periods, stacked
+from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources
+from experiments.recommenders.registry import MODEL_NAMES, MODELS, Search, check_models
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.runner import METRICS, Claim, Study, Table, Work, ahead, lines, metrics_table
+from infae.ranking.evaluate import metric_k
+
+JOINT, INDIVIDUAL, ADER = "Joint", "Individual", "ADER"
+STRATEGIES = (JOINT, INDIVIDUAL, ADER, DISTILLED, DISTILLED_BINARY, RANDOM_USERS)
+MADE = "synthetic"
+"""The name of the made log, `experiments.infinite.periods.drifting_log`."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of the study."""
+
+    preset: str = flags.preset_option()
+    dataset: str = option(
+        MADE,
+        f"name of a data set with a raw log, or the path of a file of one; {MADE} is a made one that drifts",
+        quick="ml-100k",
+        paper="ml-1m",
+    )
+    data_dir: str = flags.data_dir_option()
+    model: str = option("ease", "one of " + MODEL_NAMES, quick="mvae")
+    strategies: tuple[str, ...] = option(
+        (JOINT, INDIVIDUAL, ADER, DISTILLED, RANDOM_USERS), "some of " + ", ".join(STRATEGIES), axis=True
+    )
+    periods: int = option(4, "periods of equally many clicks, at least 3", quick=4, paper=17)
+    budget: int = option(20, "rows injected beside the period's own", quick=30, paper=100)
+    shown: float = option(0.8, "share of a user's clicks in the next period that is shown; 0: the past alone")
+    held_out: float = option(0.1, "share of a row's clicks held out as validation while it is learned from")
+    seeds: tuple[int, ...] = flags.seeds_option()
+    sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
+    steps: int = option(60, "outer steps of a period's summary", quick=100, paper=200)
+    metric: str = option("HR@100", "what everything is chosen by, on validation")
+    shared: str = flags.shared_option()
+    out: str = option("out/continual", "output folder")
+    plot: bool = option(True, "write means.png and periods.png")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Run the study and return the record that is written."""
+    check_models((config.model,))
+    _check(config)
+    log = (
+        drifting_log()
+        if config.dataset == MADE
+        else infae.data.datasets.load_log(config.dataset, config.data_dir or None)
+    )
+    periods = in_periods(
+        log, config.periods, shown=config.shown, held_out=config.held_out, name=Path(config.dataset).name
+    )
+    study = Study(config, periods.sessions(), title=f"Continual learning, {_title(config)}", shows="Figures 5 and 11")
+    frame = study.run(_work(config, periods, study))
+    study.frame = frame = frame.drop(columns="exemplars", errors="ignore")
+    tables = [
+        metrics_table(_means(frame), ("strategy",), METRICS, "Test, mean over the periods, in percent (AUC as it is)"),
+        _by_period(frame, "NDCG@10"),
+    ]
+    if config.plot:
+        _draw(config, study, frame)
+    pictures = ["means.png", "periods.png"] if config.plot else []
+    return study.write(tables, [*_claims(frame)], pictures, [*_notes(config, periods)])
+
+
+def _work(config: Config, periods: Periods, study: Study) -> list[Work]:
+    learner = Learner(config, periods, study)
+    return [
+        ({"strategy": strategy, "period": at + 1, "seed": seed}, partial(learner.result, strategy, at, seed))
+        for seed in config.seeds
+        for at in range(periods.n_periods - 1)
+        for strategy in config.strategies
+    ]
+
+
+class Learner:
+    """Trains a strategy's model of a period and tests it on the next."""
+
+    def __init__(self, config: Config, periods: Periods, study: Study):
+        self.config, self.periods, self.study = config, periods, study
+
+    def result(self, strategy: str, at: int, seed: int) -> dict[str, Any]:
+        """Test metrics; for ADER also the `exemplars` that the next period is given, as period:user positions."""
+        config, task = self.config, self.periods.task(at)
+        clicks, drawn_from = self.training(strategy, at, seed)
+        search = Search(config.metric, config.preset, seed, shared=config.shared, tune=False)
+        model, chosen = MODELS[config.model].choose(clicks, task, search)
+        report = infae.evaluate(model, task, k=(10, 100), n_negatives=0)
+        found: dict[str, Any] = {metric: report[metric] for metric in METRICS}
+        shown = {name: value for name, value in chosen.items() if name != "tried"}
+        found |= {"tested": len(report.users), "rows": clicks.n_users, "chosen": str(shown)}
+        if strategy != ADER:
+            return found
+        kept = choose_exemplars(clicks.matrix, representation(model, clicks), min(config.budget, clicks.n_users))
+        return found | {"exemplars": " ".join(drawn_from[row] for row in kept)}
+
+    def training(self, strategy: str, at: int, seed: int) -> tuple[infae.Interactions, list[str]]:
+        """What a period's model is trained on, and the period:user of each real row of it."""
+        if strategy == JOINT:
+            return self.periods.so_far(at), []
+        current = self.periods.current(at)
+        places = [f"{at}:{user}" for user in np.searchsorted(self.periods.user_ids, current.user_ids)]
+        if at == 0 or strategy == INDIVIDUAL:
+            return current, places
+        if strategy == ADER:
+            stored = self.study.result({"strategy": ADER, "period": at, "seed": seed})["exemplars"].split()
+            return stacked(current, self.rows(stored)), places + stored
+        return stacked(current, self.memory(strategy, at - 1, seed)), places
+
+    def rows(self, places: Sequence[str]) -> infae.Interactions:
+        """Rows by period:user, as they were trained on when their period was the current one."""
+        pairs = [tuple(map(int, place.split(":"))) for place in places]
+        found = []
+        for at, user in pairs:
+            rows = self.periods.current(at)
+            found.append(rows.select_users(np.flatnonzero(rows.user_ids == self.periods.user_ids[user])))
+        together = found[0]
+        for one in found[1:]:
+            together = stacked(together, one)
+        return together
+
+    def memory(self, strategy: str, of: int, seed: int) -> infae.Interactions:
+        """Rows made of period `of` alone: a summary's, or its own, drawn at random."""
+        config, own = self.config, self.periods.own(of)
+        budget = min(config.budget, own.train.n_users)
+        sources = Sources(own, config.shared, config.metric, config.steps, config.sharpness)
+        return sources.interactions(strategy, budget, seed)
+
+
+def _means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of each strategy and seed the mean over the periods."""
+    return frame.groupby(["strategy", "seed"], sort=False)[list(METRICS)].mean().reset_index()
+
+
+def _by_period(frame: pd.DataFrame, metric: str) -> Table:
+    strategies = frame["strategy"].unique().tolist()
+    rows = []
+    for period, group in frame.groupby("period"):
+        values = [flags.spread(group.loc[group["strategy"] == s, metric].to_list(), metric) for s in strategies]
+        rows.append([f"{period} (next: {group['tested'].iloc[0]:,} users)", *values])
+    return Table(f"Test {metric} of the period after, in percent", ["period", *strategies], rows)
+
+
+def _claims(frame: pd.DataFrame) -> list[Claim]:
+    """DISTILL-CF above each of the others by the mean over periods, and above ADER in most of them.
+
+    Seeds are compared one by one: periods, and what is held out in them, are the same for both.
+    """
+    means = _means(frame).pivot(index="seed", columns="strategy", values="NDCG@10")
+    if DISTILLED not in means:
+        return []
+    # The first period has no past: all strategies are the same there.
+    later = frame[frame["period"] > frame["period"].min()]
+    by_period = later.pivot(index="seed", columns=["strategy", "period"], values="NDCG@10")
+    claims = []
+    for other in (name for name in (ADER, INDIVIDUAL, JOINT) if name in means):
+        won = by_period[DISTILLED] > by_period[other]
+        n_won = int((by_period[DISTILLED].mean() > by_period[other].mean()).sum())
+        ahead_in = f"ahead in {n_won} of the {won.shape[1]} periods with a past"
+        ours, theirs = (flags.spread(means[name].to_list(), "NDCG@10") for name in (DISTILLED, other))
+        says = f"Users distilled from the last period serve better than {_WHAT[other]}, by the mean."
+        holds = ahead(means[DISTILLED] - means[other], [0])
+        claims.append(Claim(says, holds, f"NDCG@10 {ours} against {theirs}; {ahead_in}.", _WHY[other]))
+        if other == ADER:
+            says = "They serve better than ADER's exemplars in most of the periods."
+            share = f"{flags.spread(won.mean(axis=1).to_list(), '')}% of them, seed by seed"
+            holds = ahead(won.mean(axis=1), [0.5])
+            claims.append(Claim(says, holds, f"They are {ahead_in} by the mean of seeds; in {share}.", _WHY[ADER]))
+    return claims
+
+
+_WHAT = {ADER: "ADER's exemplars", INDIVIDUAL: "none (Individual)", JOINT: "all the past (Joint)"}
+_WHY = {
+    ADER: "ADER's pool reaches back through the exemplars it carries on, and the summary is, as in the paper, of the "
+    "last period alone: that may be why.",
+    INDIVIDUAL: "The rows injected may be too few beside the period's own.",
+    JOINT: "Joint trains on every click so far, and so has nothing to forget: that may be why.",
+}
+"""Possible causes, from the protocol."""
+
+
+def _notes(config: Config, periods: Periods) -> Iterator[str]:
+    shown = "the first clicks there" if config.shown else "nothing else"
+    yield (
+        f"{config.periods} periods of equally many clicks; a model of period i is tested on users of period i + 1, "
+        f"shown their past and {shown} (share {config.shown:g})."
+    )
+    yield (
+        "Models are trained from scratch in every period; ADER's loss on the old model's scores is left out, so that "
+        "strategies differ by their rows alone."
+    )
+    if MODELS[config.model].needs_torch:
+        yield "No strategy is searched over a grid: models are at their defaults, and stop where validation is best."
+    sizes = {at + 1: periods.current(at).n_users for at in range(periods.n_periods - 2)}
+    if few := {period: n for period, n in sizes.items() if n < config.budget}:
+        yield (
+            f"The budget of {config.budget:,} is cut to a period's users where they are fewer: "
+            + ", ".join(f"{n:,} rows of period {period}" for period, n in few.items())
+            + "."
+        )
+
+
+def _draw(config: Config, study: Study, frame: pd.DataFrame) -> None:
+    means = {s: g[list(METRICS)].to_dict("records") for s, g in _means(frame).groupby("strategy", sort=False)}
+    if INDIVIDUAL in means:
+        means[INDIVIDUAL] = means.pop(INDIVIDUAL)
+    plots.bars(study.folder / "means.png", means, METRICS, f"{_title(config)}, mean over periods")
+    panels = {metric: lines(frame, ("strategy",), "period", metric) for metric in ("NDCG@10", "HR@100")}
+    plots.curves(study.folder / "periods.png", panels, "period learned from", "test on the next period, %")
+
+
+def _title(config: Config) -> str:
+    return MODELS[config.model].title
+
+
+def _check(config: Config) -> None:
+    if unknown := [name for name in config.strategies if name not in STRATEGIES]:
+        raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {', '.join(STRATEGIES)}")
+    metric_k(config.metric)
+    if config.periods < 3:
+        raise ValueError(
+            f"--periods must be at least 3, or none that is learned from has one before it; got {config.periods}"
+        )
+    if config.budget < 1:
+        raise ValueError(f"--budget is a number of rows, at least 1, got {config.budget}")
+
+
+if __name__ == "__main__":
+    flags.main(Config, run)

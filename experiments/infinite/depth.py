@@ -1,0 +1,202 @@
+"""How deep should ∞-AE be? Figure 6.
+
+    python -m experiments.infinite.depth                    # an embedded synthetic set, offline
+    python -m experiments.infinite.depth --preset=paper     # three splits of ML-1M; or --dataset=magazine
+
+At each number of hidden layers (0 is a linear network, which the paper does not have) reg is
+chosen on validation and the model tested: with the published kernel, with the same but the reg that
+one hidden layer chose, and with inputs times popularity^-0.25. Nothing in a fit is random, so that
+the spread is over splits: 0 is the data set's own, others are drawn again from all its clicks,
+80/10/10 by that seed. Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and
+`depth.png`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+import infae
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.runner import METRICS, Claim, Study, Table, Work, ahead, every, lines, load_split, metrics_table
+
+PUBLISHED, SAME_REG, WEIGHTED = "published", "published at one layer's reg", "popularity^-0.25"
+POWERS = {PUBLISHED: 0.0, SAME_REG: 0.0, WEIGHTED: -0.25}
+"""popularity_power by model."""
+ALIKE = 3.0
+"""Depths are called alike where the worst is less than so many percent below the best."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Flags of the study."""
+
+    preset: str = flags.preset_option()
+    dataset: str = flags.dataset_option()
+    data_dir: str = flags.data_dir_option()
+    depths: tuple[int, ...] = option(
+        (0, 1, 2, 3), "hidden layers", axis=True, quick=(0, 1, 2, 3, 4), paper=(0, 1, 2, 3, 4, 5, 6)
+    )
+    splits: tuple[int, ...] = option((0,), "0 for the data set's own, others by seed", axis=True, paper=(0, 1, 2))
+    regs: tuple[float, ...] = option(
+        (0.5, 2.0, 5.0, 20.0), "to choose from at each depth: finely, since each depth has a reg of its own",
+        quick=(0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0),
+    )  # fmt: skip
+    metric: str = option("HR@100", "what reg is chosen by, on validation")
+    out: str = option("out/depth", "output folder")
+    plot: bool = option(True, "write depth.png")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Run the study and return the record that is written."""
+    split = load_split(config)
+    study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6")
+    frame = study.run(_work(config, split))
+    relative = relative_to_best(frame)
+    tables = [
+        metrics_table(frame, ("model", "depth"), METRICS, "Test, in percent (AUC as it is), by hidden layers"),
+        _relative_table(relative),
+    ]
+    if config.plot:
+        panels = {model: _lines(part) for model, part in relative.groupby("model", sort=False)}
+        plots.curves(study.folder / "depth.png", panels, "hidden layers", "% of the best depth's")
+    pictures = ["depth.png"] if config.plot else []
+    return study.write(tables, [*_claims(relative)], pictures, [*_notes(config, frame)])
+
+
+def resplit(split: infae.Split, number: int) -> infae.Split:
+    """The split itself for 0; else its clicks, validation's and test's among them, drawn again by that seed."""
+    if number == 0:
+        return split
+    log = split.train.union(split.validation).union(split.test)
+    return infae.data.random_split(log, seed=number, name=f"{split.name}, drawn again by seed {number}")
+
+
+def relative_to_best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each metric over that of the depth of at least 1 that is best on the mean of splits, split by split."""
+    parts = []
+    for _, group in frame.groupby("model", sort=False):
+        hidden = group[group["depth"] > 0] if (group["depth"] > 0).any() else group
+        best = hidden.groupby("depth")[list(METRICS)].mean().idxmax()
+        part = group.copy()
+        for metric in METRICS:
+            base = group[group["depth"] == best[metric]].set_index("split")[metric]
+            part[metric] = group[metric] / group["split"].map(base)
+        parts.append(part)
+    return pd.concat(parts)
+
+
+def _work(config: Config, split: infae.Split) -> list[Work]:
+    fits = _Fits(config, split)
+    return [
+        ({"model": model, "depth": depth, "split": number}, partial(fits.result, model, depth, number))
+        for number in config.splits
+        for model in POWERS
+        for depth in config.depths
+    ]
+
+
+class _Fits:
+    """∞-AE fitted and tested at a depth, on a split by its number."""
+
+    def __init__(self, config: Config, split: infae.Split):
+        self.config = config
+        self.split = functools.cache(partial(resplit, split))
+        self.reg_of_one_layer = functools.cache(lambda number: self.fit(number, config.regs, 1, 0.0).reg_)
+
+    def fit(self, number: int, regs: Sequence[float], depth: int, power: float) -> infae.InfiniteAE:
+        split, metric = self.split(number), self.config.metric
+        return infae.fit(split.train, regs, validation=split, metric=metric, depth=depth, popularity_power=power)
+
+    def result(self, model: str, depth: int, number: int) -> dict[str, float]:
+        regs = (self.reg_of_one_layer(number),) if model == SAME_REG else self.config.regs
+        fitted = self.fit(number, regs, depth, POWERS[model])
+        report = infae.evaluate(fitted, self.split(number), k=(10, 100), n_negatives=0)
+        return {**{metric: report[metric] for metric in METRICS}, "reg": fitted.reg_}
+
+
+def _relative_table(relative: pd.DataFrame) -> Table:
+    rows = [
+        [f"{model}, {depth}", *(flags.spread(group[metric].to_list(), "") for metric in METRICS)]
+        for (model, depth), group in relative.groupby(["model", "depth"], sort=False)
+    ]
+    return Table("In percent of the best depth, linear ones aside", ["", *METRICS], rows)
+
+
+def _lines(relative: pd.DataFrame) -> dict[str, dict[float, tuple[float, float]]]:
+    long = relative.melt(["depth", "split"], list(METRICS), "metric", "share")
+    return lines(long, ("metric",), "depth", "share")
+
+
+def _claims(relative: pd.DataFrame) -> Iterator[Claim]:
+    """Over splits, linear networks aside; only where there are three depths or more."""
+    for model, part in relative[relative["depth"] > 0].groupby("model", sort=False):
+        if part["depth"].nunique() < 3:
+            continue
+        overall = part.assign(share=part[list(METRICS)].mean(axis=1)).pivot(
+            index="split", columns="depth", values="share"
+        )
+        why = _alike(str(model), overall)
+        if part["depth"].isin((1, 2)).any():
+            yield _shallow_best(str(model), part, why)
+        later = overall.loc[:, overall.columns >= 2]
+        shown = ", ".join(f"{flags.spread(overall[d].to_list(), '')} at {d}" for d in overall)
+        yield Claim(
+            f"∞-AE, {model}: models get worse as they get deeper.",
+            # Split by split: they are the same for every depth.
+            every(ahead(later[a] - later[b], [0]) for a, b in pairwise(later)),
+            f"Mean over metrics, % of the best: {shown}.",
+            why,
+        )
+
+
+def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
+    """By every metric the better of depths 1 and 2 is ahead of each deeper one."""
+    found, verdicts, against = [], [], {}
+    for metric in METRICS:
+        by_depth = part.pivot(index="split", columns="depth", values=metric)
+        means = by_depth.mean()
+        shallow, deep = means[means.index <= 2].idxmax(), means[means.index > 2].idxmax()
+        ours, theirs = (flags.spread(by_depth[depth].to_list(), "") for depth in (shallow, deep))
+        found.append(f"{metric} {ours} at {shallow} against {theirs} at {deep}")
+        verdicts += [ahead(by_depth[shallow] - by_depth[d], [0]) for d in by_depth if d > 2]
+        if means[deep] > means[shallow]:
+            against[metric] = 100 * (means[deep] - means[shallow])
+    if not why and 0 < len(against) <= len(METRICS) / 2:
+        told = ", ".join(f"{metric}, by {gap:.3f}% of the best depth" for metric, gap in against.items())
+        why = f"Deeper is better by these metrics alone: {told}."
+    says = f"∞-AE, {model}: 1 or 2 hidden layers are best."
+    return Claim(says, every(verdicts), f"% of the best depth: {'; '.join(found)}.", why)
+
+
+def _alike(model: str, overall: pd.DataFrame) -> str:
+    """How little depths differ, where they do by little; `overall` is (splits, depths)."""
+    means = 100 * overall.mean()
+    gap = means.max() - means.min()
+    if gap >= ALIKE:
+        return ""
+    own = "" if model == SAME_REG else ", each with a reg of its own"
+    return f"Depths are nearly alike{own}: the worst is {gap:.2f}% below the best by the mean over metrics."
+
+
+def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:
+    least, largest = min(config.regs), max(config.regs)
+    free = frame[frame["model"] != SAME_REG]
+    edges = free["reg"].isin((least, largest))
+    yield f"{edges.sum()} of {len(free)} models chose the least or the largest of regs {least:g} to {largest:g}."
+    for model, group in frame.groupby("model", sort=False):
+        regs = group.groupby("depth")["reg"].unique()
+        yield (
+            f"reg, {model}: " + "; ".join(f"{', '.join(f'{r:g}' for r in row)} at {d}" for d, row in regs.items()) + "."
+        )
+
+
+if __name__ == "__main__":
+    flags.main(Config, run)

@@ -1,0 +1,97 @@
+"""What studies train on: DISTILL-CF's summaries, coresets of real clicks, and everybody."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distillcf
+import infae
+from distillcf.config import Config as Settings
+from distillcf.inner import CANDIDATES, REGS, choose_teacher
+from experiments.study.record import plain
+from infae.data.fingerprint import split_fingerprint
+
+DISTILLED, DISTILLED_BINARY, EVERYBODY = "DISTILL-CF", "DISTILL-CF binary", "all users"
+RANDOM_USERS, RANDOM_INTERACTIONS, HEAD_USERS = "random users", "random interactions", "head users"
+SOURCES = (DISTILLED, DISTILLED_BINARY, *distillcf.CORESETS)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Users to train on, by name, number and seed, out of a split's train part.
+
+    Summaries are kept in `folder` under a name of all that they depend on; studies that share
+    the folder share them.
+
+    Args:
+      split: what is sampled (train) and chosen by (validation).
+      folder: of the summaries; made where it is missing.
+      metric: what the summary and its teacher are chosen by.
+      steps: outer steps of a summary.
+      sharpness: see `distillcf.Config`.
+    """
+
+    split: infae.Split
+    folder: str
+    metric: str = "HR@100"
+    steps: int = 400
+    sharpness: float = 0.003
+
+    @functools.cached_property
+    def teacher(self) -> infae.InfiniteAE:
+        """∞-AE of all the data, as `distillcf.distill` chooses it."""
+        return choose_teacher(self.split.train, self.split, self.metric, progress=True)
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        return split_fingerprint(self.split)
+
+    def interactions(self, name: str, n_users: int, seed: int) -> infae.Interactions:
+        """One of `SOURCES`, of so many users (as many clicks as they have, for random interactions), or everybody."""
+        if name == EVERYBODY:
+            return self.split.train
+        if name in (DISTILLED, DISTILLED_BINARY):
+            return self.summary(n_users, seed).interactions("soft" if name == DISTILLED else "hard")
+        return distillcf.CORESETS[name](self.split.train, n_users, seed)
+
+    def summary(self, n_users: int, seed: int) -> distillcf.Summary:
+        """The summary from its file, or distilled now."""
+        settings: dict[str, Any] = {"steps": self.steps, "sharpness": self.sharpness, "metric": self.metric}
+        whole = Settings(n_users=n_users, seed=seed, **settings)
+        # Defaults, and what the teacher is chosen from, decide what a summary is as well.
+        depends_on = json.dumps(plain([whole, CANDIDATES, REGS]), sort_keys=True)
+        named = hashlib.sha256(depends_on.encode()).hexdigest()[:12]
+        path = Path(self.folder) / f"summary_{self._fingerprint[:12]}_{n_users}_{seed}_{named}.npz"
+        if path.exists():
+            return distillcf.load(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model = infae.InfiniteAE(**{**self.teacher.get_params(), "reg": self.teacher.reg_})
+        summary = distillcf.distill(
+            self.split.train, n_users, validation=self.split, seed=seed, model=model, progress=True, **settings
+        )
+        summary.save(path)
+        return summary
+
+
+def check_sources(names: Sequence[str]) -> None:
+    """ValueError for a name that is no source."""
+    if unknown := [name for name in names if name not in SOURCES]:
+        raise ValueError(f"unknown source {', '.join(unknown)}; expected some of {', '.join(SOURCES)}")
+
+
+def check_budgets(budgets: Sequence[int], split: infae.Split) -> None:
+    """ValueError for a number of users that cannot be drawn or distilled."""
+    there_are = int((np.diff(split.train.matrix.indptr) > 0).sum())
+    if bad := [n for n in budgets if not 1 <= n <= there_are]:
+        raise ValueError(
+            f"expected numbers of users from 1 to the {there_are:,} of {split.name} who have clicks, "
+            f"got {', '.join(map(str, bad))}"
+        )

@@ -1,0 +1,187 @@
+"""Models that studies train, by name: each is tuned on validation clicks over a grid of its preset."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import infae
+from distillcf.inner import REGS
+from experiments.recommenders import EASE, BiasOnly, PopRec, select_ease
+from experiments.run_distillcf import SMALL_REGS
+from infae.ranking.evaluate import Recommender
+from infae.tuning.search import held_out_metrics
+
+EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+UNTUNED_LAMBDA = 100.0
+"""Of the paper's grid the one nearest its own figures for EASE on ML-1M: NDCG@10 30.81, where it prints 29.88."""
+BIAS_RIDGES = (0.1, 1.0, 10.0, 100.0)
+PUBLISHED_REGS = (1.0, 5.0, 20.0, 50.0, 100.0)
+
+
+OWN_MODEL = "module:attribute for one of your own, see experiments.models"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a model is chosen.
+
+    Attributes:
+      metric: of the validation part.
+      preset: which grid: "smoke", "quick" or "paper".
+      seed: of models that are trained.
+      inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
+      shared: folder that keeps what a search over a grid found, for the next study; none where empty.
+      tune: whether PyTorch models are tuned; else they are trained once, at their defaults.
+      progress: show progress bars.
+    """
+
+    metric: str = "HR@100"
+    preset: str = "smoke"
+    seed: int = 0
+    inner: infae.InfiniteAE | None = None
+    shared: str = ""
+    tune: bool = True
+    progress: bool = False
+
+
+Chosen = tuple[Recommender, dict[str, Any]]
+PUBLISHED_INFAE, CHOSEN_INFAE = "∞-AE", "∞-AE, chosen"
+"""The published network, and that of `Search.inner`: two models, two names."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name for tables, and `choose(clicks, split, search)`: the best on validation, and its parameters.
+
+    Where there were several to choose from, "tried" has a row of each: parameters, and its value of `search.metric`
+    unless it failed.
+    """
+
+    title: str
+    choose: Callable[[infae.Interactions, infae.Split, Search], Chosen]
+    needs_torch: bool = False
+
+
+def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    return PopRec().fit(clicks), {}
+
+
+def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    model, path = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
+    tried = [{"lambda": row["reg"], search.metric: row[search.metric]} for row in path]
+    return model, {"lambda": model.reg, "tried": tried}
+
+
+def fit_untuned_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    return EASE(UNTUNED_LAMBDA).fit(clicks), {"lambda": UNTUNED_LAMBDA}
+
+
+def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    model = fit_infae(clicks, split, search)
+    return model, {"reg": model.reg_, "tried": model.path_}
+
+
+def fit_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> infae.InfiniteAE:
+    """Regs of table 3 but 0 with the published network; more of them, down to a hundredth, with a given one."""
+    params: dict[str, Any] = {}
+    regs: Sequence[float] = PUBLISHED_REGS
+    if search.inner is not None:
+        params = {name: getattr(search.inner, name) for name in ("kernel", "depth", "w_std", "b_std", "row_power")}
+        params["item_weights"] = search.inner.inputs_.item_weights
+        regs = sorted({*SMALL_REGS, *REGS})
+    return infae.fit(clicks, regs, validation=split, metric=search.metric, **params)
+
+
+def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+    values = {}
+    for ridge in BIAS_RIDGES:
+        values[ridge] = held_out_metrics(BiasOnly(ridge).fit(clicks), split, [search.metric])["value"]
+    # Where several are equal, as on few clicks they are, the largest: it says least about items hardly seen.
+    best = max(values, key=lambda ridge: (values[ridge], ridge))
+    tried = [{"ridge": ridge, search.metric: value} for ridge, value in values.items()]
+    return BiasOnly(best).fit(clicks), {"ridge": best, "tried": tried}
+
+
+def in_torch(title: str, module: str) -> Model:
+    """A model of `experiments.recommenders` that is imported when it is chosen, for PyTorch may be missing."""
+
+    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+        return importlib.import_module(f"experiments.recommenders.{module}").choose(clicks, split, search)
+
+    return Model(title, choose, needs_torch=True)
+
+
+class Models(dict[str, Model]):
+    """Models by name; of any other name, as `module:attribute`, a model of your own."""
+
+    def __missing__(self, name: str) -> Model:
+        return _own_model(name)
+
+
+MODELS: Mapping[str, Model] = Models(
+    {
+        "popularity": Model("PopRec", choose_popularity),
+        "bias": Model("Bias only", choose_bias),
+        "mf": in_torch("MF", "mf"),
+        "neumf": in_torch("NeuMF", "neumf"),
+        "lightgcn": in_torch("LightGCN", "lightgcn"),
+        "mvae": in_torch("MVAE", "mvae"),
+        "ease": Model("EASE", choose_ease),
+        "ease_untuned": Model(f"EASE, lambda {UNTUNED_LAMBDA:g}", fit_untuned_ease),
+        "infae": Model(PUBLISHED_INFAE, choose_infae),
+    }
+)
+"""Those known by name; `MODELS["module:attribute"]` is one of your own.
+
+The attribute is a `Model`, which chooses by validation what it wants to; or a class, or function,
+that is called without arguments and gives a recommender: fit(clicks), where clicks are
+`Interactions`, and predict(histories), see `infae.evaluate.Recommender`.
+"""
+MODEL_NAMES = ", ".join(MODELS) + ", or " + OWN_MODEL
+
+
+def title_with_inner(name: str) -> str:
+    """Of a model's cells where ∞-AE takes over the network of `Search.inner`."""
+    return CHOSEN_INFAE if name == "infae" else MODELS[name].title
+
+
+def _own_model(name: str) -> Model:
+    module, _, attribute = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"model {name} was not found: {error}; expected module:attribute, of a module that can be imported here"
+        ) from error
+    if isinstance(made, Model):
+        return made
+    if not callable(made):
+        raise ValueError(f"model {name} is {made!r}; expected an experiments.models.Model, a class or a function")
+
+    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+        model = made()
+        if missing := [method for method in ("fit", "predict") if not hasattr(model, method)]:
+            raise TypeError(f"model {name} gave {model!r} without {' and '.join(missing)}")
+        model.fit(clicks)
+        return model, {}
+
+    return Model(attribute, choose)
+
+
+def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
+    """ValueError for a name that is no model, or two of one title; ImportError where PyTorch is needed and missing."""
+    if unknown := [name for name in names if name not in known and ":" not in name]:
+        raise ValueError(
+            f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}, or module:attribute for your own"
+        )
+    for title, times in Counter(known[name].title for name in names).items():
+        if times > 1:
+            raise ValueError(f"{times} models have the title {title}, by which results are told apart; rename one")
+    missing = [name for name in names if known[name].needs_torch]
+    if missing and importlib.util.find_spec("torch") is None:
+        raise ImportError(f"{', '.join(missing)} need PyTorch: pip install 'infae[torch]', or leave them out")

@@ -1,0 +1,1 @@
+"""What every study shares: flags, cells, records, claims, pictures."""

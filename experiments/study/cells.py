@@ -1,0 +1,75 @@
+"""Finished results of a study on disk, so that one that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.study.record import plain, write_json
+
+Place = Mapping[str, Any]
+"""Where a cell is: a value on each axis of the study, such as {"model": "EASE", "seed": 0}."""
+
+
+class Cells:
+    """Results by place; each is on disk as soon as it is there, in a file of its own.
+
+    Processes may share a folder: what one has finished, the others find.
+
+    Args:
+      folder: of the files; made where it is missing.
+      settings: whatever the results depend on beside their places and the code.
+
+    Raises ValueError where the folder holds results of other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]):
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "settings.json"
+        self._settings = ours = json.loads(json.dumps(plain(settings)))
+        if not path.exists():
+            write_json(path, ours)
+        theirs = _read(path)
+        if differing := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
+            raise ValueError(
+                f"{folder} holds results of other settings ({', '.join(differing)}); give another --out, or remove it"
+            )
+
+    def __contains__(self, at: Place) -> bool:
+        return self._path(at).exists()
+
+    def __getitem__(self, at: Place) -> dict[str, Any]:
+        """The result. ValueError where its file is damaged."""
+        path = self._path(at)
+        cell = _read(path)
+        if not isinstance(cell.get("result"), dict):
+            raise _damaged(path)
+        return cell["result"]
+
+    def add(self, at: Place, result: Mapping[str, Any]) -> None:
+        """Keep a result."""
+        write_json(self._path(at), {"at": at, "result": result})
+
+    def _path(self, at: Place) -> Path:
+        # Of the settings too: whatever happens to their file, a result of others is never taken for ours.
+        known_by = json.dumps([self._settings, plain(at)], sort_keys=True)
+        name = hashlib.sha256(known_by.encode()).hexdigest()[:16]
+        return self._folder / f"{name}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise _damaged(path) from None
+    if not isinstance(stored, dict):
+        raise _damaged(path)
+    return stored
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(f"{path} is damaged: expected a result of a study; remove it to work it out again")

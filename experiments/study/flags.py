@@ -1,0 +1,189 @@
+"""What every binary shares: flags made from a Config dataclass, presets of them, and result tables.
+
+A binary ends with `if __name__ == "__main__": flags.main(Config, run)`. Flags are global to a
+process, so they are defined there and nowhere else: any number of binaries can be imported.
+
+A Config with a field `preset` has several sets of defaults: "smoke", made data and minutes at most,
+as CI runs it; "quick", the whole study in reduced form on ml-100k; "paper", the full protocol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+
+class StudiesFailedError(RuntimeError):
+    """Some of several studies failed; the message says which, and how."""
+
+
+PRESETS = ("smoke", "quick", "paper")
+
+
+def option(default: Any, text: str, *, axis: bool = False, **presets: Any) -> Any:
+    """A Config field and the help text of its flag; a tuple is a comma-separated list on the command line.
+
+    Args:
+      default: its value, of the preset "smoke" too.
+      text: for --help.
+      axis: the field lists cells to work out (seeds, budgets), and has no part in what each one finds.
+      **presets: the default under "quick" and "paper"; where "paper" is missing, that of "quick".
+    """
+    if presets:
+        presets = {"smoke": default, "quick": default, **presets}
+        presets.setdefault("paper", presets["quick"])
+        text += " (" + "; ".join(f"{name}: {_shown(value)}" for name, value in presets.items()) + ")"
+    return dataclasses.field(default=default, metadata={"help": text, "axis": axis, "presets": presets})
+
+
+def preset_option() -> Any:
+    """The field `preset`."""
+    return option("smoke", f"which defaults the other flags have: {', '.join(PRESETS)}")
+
+
+def dataset_option() -> Any:
+    """The field `dataset` of a study."""
+    text = "one of infae.data.datasets.names(), or the path of a file of clicks"
+    return option("synthetic", text, quick="ml-100k", paper="ml-1m")
+
+
+def data_dir_option() -> Any:
+    """The field `data_dir`."""
+    return option("", "folder that holds the data sets; INFAE_DATA where empty")
+
+
+def seeds_option() -> Any:
+    """The field `seeds`."""
+    return option((0,), "of all that is drawn or trained; tables give mean and standard deviation", axis=True,
+                  quick=(0,), paper=(0, 1, 2))  # fmt: skip
+
+
+def shared_option() -> Any:
+    """The field `shared`."""
+    return option("out/shared", "folder of what studies share: DISTILL-CF's summaries, and parameters found by search")
+
+
+def configure(config_class: type[Any], **given: Any) -> Any:
+    """A Config of the values given, and of the preset's defaults for the rest."""
+    preset = given.get("preset", "smoke")
+    if preset not in PRESETS:
+        raise ValueError(f"--preset is one of {', '.join(PRESETS)}, got {preset!r}")
+    defaults = {f.name: f.metadata["presets"].get(preset, f.default) for f in dataclasses.fields(config_class)}
+    return config_class(**{**defaults, **given})
+
+
+def command(config: Any) -> str:
+    """The command line that makes this Config; folders of the machine, which `data_dir` names, are left out."""
+    module = type(config).__module__
+    if module == "__main__":
+        spec = sys.modules["__main__"].__spec__
+        assert spec is not None, "binaries are run by python -m"
+        module = spec.name
+    preset = {"preset": config.preset} if hasattr(config, "preset") else {}
+    usual = configure(type(config), **preset)
+    flags_ = [f"--preset={config.preset}"] if preset else []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name == "data_dir" or value == getattr(usual, field.name):
+            continue
+        if isinstance(value, bool):
+            flags_.append(f"--{'' if value else 'no'}{field.name}")
+        else:
+            flags_.append(f"--{field.name}={shlex.quote(_shown(value))}")
+    return " ".join(["python -m", module, *flags_])
+
+
+def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
+    """Define a flag for each field of the Config, parse, and run.
+
+    Mistakes that a person can mend (bad values, missing files, too little memory) end the
+    program with their message and exit code 1 instead of a traceback.
+    """
+    fields = dataclasses.fields(config_class)
+    for field in fields:
+        _define(field)
+        # Defined here, but the binary's own: --help lists them.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
+
+    def call(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments {argv[1:]}; flags look like --name=value")
+        # absl shows what JAX logs, such as that it found no TPU.
+        logging.getLogger("jax").setLevel(logging.WARNING)
+        try:
+            given = [field for field in fields if flags.FLAGS[field.name].present]
+            run(configure(config_class, **{field.name: _value(field) for field in given}))
+        except (ValueError, OSError, ArithmeticError, MemoryError, ImportError, StudiesFailedError) as error:
+            raise SystemExit(f"error: {error}") from error
+
+    app.run(call)
+
+
+def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
+    """A Markdown table: one row a model, one column a metric, in percent but for AUC."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(row[column], column) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+_DEFINE: dict[type, Any] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def _define(field: dataclasses.Field[Any]) -> None:
+    text, default = field.metadata["help"], field.default
+    if isinstance(default, tuple):
+        flags.DEFINE_list(field.name, list(map(str, default)), text)
+        return
+    _DEFINE[type(default)](field.name, default, text)
+
+
+def _value(field: dataclasses.Field[Any]) -> Any:
+    value: Any = flags.FLAGS[field.name].value
+    if not isinstance(field.default, tuple):
+        return value
+    if not value:
+        raise ValueError(f"--{field.name} is an empty list")
+    element = type(field.default[0])
+    try:
+        values = tuple(element(x) for x in value)
+    except ValueError as error:
+        raise ValueError(f"--{field.name} takes a comma-separated list of {element.__name__}: {error}") from error
+    if len(set(values)) < len(values):
+        raise ValueError(f"--{field.name} has a value twice: {_shown(values)}")
+    return values
+
+
+def spread_table(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> str:
+    """As `table`, of several results a row: mean ± standard deviation."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for name, results in rows.items():
+        cells = [spread([result[column] for result in results], column) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float], column: str) -> str:
+    """Mean ± standard deviation of a metric's values, in percent but for AUC; of one value, that."""
+    mean = _cell(float(np.mean(values)), column)
+    return mean if len(values) == 1 else f"{mean} ± {_cell(float(np.std(values, ddof=1)), column)}"
+
+
+def _cell(value: float, column: str) -> str:
+    return f"{value:.4f}" if column.startswith("AUC") else f"{100 * value:.2f}"

@@ -1,0 +1,180 @@
+"""Pictures of results; needs the `plots` extra."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infae.storage.atomic import replacing
+
+INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
+COLOURS = (ACCENT, "#e67e22", INK, "#2980b9", "#27ae60", "#8e44ad", MUTED, "#d4ac0d", "#16a085", "#7f6000")
+COLUMNS = 3
+
+
+def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
+    """A Matplotlib figure of panels, at most `COLUMNS` in a row, drawn without a display."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need Matplotlib: pip install 'infae[plots]', or pass --noplot") from error
+    n_columns = 2 if n_panels == 4 else min(n_panels, COLUMNS)
+    n_rows = -(-n_panels // n_columns)
+    drawn = Figure(figsize=(5.6 * n_columns, 3.6 * n_rows), layout="constrained")
+    FigureCanvasAgg(drawn)
+    panels = list(drawn.subplots(n_rows, n_columns, squeeze=False).flat)
+    for empty in panels[n_panels:]:
+        empty.remove()
+    panels = panels[:n_panels]
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", color=MUTED, alpha=0.25)
+    return drawn, panels
+
+
+def save(drawn: Any, path: Path) -> None:
+    """Write a PNG aside and rename it."""
+    with replacing(path) as aside:
+        drawn.savefig(aside, dpi=130)
+
+
+def reg_path(path: Path, rows: Sequence[Mapping[str, Any]], metric: str, chosen: float, title: str) -> None:
+    """Validation `metric` against reg, on evenly spaced ticks since grids hold 0; failures are marked."""
+    drawn, (panel,) = figure()
+    ticks = range(len(rows))
+    values = [row.get(metric) for row in rows]
+    known = [(x, 100 * v) for x, v in zip(ticks, values, strict=True) if v is not None]
+    panel.plot(*zip(*known, strict=True), "o-", color=INK)
+    for x, row, value in zip(ticks, rows, values, strict=True):
+        if value is None:
+            panel.annotate("unusable:\nrounding error", (x, 0.04), xycoords=("data", "axes fraction"), color=MUTED,
+                           ha="center", fontsize=8)  # fmt: skip
+        elif row["reg"] == chosen:
+            panel.plot(x, 100 * value, "o", color=ACCENT, markersize=9)
+            panel.annotate(f"chosen: {100 * value:.2f}", (x, 100 * value), (0, 8), textcoords="offset points",
+                           ha="center", color=ACCENT)  # fmt: skip
+    panel.margins(y=0.2)
+    panel.set_xlim(-0.6, len(rows) - 0.4)
+    panel.set_xticks(ticks, [f"{row['reg']:g}" for row in rows])
+    panel.set(xlabel="reg (relative to the kernel's mean diagonal)", ylabel=f"validation {metric}, %", title=title)
+    save(drawn, path)
+
+
+def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, title: str) -> None:
+    """Of each run of DISTILL-CF the loss, and the validation metric of soft and binary rows, over steps."""
+    drawn, (left, right) = figure(2)
+    for i, (name, rows) in enumerate(runs.items()):
+        steps = [row["step"] for row in rows]
+        shade = {"color": INK if i == 0 else MUTED, "alpha": 1 if i == 0 else 0.7}
+        left.plot(steps, [row["loss"] for row in rows], label=name, **shade)
+        right.plot(steps, [100 * row[metric] for row in rows], label=f"soft, {name}", **shade)
+        if f"{metric} hard" in rows[0]:
+            values = [100 * row[f"{metric} hard"] for row in rows]
+            right.plot(steps, values, "--", label=f"binary, {name}", color=ACCENT, alpha=shade["alpha"])
+    left.set_yscale("log")
+    left.set(xlabel="outer step", ylabel="loss, with penalties", title=title)
+    right.set(xlabel="outer step", ylabel=f"validation {metric}, %")
+    right.legend(frameon=False, fontsize=8)
+    save(drawn, path)
+
+
+def curves(
+    path: Path,
+    panels: Mapping[str, Mapping[str, Mapping[float, tuple[float, float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log: bool = False,
+) -> None:
+    """A panel each, at most three in a row; in it a line each of {x: (mean, standard deviation)}.
+
+    A line of one x is drawn across. With `log` the x axis is logarithmic.
+    """
+    drawn, axes = figure(len(panels))
+    # A name has the same colour in every panel.
+    colours = _colours(name for lines in panels.values() for name in lines)
+    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            colour = colours[name]
+            xs = sorted(points)
+            means, spreads = ([points[x][k] for x in xs] for k in range(2))
+            if len(xs) == 1 and max(map(len, lines.values())) > 1:
+                axis.axhline(means[0], color=colour, ls=":", label=name)
+            else:
+                axis.errorbar(xs, means, spreads, fmt="o-", color=colour, label=name, capsize=2, markersize=4)
+        axis.set(xlabel=x_label, ylabel=y_label, title=title)
+        axis.margins(y=0.15)
+        ticks = sorted({x for points in lines.values() if len(points) > 1 for x in points})
+        if log:
+            axis.set_xscale("log")
+            axis.minorticks_off()
+        if log or (ticks and ticks == list(range(int(ticks[0]), int(ticks[-1]) + 1))):
+            axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    drawn.legend(*_all_lines(axes), frameon=False, fontsize=8, loc="outside right center")
+    save(drawn, path)
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour each; what DISTILL-CF made has the first ones, so that it looks the same in every picture."""
+    ordered = sorted(dict.fromkeys(names), key=lambda name: "DISTILL-CF" not in name)
+    return dict(zip(ordered, itertools.cycle(COLOURS), strict=False))
+
+
+def _all_lines(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Handles and names of the lines of all panels, each name once."""
+    found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    return list(found.values()), list(found)
+
+
+def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str], title: str) -> None:
+    """Each row's mean of every column relative to the last row's, in percent, spread over its results as a line."""
+    drawn, (panel,) = figure()
+    *names, base = rows
+    width = 0.8 / max(1, len(names))
+    for i, (name, colour) in enumerate(_colours(names).items()):
+        ratios = [
+            [100 * (row[column] / other[column] - 1) for row, other in zip(rows[name], rows[base], strict=True)]
+            for column in columns
+        ]
+        places = [x + (i - (len(names) - 1) / 2) * width for x in range(len(columns))]
+        panel.bar(places, [sum(r) / len(r) for r in ratios], width * 0.9, color=colour, label=name)
+        panel.vlines(places, [min(r) for r in ratios], [max(r) for r in ratios], color=INK, lw=1)
+    panel.axhline(0, color=INK, lw=0.8)
+    panel.set_xticks(range(len(columns)), columns, fontsize=7)
+    panel.set(ylabel=f"% above {base}", title=title)
+    panel.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    drawn.set_size_inches(9.5, 3.6)
+    save(drawn, path)
+
+
+def grouped(
+    path: Path,
+    rows: Mapping[str, Sequence[Mapping[str, float]]],
+    columns: Sequence[str],
+    published: Mapping[str, Mapping[str, float]],
+    title: str,
+) -> None:
+    """A panel a column: each row's mean as a bar, in percent, and the published figure as a mark across it."""
+    drawn, panels = figure(len(columns))
+    for panel, column in zip(panels, columns, strict=True):
+        names = list(rows)[::-1]
+        values = [100 * sum(row[column] for row in rows[name]) / len(rows[name]) for name in names]
+        panel.barh(names, values, height=0.6, color=[ACCENT if "∞-AE" in name else INK for name in names])
+        for place, (name, value) in enumerate(zip(names, values, strict=True)):
+            theirs = published.get(name, {}).get(column)
+            if theirs is not None:
+                panel.plot([theirs, theirs], [place - 0.42, place + 0.42], color="#e67e22", lw=2)
+            # Clear of the mark.
+            end = value if theirs is None else max(value, theirs)
+            panel.annotate(f"{value:.2f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
+        panel.set(title=column, xlabel="test, %" + (" (line: as published)" if published else ""))
+        panel.grid(visible=False, axis="y")
+        panel.grid(axis="x", color=MUTED, alpha=0.25)
+        panel.set_axisbelow(True)
+        panel.margins(x=0.12)
+        panel.tick_params(axis="y", labelsize=8)
+    drawn.suptitle(title)
+    save(drawn, path)

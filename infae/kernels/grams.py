@@ -1,0 +1,176 @@
+"""Gram matrices block by block: symmetric ones as tiles, others as blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from infae.kernels.rows import RowBlock, Rows
+from infae.linalg.tiles import SymmetricTiles, precision, tile_size
+from infae.runtime.parallel import in_parallel
+
+Kernel = Callable[..., jax.Array]
+"""`kernel(x1, x2) -> (n1, n2)` on dense rows, with x2 None for x1 itself."""
+
+
+@runtime_checkable
+class DotProductKernel(Protocol):
+    """A kernel that needs no more of two rows than their inner product and their lengths.
+
+    Such a kernel is computed from sparse products; any other callable is given dense rows.
+    Instances must be hashable, since the kernel is a static argument of compiled code. It is
+    called, as other kernels are, on dense rows.
+    """
+
+    def __call__(self, x1: Any, x2: Any = None) -> jax.Array: ...
+
+    def from_products(
+        self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
+    ) -> jax.Array: ...
+
+
+def symmetric_gram(kernel: Kernel, rows: Rows, *, progress: Callable[[int, int], None] | None = None) -> SymmetricTiles:
+    """The (n, n) Gram matrix of the rows with themselves; only its lower triangle is computed.
+
+    Beyond the result and the rows, a handful of tiles are in memory at once. `progress` is
+    called with (blocks done, blocks in all).
+    """
+    return SymmetricTiles.build(rows.n, tile_size(rows.n), _lower_tiles(kernel, rows, progress))
+
+
+def _lower_tiles(
+    kernel: Kernel, rows: Rows, progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+    blocks = rows.blocks(tile_size(rows.n))
+    pairs = [(i, j) for i in range(len(blocks)) for j in range(i + 1)]
+    tiles = _block_tiles(kernel, rows, [(blocks[i], blocks[j], i == j) for i, j in pairs])
+    for (i, j), tile in zip(pairs, tiles, strict=True):
+        yield (i, j), tile
+        if progress is not None and i == j:
+            progress(i + 1, len(blocks))
+
+
+@dataclass(frozen=True, eq=False)
+class RecomputedGram:
+    """The (n, n) Gram matrix of the rows with themselves, computed anew whenever its tiles are gone through.
+
+    A handful of tiles are in memory at once, whatever n.
+    """
+
+    kernel: Kernel
+    rows: Rows
+
+    @property
+    def n(self) -> int:
+        return self.rows.n
+
+    @property
+    def size(self) -> int:
+        return tile_size(self.n)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.rows.head.dtype
+
+    def items(self) -> Iterator[tuple[tuple[int, int], jax.Array]]:
+        """((i, j), tile) for all j <= i, one after another."""
+        return _lower_tiles(self.kernel, self.rows)
+
+    def diagonal(self) -> np.ndarray:
+        """(n,) the diagonal."""
+        # Of the same tiles, to the same bits as that of the matrix that is kept.
+        with precision(self.dtype):
+            blocks = self.rows.blocks(self.size)
+            tiles = _block_tiles(self.kernel, self.rows, [(block, block, True) for block in blocks])
+            return np.concatenate([np.diagonal(tile) for tile in tiles])[: self.n]
+
+
+def cross_gram(kernel: Kernel, rows: Rows, anchors: Rows) -> Iterator[tuple[slice, jax.Array]]:
+    """The (n, n_anchors) kernel between rows and anchors, block of rows by block of rows.
+
+    `rows` is `anchors.like(...)`. Yields (rows of the block, kernel); the kernel's rows and
+    columns are padded to whole tiles, whose few sizes (powers of two) keep compilation rare.
+    """
+    height = min(512, 1 << max(3, rows.n - 1).bit_length())
+    width = tile_size(anchors.n)
+    right = anchors.blocks(width)
+    for start in range(0, rows.n, height):
+        left = rows.block(start, height)
+        tiles = _block_tiles(kernel, anchors, [(left, block, False) for block in right])
+        yield slice(start, min(start + height, rows.n)), jnp.concatenate(list(tiles), axis=1)
+
+
+def kernel_diagonal(kernel: Kernel, rows: Rows) -> np.ndarray:
+    """(n,) kernel(x, x) of each row."""
+    with precision(rows.head.dtype):
+        if isinstance(kernel, DotProductKernel):
+            return np.asarray(_own_products(kernel, jnp.asarray(rows.sq_norms), rows.n_columns))
+        # All pairs of a few rows: what a kernel on dense rows computes fastest.
+        blocks = (rows.block(start, 64).dense(rows) for start in range(0, rows.n, 64))
+        return np.concatenate([np.diagonal(kernel(block)) for block in blocks])[: rows.n]
+
+
+def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
+    """The full (n1, n2) kernel between SciPy sparse or dense rows, written block by block into the result.
+
+    Beyond the result and a copy of the rows, 8 tiles of at most 1,024 x 1,024 are in memory at
+    once. Raises ValueError for rows of unequal length, or none.
+    """
+    x2_rows = x1 if x2 is None else x2
+    if x1.shape[1] != x2_rows.shape[1] or 0 in (*x1.shape, *x2_rows.shape):
+        raise ValueError(f"expected rows of one length, at least one, got shapes {x1.shape} and {x2_rows.shape}")
+    dtype = np.dtype(jnp.result_type(x1.dtype, x2_rows.dtype, jnp.float32))
+    full = np.empty((x1.shape[0], x2_rows.shape[0]), dtype)
+    with precision(dtype):
+        anchors = Rows(x2_rows if sp.issparse(x2_rows) or not sp.issparse(x1) else sp.csr_matrix(x2_rows), dtype)
+        if x2 is None:
+            for (i, j), tile in _lower_tiles(kernel, anchors):
+                size = tile.shape[0]
+                block = full[i * size : (i + 1) * size, j * size : (j + 1) * size]
+                block[:] = tile[: block.shape[0], : block.shape[1]]
+                full[j * size : (j + 1) * size, i * size : (i + 1) * size] = block.T
+        else:
+            for rows, kernel_rows in cross_gram(kernel, anchors.like(x1), anchors):
+                full[rows] = kernel_rows[: rows.stop - rows.start, : full.shape[1]]
+        return jnp.asarray(full)
+
+
+def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBlock, bool]]) -> Iterator[jax.Array]:
+    if isinstance(kernel, DotProductKernel):
+        tails = in_parallel([partial(a.tail_products, b) for a, b, _ in pairs])
+        for (a, b, same), tail in zip(pairs, tails, strict=True):
+            yield _tile(kernel, tail, a.head, b.head, a.sq_norms, b.sq_norms, rows.n_columns, same)
+    else:
+        for a, b, same in pairs:
+            left = a.dense(rows)
+            yield jnp.asarray(kernel(left, None if same else b.dense(rows)), a.head.dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _own_products(kernel: DotProductKernel, sq_norms: jax.Array, n_columns: int) -> jax.Array:
+    def own(sq: jax.Array) -> jax.Array:
+        return kernel.from_products(sq[None, None], sq[None], sq[None], n_columns, diagonal=True)[0, 0]
+
+    return jax.vmap(own)(sq_norms)
+
+
+@partial(jax.jit, static_argnums=(0, 6, 7))
+def _tile(
+    kernel: DotProductKernel,
+    tail: np.ndarray | float,
+    head1: jax.Array,
+    head2: jax.Array,
+    sq1: jax.Array,
+    sq2: jax.Array,
+    n_columns: int,
+    same: bool,
+) -> jax.Array:
+    products = head1 @ head2.T + tail
+    return kernel.from_products(products, sq1, sq2, n_columns, diagonal=same)

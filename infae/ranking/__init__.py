@@ -1,0 +1,1 @@
+"""How well a recommender ranks: metrics, `evaluate`, and the best items of each user."""
