@@ -260,7 +260,7 @@ def refused(results, message):
 def test_a_broken_record_is_named_with_the_command_to_make_it_again(results):
     path = results / "a_depth/record.json"
     path.write_text(path.read_text()[:-40])
-    refused(results, r"a_depth/record\.json is broken .*python -m experiments\.depth --preset=paper")
+    refused(results, r"a_depth/record\.json is broken .*python -m experiments\.infinite\.depth --preset=paper")
     path.write_text('{"title": ')
     refused(results, r"a_depth/record\.json is broken .*run the binary again .*--out=.*a_depth")
     path.write_text("[1]")
@@ -271,24 +271,24 @@ def test_a_broken_record_is_named_with_the_command_to_make_it_again(results):
 def test_a_study_that_lacks_a_part_is_refused(results, key):
     record = {k: v for k, v in made_results.DEPTH.items() if k != key}
     (results / "a_depth/record.json").write_text(json.dumps(record))
-    refused(results, rf"a_depth/record\.json lacks {key}; make it again: python -m experiments\.depth")
+    refused(results, rf"a_depth/record\.json lacks {key}; make it again: python -m experiments\.infinite\.depth")
 
 
 @pytest.mark.parametrize(("key", "value"), [("claims", [{"say": "x"}]), ("split", {"shape": [1, 2]}), ("tables", [1])])
 def test_a_record_of_another_make_is_refused(results, key, value):
     (results / "a_depth/record.json").write_text(json.dumps({**made_results.DEPTH, key: value}))
-    refused(results, r"a_depth/record\.json is not as a binary writes it .*python -m experiments\.depth")
+    refused(results, r"a_depth/record\.json is not as a binary writes it .*python -m experiments\.infinite\.depth")
 
 
 def test_a_row_of_other_length_than_its_columns_is_refused(results):
     table = {"caption": "", "columns": ["", "a"], "rows": [["x"]]}
     (results / "a_depth/record.json").write_text(json.dumps({**made_results.DEPTH, "tables": [table]}))
-    refused(results, r"a_depth/record\.json .*row of 1 cells under 2 columns.*python -m experiments\.depth")
+    refused(results, r"a_depth/record\.json .*row of 1 cells under 2 columns.*python -m experiments\.infinite\.depth")
 
 
 def test_a_missing_picture_is_named_with_study_and_command(results):
     (results / "a_depth/depth.png").unlink()
-    refused(results, r"a_depth.*'depth\.png'.*make it again: python -m experiments\.depth")
+    refused(results, r"a_depth.*'depth\.png'.*make it again: python -m experiments\.infinite\.depth")
 
 
 def test_a_picture_outside_of_the_folder_is_refused(results):

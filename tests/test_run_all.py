@@ -22,7 +22,7 @@ def made(monkeypatch):
         config_class = real(name).Config
 
         def run(config):
-            called[name.removeprefix("experiments.")] = config
+            called[name.rpartition(".")[2]] = config
             if name.endswith("noise"):
                 raise MemoryError("too little of it")
             study = Study(config, load_split(config), title=name, shows="Figure 6")
@@ -69,7 +69,7 @@ def test_unknown_studies_are_refused(tmp_path):
 
 def test_every_study_has_the_three_presets_and_a_folder_of_its_own():
     for name in run_all.STUDIES:
-        config_class = importlib.import_module(f"experiments.{name}").Config
+        config_class = importlib.import_module(f"experiments.infinite.{name}").Config
         assert flags.configure(config_class).out == f"out/{name}"
         assert flags.configure(config_class, preset="quick").dataset == "ml-100k"
         assert flags.configure(config_class, preset="paper").dataset == "ml-1m"

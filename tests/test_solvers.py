@@ -10,6 +10,7 @@ from oracles import random_clicks, tolerance
 import infae
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.linalg.tiles import SymmetricTiles, tile_size
+from infae.runtime import memory
 from infae.solvers import factor, inverse, path, solve
 
 
@@ -226,7 +227,7 @@ def test_an_unknown_memory_refuses_nothing(monkeypatch):
 
 
 def test_this_machine_has_memory():
-    available = infae.memory.available_bytes()
+    available = memory.available_bytes()
     assert available is None or available > 0
 
 
