@@ -1,0 +1,30 @@
+"""What is done to the stored entries of a CSR matrix of clicks, each thing once."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+
+def row_of(matrix: sp.csr_matrix) -> np.ndarray:
+    """(nnz,) the row of each stored entry; of a CSC matrix its column."""
+    return np.repeat(np.arange(matrix.indptr.size - 1), np.diff(matrix.indptr))
+
+
+def random_place(matrix: sp.csr_matrix, rng: np.random.Generator) -> np.ndarray:
+    """(nnz,) of each stored entry its place (0, 1, ...) in a random order of its row."""
+    order = np.lexsort((rng.random(matrix.nnz), row_of(matrix)))
+    place = np.empty(matrix.nnz, np.int64)
+    place[order] = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], np.diff(matrix.indptr))
+    return place
+
+
+def masked(matrix: sp.csr_matrix, keep: np.ndarray) -> sp.csr_matrix:
+    """The same shape with only the stored entries at `keep` (nnz,) boolean; a CSC stays one."""
+    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
+    return type(matrix)((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
+
+
+def empty(shape: tuple[int, int]) -> sp.csr_matrix:
+    """A float32 CSR matrix without a click."""
+    return sp.csr_matrix(shape, dtype=np.float32)

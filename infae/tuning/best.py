@@ -1,0 +1,87 @@
+"""The one "best on validation": candidates come one after the other, the best is kept, and a row is written of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from infae.runtime.progress import bar
+
+T = TypeVar("T")
+
+
+class Trial(NamedTuple, Generic[T]):
+    """What is tried.
+
+    Attributes:
+      params: the setting, for the record.
+      candidate: a fitted model, or whatever `value` measures; None where it failed.
+      failure: why there is none.
+    """
+
+    params: Mapping[str, Any]
+    candidate: T | None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Best(Generic[T]):
+    """What came out on top.
+
+    Attributes:
+      candidate: the best.
+      params: its setting.
+      value: what was compared.
+      tried: a row for each trial, in their order: its `params`, and its value, or `failure`.
+    """
+
+    candidate: T
+    params: Mapping[str, Any]
+    value: float
+    tried: list[dict[str, Any]]
+
+
+def best(
+    trials: Iterable[Trial[T]],
+    value: Callable[[T], float],
+    metric: str,
+    *,
+    description: str = "",
+    progress: bool = False,
+    total: int | None = None,
+) -> Best[T]:
+    """The candidate of the highest finite value; of equal ones the first.
+
+    No more than two candidates are alive at a time, if `trials` makes them as they are asked for.
+
+    Args:
+      trials: one a setting; a path of regs is one iterable of them.
+      value: measures a candidate; higher is better, NaN is no value.
+      metric: what the value is called in `tried`.
+      description: of the progress bar.
+      progress: show one.
+      total: trials, where known.
+
+    Raises ValueError where no trial has a finite value; it says what became of each.
+    """
+    tried: list[dict[str, Any]] = []
+    found: tuple[float, Mapping[str, Any], T] | None = None
+    for trial in bar(description, progress, trials, "trial", total):
+        params, candidate, failure = trial
+        del trial
+        if candidate is None:
+            tried.append({**params, "failure": failure})
+            continue
+        reached = float(value(candidate))
+        tried.append({**params, metric: reached})
+        if np.isfinite(reached) and (found is None or reached > found[0]):
+            found = reached, params, candidate
+        # Not held while the next is made: at scale each takes gigabytes.
+        del candidate
+    if found is None:
+        told = "; ".join(row.get("failure") or f"{metric} is {row[metric]}" for row in tried)
+        raise ValueError(f"none of {len(tried)} settings has a finite {metric} on validation: {told}")
+    return Best(found[2], found[1], found[0], tried)
