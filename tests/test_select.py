@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import warnings
 from itertools import groupby
 
 import jax
@@ -16,7 +15,7 @@ from oracles import random_clicks, random_interactions
 import infae
 from infae import InfiniteAE, Interactions, Split
 from infae.data import Blocks, random_split, user_split
-from infae.errors import IllConditionedWarning, SingularKernelError
+from infae.errors import SingularKernelError
 from infae.inputs import InputMap, popularity
 from infae.kernels import ReluNTK
 from infae.kernels.rows import Rows
@@ -470,24 +469,21 @@ def failing(monkeypatch):
 
     real = module.solve
 
-    def fail(error=lambda reg: False, warning=lambda reg: False):
-        def solve(factored, targets):
+    def fail(error):
+        def solve(factored, targets, *, strict):
             if error(factored.reg):
                 raise SingularKernelError("no")
-            if warning(factored.reg):
-                warnings.warn("noise", IllConditionedWarning, stacklevel=2)
-            return real(factored, targets)
+            return real(factored, targets, strict=strict)
 
         monkeypatch.setattr("infae.tuning.search.solve", solve)
 
     return fail
 
 
-@pytest.mark.parametrize("how", ["error", "warning"])
-def test_a_reg_whose_solve_fails_is_never_chosen(how, found, parts, failing):
+def test_a_reg_whose_solve_fails_is_never_chosen(found, parts, failing):
     # Among them the best, so that it would be chosen.
     failed = found.model.reg_
-    failing(**{how: lambda reg: reg >= failed})
+    failing(lambda reg: reg >= failed)
     chosen = select(parts.train, parts)
     bad = [row for row in chosen.trials if row["reg"] >= failed]
     assert bad
@@ -499,14 +495,14 @@ def test_a_reg_whose_solve_fails_is_never_chosen(how, found, parts, failing):
 
 
 def test_a_start_that_fails_is_left_for_a_larger_reg(parts, failing):
-    failing(error=lambda reg: reg < 6)
+    failing(lambda reg: reg < 6)
     chosen = select(parts.train, parts, space={})
     assert np.isnan(chosen.trials[0][METRIC])
     assert chosen.model.reg_ >= 8
 
 
 def test_no_usable_trial_is_an_error(parts, failing):
-    failing(error=lambda reg: True)
+    failing(lambda reg: True)
     with pytest.raises(SingularKernelError, match=r"none of \d+ trials gave a usable model"):
         select(parts.train, parts)
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from infae.errors import NoUsableSettingError
 from infae.runtime.progress import bar
 
 T = TypeVar("T")
@@ -65,23 +66,23 @@ def best(
       progress: show one.
       total: trials, where known.
 
-    Raises ValueError where no trial has a finite value; it says what became of each.
+    Raises NoUsableSettingError, a ValueError, where no trial has a finite value; it says what became of each.
     """
     tried: list[dict[str, Any]] = []
     found: tuple[float, Mapping[str, Any], T] | None = None
-    for trial in bar(description, progress, trials, "trial", total):
-        params, candidate, failure = trial
-        del trial
-        if candidate is None:
-            tried.append({**params, "failure": failure})
-            continue
-        reached = float(value(candidate))
-        tried.append({**params, metric: reached})
-        if np.isfinite(reached) and (found is None or reached > found[0]):
-            found = reached, params, candidate
-        # Not held while the next is made: at scale each takes gigabytes.
-        del candidate
+    with bar(description, progress, unit="trial", total=total) as shown:
+        # Not held while the next is made, by a bar around `trials` neither: at scale each takes gigabytes.
+        for params, candidate, failure in trials:
+            shown.update()
+            if candidate is None:
+                tried.append({**params, "failure": failure})
+                continue
+            reached = float(value(candidate))
+            tried.append({**params, metric: reached})
+            if np.isfinite(reached) and (found is None or reached > found[0]):
+                found = reached, params, candidate
+            del candidate
     if found is None:
         told = "; ".join(row.get("failure") or f"{metric} is {row[metric]}" for row in tried)
-        raise ValueError(f"none of {len(tried)} settings has a finite {metric} on validation: {told}")
+        raise NoUsableSettingError(f"none of {len(tried)} settings has a finite {metric} on validation: {told}")
     return Best(found[2], found[1], found[0], tried)
