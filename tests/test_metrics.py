@@ -263,7 +263,7 @@ def test_whole_numbers_are_scores(split, scorer):
 
 @pytest.mark.parametrize("k", [10, np.int64(10), (), (0,), (2.5,), "10", ("10",)])
 def test_bad_cut_offs(k, split, scorer):
-    with pytest.raises(ValueError, match="^k (must be a|is an empty)"):
+    with pytest.raises(ValueError, match=r"^k (must be a|is an empty)"):
         infae.evaluate(scorer, split, k=k)
 
 

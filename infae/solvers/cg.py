@@ -230,6 +230,7 @@ class CGFit(FullFit):
 
     solver = "cg"
     solution_class = CGSolution
+    left_over = 10.0
     solution: CGSolution
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,8 @@ class FullFit(Fitted):
 
     solution: FullSolution
     targets: sp.csr_matrix | np.ndarray
+    # What the solve leaves of the targets, as a multiple of rounding error.
+    left_over: ClassVar[float] = 1.0
 
     @cached_property
     def _index(self) -> RowIndex:
@@ -59,7 +61,7 @@ class FullFit(Fitted):
 
     def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
         """(n, n_items) scores of one batch of clicks; of rows that are anchors without a kernel."""
-        if self.solution.reg > LARGE_REG[np.dtype(self.solution.coef.dtype)]:
+        if self.solution.reg * self.left_over > LARGE_REG[np.dtype(self.solution.coef.dtype)]:
             return super().scores(clicks)
         known = self._index.find(clicks)
         if (known < 0).all():

@@ -36,7 +36,7 @@ class Best(Generic[T]):
       candidate: the best.
       params: its setting.
       value: what was compared.
-      tried: a row for each trial, in their order: its `params`, and its value, or `failure`.
+      tried: a row for each trial, in their order: its `params`, and its value or figures, or `failure`.
     """
 
     candidate: T
@@ -47,7 +47,7 @@ class Best(Generic[T]):
 
 def best(
     trials: Iterable[Trial[T]],
-    value: Callable[[T], float],
+    value: Callable[[T], float | Mapping[str, float]],
     metric: str,
     *,
     description: str = "",
@@ -60,8 +60,8 @@ def best(
 
     Args:
       trials: one a setting; a path of regs is one iterable of them.
-      value: measures a candidate; higher is better, NaN is no value.
-      metric: what the value is called in `tried`.
+      value: measures a candidate; higher is better, NaN is no value. Or several figures by name.
+      metric: what the value is called in `tried`, or which of the figures is compared.
       description: of the progress bar.
       progress: show one.
       total: trials, where known.
@@ -77,8 +77,9 @@ def best(
             if candidate is None:
                 tried.append({**params, "failure": failure})
                 continue
-            reached = float(value(candidate))
-            tried.append({**params, metric: reached})
+            figures = value(candidate)
+            tried.append({**params, **(figures if isinstance(figures, Mapping) else {metric: float(figures)})})
+            reached = tried[-1][metric]
             if np.isfinite(reached) and (found is None or reached > found[0]):
                 found = reached, params, candidate
             del candidate
