@@ -14,7 +14,7 @@ from infae.data.blocks import Blocks
 from infae.data.coerce import as_clicks, as_histories, as_split, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.errors import SingularKernelError
+from infae.errors import NoUsableSettingError, SingularKernelError
 from infae.inputs import popularity
 from infae.model import InfiniteAE
 from infae.ranking.evaluate import metric_k
@@ -58,9 +58,9 @@ class Selection:
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
-        rows = [dict.fromkeys(names, np.nan) | row for row in self.trials]
+
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
-        for row in sorted(rows, key=lambda row: (-row["users"], -np.nan_to_num(row["value"], nan=-1)))[:n]:
+        for row in sorted(self.trials, key=lambda row: (-row["users"], -np.nan_to_num(row["value"], nan=-1)))[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
@@ -143,8 +143,11 @@ def select(
             raise SingularKernelError(f"none of {len(search.trials)} trials gave a usable model; see the data, or reg")
         (chosen, reg), trials = found[0], list(search.trials)
         if search.n_users < users.n_users and split is not None:
-            finalists = _finalists(found, users, params)
-            best = best_of(finalists, lambda model: held_out_metrics(model, split, metrics), "value")
+            finalists = _finalists(found, users, metrics, params)
+            try:
+                best = best_of(finalists, lambda model: held_out_metrics(model, split, metrics), "value")
+            except NoUsableSettingError as error:
+                raise SingularKernelError(f"no finalist gave a usable model of all users: {error}") from error
             chosen, reg = {name: best.params[name] for name in SETTING}, best.params["reg"]
             trials += best.tried
         if refit:
@@ -172,7 +175,7 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
     }
     for name, choices in axes.items():
         for choice in choices:
-            checks.number(f"a choice of {name}", choice, least=0 if name == "depth" else None)
+            checks.whole(name, choice, 0) if name == "depth" else checks.number(name, choice)
         if list(choices) != sorted(set(choices), reverse=bool(choices[0] > choices[-1])):
             raise ValueError(f"the choices of {name} must be different numbers in order, got {choices}")
     return axes
@@ -210,7 +213,7 @@ def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Gen
 
 
 def _finalists(
-    found: list[tuple[dict[str, Any], float]], users: Interactions, params: Mapping[str, Any]
+    found: list[tuple[dict[str, Any], float]], users: Interactions, metrics: Sequence[str], params: Mapping[str, Any]
 ) -> Iterator[Trial[InfiniteAE]]:
     """The best settings on all users, each at its reg and the neighbours of that."""
     for setting, reg in found[:_N_FINALISTS]:
@@ -219,7 +222,8 @@ def _finalists(
             try:
                 model = InfiniteAE(tried, **{**params, **setting}).fit(users)
             except SingularKernelError as error:
-                yield Trial(row, None, str(error))
+                unknown = dict.fromkeys((*metrics, "value", "residual", "seconds"), np.nan)
+                yield Trial({**row, **unknown}, None, str(error))
                 continue
             yield Trial({**row, "residual": model.residual_, "seconds": time.perf_counter() - begun}, model)
             del model
