@@ -101,7 +101,8 @@ def kernel_diagonal(kernel: Kernel, rows: Rows) -> np.ndarray:
             return np.asarray(_own_products(kernel, jnp.asarray(rows.sq_norms), rows.n_columns))
         # All pairs of a few rows: what a kernel on dense rows computes fastest.
         blocks = (rows.block(start, 64).dense(rows) for start in range(0, rows.n, 64))
-        return np.concatenate([np.diagonal(kernel(block)) for block in blocks])[: rows.n]
+        tiles = (_checked(kernel(block), (len(block), len(block)), rows.head.dtype) for block in blocks)
+        return np.concatenate([np.diagonal(tile) for tile in tiles])[: rows.n]
 
 
 def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
@@ -137,7 +138,22 @@ def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBloc
     else:
         for a, b, same in pairs:
             left = a.dense(rows)
-            yield jnp.asarray(kernel(left, None if same else b.dense(rows)), a.head.dtype)
+            yield _checked(
+                kernel(left, None if same else b.dense(rows)), (len(a.sq_norms), len(b.sq_norms)), a.head.dtype
+            )
+
+
+def _checked(tile: Any, shape: tuple[int, int], dtype: np.dtype) -> jax.Array:
+    """What a kernel of the caller's own gave: ValueError unless it is a finite matrix of this shape."""
+    found = jnp.asarray(np.nan if tile is None else tile)
+    if found.shape != shape or found.dtype.kind not in "iuf":
+        raise ValueError(
+            "kernel(x1, x2) must give a number for each pair of rows, an array of shape "
+            f"{shape} for {shape[0]} and {shape[1]} rows, got {found.dtype} {found.shape}"
+        )
+    if not jnp.isfinite(found).all():
+        raise ValueError("kernel(x1, x2) gave NaN or infinity; every pair of rows needs a finite number")
+    return found.astype(dtype)
 
 
 @partial(jax.jit, static_argnums=(0, 2))

@@ -45,6 +45,17 @@ def check_reg(reg: float) -> float:
     return checks.number("reg", reg, least=0, below=LARGEST_REG, remedy="it is relative to the kernel's mean diagonal")
 
 
+def mean_diagonal(gram: Any) -> float:
+    """trace(K)/n, that `reg` is relative to; SingularKernelError where it is no finite number."""
+    mean = float(np.mean(gram.diagonal(), dtype=np.float64))
+    if not np.isfinite(mean):
+        raise SingularKernelError(
+            f"the kernel's diagonal holds NaN or infinity in {gram.dtype}; use smaller inputs (popularity_power, "
+            "item_weights, w_std) or float64"
+        )
+    return mean
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """Dual coefficients and how far they are from solving their system.

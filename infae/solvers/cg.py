@@ -38,6 +38,7 @@ from infae.solvers.base import (
     Step,
     check_reg,
     interpolates,
+    mean_diagonal,
     noisy,
     remedy,
     where,
@@ -174,7 +175,7 @@ def _solved(
     if not n == gram.n == factor.shape[0]:
         raise ValueError(f"targets have {n:,} rows, the factor {factor.shape[0]:,} and the kernel matrix {gram.n:,}")
     memory.require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
-    mean = float(np.mean(gram.diagonal(), dtype=np.float64))
+    mean = mean_diagonal(gram)
     ridge = reg * mean
     coef, left, lengths, iterations = conjugate_gradients(
         gram,

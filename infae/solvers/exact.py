@@ -35,6 +35,7 @@ from infae.solvers.base import (
     Step,
     check_reg,
     interpolates,
+    mean_diagonal,
     noisy,
     remedy,
     where,
@@ -90,7 +91,7 @@ def factor(gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Progre
     Raises MemoryError before starting where that does not fit, ValueError for a bad `reg`.
     """
     reg = check_reg(reg)
-    ridge = reg * float(np.mean(gram.diagonal(), dtype=np.float64))
+    ridge = reg * mean_diagonal(gram)
     if isinstance(gram, ShardedMatrix):
         return Factor(gram, gram.inverse(ridge, progress=progress), reg, ridge)
     require_memory(gram.nbytes, f"inverting a kernel matrix of {gram.n:,} users")
