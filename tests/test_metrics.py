@@ -278,7 +278,7 @@ def test_a_bad_part(split, scorer):
 
 
 def test_nothing_to_find(split, scorer):
-    nothing = split.test.with_matrix(sp.csr_matrix(split.test.shape, dtype=np.float32))
+    nothing = split.test.emptied()
     with pytest.raises(ValueError, match="no test clicks to find"):
         infae.evaluate(scorer, infae.Split(split.train, split.validation, nothing))
 
