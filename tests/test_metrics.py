@@ -273,7 +273,7 @@ def test_an_array_of_cut_offs(split, scorer):
 
 
 def test_a_bad_part(split, scorer):
-    with pytest.raises(ValueError, match="'validation' or 'test', got 'train'"):
+    with pytest.raises(ValueError, match="'validation', 'test', got 'train'"):
         infae.evaluate(scorer, split, on="train")
 
 

@@ -55,7 +55,5 @@ class Blocks:
     def _clicks(self, block: Any, n_seen: int) -> Interactions:
         n_items = self.item_ids.size
         if getattr(block, "shape", ())[1:] != (n_items,):
-            raise ValueError(
-                f"expected blocks that are matrices of {n_items:,} columns, one an item, got {shown(block)}"
-            )
+            raise ValueError(f"expected blocks of {n_items:,} columns, one an item, got {shown(block)}")
         return Interactions.from_matrix(block, user_ids=n_seen + np.arange(block.shape[0]), item_ids=self.item_ids)

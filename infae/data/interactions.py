@@ -195,7 +195,7 @@ def check_columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
     if wrong := [column for column in needed if names.count(column) != 1]:
         raise ValueError(
             f"expected columns {' and '.join(needed)}, each once, got {list(map(str, names))}; "
-            f"rename the columns, so that one holds each {' and each '.join(wrong)}"
+            f"rename the columns that hold {' and '.join(wrong)}"
         )
 
 
