@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-
 import h5py
 import numpy as np
 import pandas as pd
@@ -15,9 +12,7 @@ from infae.data.ids import id_array, read_ids
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.data.times import seconds
-
-UNREADABLE = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises for a file that is no .npz, lacks a key, is cut short or holds a pickle."""
+from infae.storage import npz
 
 
 def read_paper(hdf5_path: FilePath, npz_path: FilePath, *, name: str = "") -> Split:
@@ -52,8 +47,9 @@ def read_scipy_npz(path: FilePath) -> Interactions:
     """A matrix saved by `scipy.sparse.save_npz`, users in rows; ids are positions. Never unpickles."""
     file = seekable(path)
     try:
+        npz.check_archive(file)
         return Interactions.from_matrix(sp.load_npz(file))
-    except UNREADABLE as err:
+    except npz.UNREADABLE as err:
         raise malformed(path, "a matrix of clicks saved by scipy.sparse.save_npz", str(err)) from err
 
 
@@ -95,9 +91,10 @@ def _read_columns(path: FilePath, names: tuple[str, ...]) -> list[np.ndarray]:
 def _read_labels(path: FilePath) -> np.ndarray:
     file = seekable(path)
     try:
+        npz.check_archive(file)
         with np.load(file, allow_pickle=False) as arrays:
             labels = arrays["data"]
-    except (*UNREADABLE, TypeError) as err:
+    except npz.UNREADABLE as err:
         raise malformed(path, "an .npz file with the key 'data'", str(err), "fetch it again") from err
     labels = _integers(labels, f"{path}, key 'data'")
     if (wrong := (labels < -1) | (labels > 2)).any():
