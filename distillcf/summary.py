@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.kernels.base import Kernel
 from infae.model import InfiniteAE
+from infae.runtime.checks import shown
 from infae.storage import npz
 from infae.storage.atomic import replacing
 
@@ -143,11 +145,18 @@ class Summary:
         self._write(path, lambda aside: self.to_frame(form).to_parquet(aside, index=False))
 
     def to_recbole(self, path: str | os.PathLike[str], form: str = "hard") -> None:
-        """RecBole's atomic interaction file; `path` ends in `.inter` and the name before is the data set's."""
+        """RecBole's atomic interaction file; `path` ends in `.inter` and the name before is the data set's.
+
+        Raises ValueError for another ending, and for ids that are empty or hold a tab or a line end: the
+        format has no way to write them.
+        """
+        if unwritable := [i for i in map(str, self.item_ids.tolist()) if not i or set(i) & set("\t\r\n\0")]:
+            raise ValueError(f"RecBole's files part ids by tabs and lines, got {shown(unwritable[0])}; use to_csv")
         if Path(path).suffix != ".inter":
             raise ValueError(f"RecBole finds its interactions by the ending .inter, got {Path(path).name!r}")
         types = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
-        self._write(path, lambda aside: self.to_frame(form).rename(columns=types).to_csv(aside, sep="\t", index=False))
+        frame = self.to_frame(form).rename(columns=types)
+        self._write(path, lambda aside: frame.to_csv(aside, sep="\t", index=False, quoting=csv.QUOTE_NONE))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the summary to an `.npz` without pickles.

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from infae.data.blocks import Blocks
 from infae.data.coerce import as_histories, drop_empty_users
 from infae.data.interactions import Interactions
+from infae.data.ops import empty
 from infae.errors import SingularKernelError
 from infae.inputs import InputMap, popularity
 from infae.kernels.base import Kernel
@@ -168,7 +169,7 @@ def survey(blocks: Blocks, n_anchors: int, seed: int, mesh: UserMesh | None = No
     """
     mesh = mesh or UserMesh(None)
     n, counts = _n_candidates(n_anchors), np.zeros(blocks.item_ids.size)
-    nobody = sp.csr_matrix((0, blocks.item_ids.size), dtype=np.float32)
+    nobody = empty((0, blocks.item_ids.size))
     kept, keys = Interactions(nobody, np.empty(0, np.int64), blocks.item_ids), np.empty(0)
     with mesh.together():
         # One process draws as it would without a mesh.

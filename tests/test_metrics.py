@@ -272,12 +272,12 @@ def test_an_array_of_cut_offs(split, scorer):
 
 
 def test_a_bad_part(split, scorer):
-    with pytest.raises(ValueError, match="'validation' or 'test', got 'train'"):
+    with pytest.raises(ValueError, match="'validation', 'test', got 'train'"):
         infae.evaluate(scorer, split, on="train")
 
 
 def test_nothing_to_find(split, scorer):
-    nothing = split.test.with_matrix(sp.csr_matrix(split.test.shape, dtype=np.float32))
+    nothing = split.test.emptied()
     with pytest.raises(ValueError, match="no test clicks to find"):
         infae.evaluate(scorer, infae.Split(split.train, split.validation, nothing))
 

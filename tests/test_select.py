@@ -37,7 +37,7 @@ def parts():
     train[np.arange(N_USERS), whole.argmax(axis=1)] = 1
     train[[0, 20, 59]] = 0
     train, held_out = (Interactions.from_matrix(x, 100 + np.arange(N_USERS)) for x in (train, whole - train))
-    return Split(train, held_out, train.with_matrix(sp.csr_matrix(train.shape, dtype=np.float32)))
+    return Split(train, held_out, train.emptied())
 
 
 @pytest.fixture(scope="module")

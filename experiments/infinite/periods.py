@@ -81,8 +81,7 @@ class Periods:
         train = self.current(at)
         rows = np.searchsorted(self.user_ids, train.user_ids)
         validation = self.clicks((self.period == at) & self.validation).select_users(rows)
-        nothing = train.with_matrix(sp.csr_matrix(train.shape, dtype=np.float32))
-        return Split(train, validation, nothing, name=f"{self.name}, period {at + 1} alone")
+        return Split(train, validation, train.emptied(), name=f"{self.name}, period {at + 1} alone")
 
     def sessions(self) -> Split:
         """All rows of all periods, for the record: what is found as test, validation, and the rest."""

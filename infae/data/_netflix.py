@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from infae.data._tables import FilePath, Place, first_line, malformed, numbers, open_text, parsing, place_in
+from infae.data.times import seconds
 
 CHUNK = 2_000_000
 """Lines held as text at one time."""
@@ -80,5 +81,5 @@ def _whole(column: pd.Series, place: Place, dtype: type[np.signedinteger]) -> pd
 def _seconds(dates: pd.Series) -> pd.Series:
     """Seconds since 1970 of a categorical column of days; each distinct day is parsed once."""
     days = pd.to_datetime(pd.Series(dates.cat.categories, dtype=str), format="%Y-%m-%d", errors="coerce")
-    since = (days - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
-    return pd.Series(np.append(since.to_numpy(float), np.nan)[dates.cat.codes], dates.index, name="date")
+    since = seconds(days).to_numpy(float)
+    return pd.Series(np.append(since, np.nan)[dates.cat.codes], dates.index, name="date")

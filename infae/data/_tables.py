@@ -120,7 +120,7 @@ def read_table(
       path: the file.
       columns: what each field of a line is called, in order; None leaves the field out.
       sep: what separates fields. With a comma, fields may be quoted.
-      header: whether the first line holds names, to be skipped.
+      header: whether the first line that is not blank holds names, to be skipped.
       needed: columns in which no value may be missing.
 
     Returns:
@@ -131,6 +131,8 @@ def read_table(
     texts = [n for n in names if n in COLUMNS[:2] or n.startswith("unused")]
     with open_text(path) as text, parsing(path):
         file: TextIO = text
+        if header:
+            next(line for line in text if line.strip())
         if len(sep) > 1:
             # pandas is ten times slower with a separator of two characters.
             file, sep = io.StringIO(text.read().replace(sep, "\t")), "\t"
@@ -140,7 +142,6 @@ def read_table(
             header=None,
             names=names,
             index_col=False,
-            skiprows=int(header),
             dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
             na_values={n: [""] if n in texts else NUMBER_BLANKS for n in names},

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-
 import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from infae.data._tables import COLUMNS, FilePath, malformed, numbers, seekable
-from infae.data.interactions import Interactions, _id_array
+from infae.data.ids import id_array, read_ids
+from infae.data.interactions import Interactions
 from infae.data.splits import Split
-
-EPOCH = pd.Timestamp(0, tz="UTC")
-UNREADABLE = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises for a file that is no .npz, lacks a key, is cut short or holds a pickle."""
+from infae.data.times import seconds
+from infae.storage import npz
 
 
 def read_paper(hdf5_path: FilePath, npz_path: FilePath, *, name: str = "") -> Split:
@@ -51,8 +47,9 @@ def read_scipy_npz(path: FilePath) -> Interactions:
     """A matrix saved by `scipy.sparse.save_npz`, users in rows; ids are positions. Never unpickles."""
     file = seekable(path)
     try:
+        npz.check_archive(file)
         return Interactions.from_matrix(sp.load_npz(file))
-    except UNREADABLE as err:
+    except npz.UNREADABLE as err:
         raise malformed(path, "a matrix of clicks saved by scipy.sparse.save_npz", str(err)) from err
 
 
@@ -94,9 +91,10 @@ def _read_columns(path: FilePath, names: tuple[str, ...]) -> list[np.ndarray]:
 def _read_labels(path: FilePath) -> np.ndarray:
     file = seekable(path)
     try:
+        npz.check_archive(file)
         with np.load(file, allow_pickle=False) as arrays:
             labels = arrays["data"]
-    except (*UNREADABLE, TypeError) as err:
+    except npz.UNREADABLE as err:
         raise malformed(path, "an .npz file with the key 'data'", str(err), "fetch it again") from err
     labels = _integers(labels, f"{path}, key 'data'")
     if (wrong := (labels < -1) | (labels > 2)).any():
@@ -113,7 +111,10 @@ def _integers(array: np.ndarray, where: str) -> np.ndarray:
         raise malformed(where, "one-dimensional integers", f"{array.dtype} of shape {array.shape}")
     if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
         raise malformed(where, "whole numbers", "NaN or fractions")
-    return array.astype(np.int64) if array.dtype.kind == "f" else array
+    try:
+        return id_array(array, "the numbers")
+    except ValueError as err:
+        raise malformed(where, "whole numbers that fit", str(err)) from err
 
 
 def _counted(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
@@ -138,7 +139,7 @@ def _typed(column: pd.Series, path: FilePath) -> pd.Series:
     if column.name in COLUMNS[:2]:
         return _typed_ids(column, path)
     if pd.api.types.is_datetime64_any_dtype(column):
-        column = ((pd.to_datetime(column, utc=True) - EPOCH) / pd.Timedelta(seconds=1)).rename(column.name)
+        column = seconds(column)
     column = numbers(column, lambda row: f"{path}, row {row}")
     return column.astype(np.float64) if column.name == "rating" else column
 
@@ -150,6 +151,6 @@ def _typed_ids(column: pd.Series, path: FilePath) -> pd.Series:
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     try:
-        return pd.Series(_id_array(column.to_numpy(), str(column.name)), column.index)
+        return pd.Series(read_ids(column.to_numpy(), str(column.name)), column.index)
     except ValueError as err:
-        raise malformed(where, "all integers or all strings", str(column.dtype)) from err
+        raise malformed(where, "all integers below 2^63 or all strings", f"{column.dtype} ({err})") from err

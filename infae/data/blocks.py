@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from infae.data.ids import known_ids
 from infae.data.interactions import Interactions
+from infae.runtime.checks import shown, whole
 
 
 class Blocks:
@@ -22,19 +24,22 @@ class Blocks:
     Args:
       read: called once a pass; gives the blocks in the same order each time: SciPy sparse or
         dense matrices, or `Interactions` whose item ids are `item_ids`. A fit takes two passes.
-      item_ids: (n_items,) of the columns; a number stands for 0, 1, 2, ...
+      item_ids: (n_items,) of the columns, unique; a number stands for 0, 1, 2, ...
 
-    Raises ValueError, while it is read, for a block with other columns.
+    Raises ValueError for ids that are none, and, while it is read, for a block with other columns.
     """
 
-    def __init__(self, read: Callable[[], Iterable[Any]], item_ids: np.ndarray | int):
+    def __init__(self, read: Callable[[], Iterable[Any]], item_ids: Any):
         if not callable(read):
             raise ValueError(
                 f"read must be a function that gives the blocks anew each time it is called, got "
                 f"{type(read).__name__}: an iterator ends after one pass, and a fit takes two"
             )
         self._read = read
-        self.item_ids = np.arange(item_ids) if isinstance(item_ids, (int, np.integer)) else np.asarray(item_ids)
+        if np.ndim(item_ids) == 0:
+            self.item_ids = np.arange(whole("item_ids", item_ids, remedy="or the ids themselves"))
+        else:
+            self.item_ids = known_ids(item_ids, "item_ids")
 
     def __iter__(self) -> Iterator[Interactions]:
         """The blocks, without users who have no clicks; users are numbered through."""
@@ -49,6 +54,6 @@ class Blocks:
 
     def _clicks(self, block: Any, n_seen: int) -> Interactions:
         n_items = self.item_ids.size
-        if np.ndim(block) != 2 or block.shape[1] != n_items:
-            raise ValueError(f"expected blocks of {n_items:,} columns, one an item, got shape {np.shape(block)}")
+        if getattr(block, "shape", ())[1:] != (n_items,):
+            raise ValueError(f"expected blocks of {n_items:,} columns, one an item, got {shown(block)}")
         return Interactions.from_matrix(block, user_ids=n_seen + np.arange(block.shape[0]), item_ids=self.item_ids)

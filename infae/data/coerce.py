@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
-from infae.data.interactions import Interactions, item_positions
+from infae.data.interactions import Interactions, dense_matrix, item_positions
+from infae.data.ops import empty
 from infae.data.splits import Split
 
 
@@ -27,37 +28,37 @@ def as_clicks(clicks: Any) -> Interactions:
 
 
 def as_histories(histories: Any, item_ids: np.ndarray) -> sp.csr_matrix:
-    """(n, n_items) clicks over the fitted items, by item id where the caller gives ids."""
+    """(n, n_items) clicks over the fitted items; the matrix of `as_history_interactions`."""
+    return as_history_interactions(histories, item_ids).matrix
+
+
+def as_history_interactions(histories: Any, item_ids: np.ndarray) -> Interactions:
+    """What `as_clicks` takes, over the fitted items: by item id where the caller gives ids, else column by column.
+
+    Rows are a frame's users in the order of their first row, the users of `Interactions`, and the
+    rows 0, 1, 2, ... of a matrix, which may have none. Raises ValueError as `as_clicks`, and for
+    items that are not fitted.
+    """
     if _is_frame(histories):
-        return Interactions.from_frame(histories, item_ids=item_ids).matrix
+        return Interactions.from_frame(histories, item_ids=item_ids)
     if isinstance(histories, Interactions):
         if np.array_equal(histories.item_ids, item_ids):
-            return histories.matrix
+            return histories
         columns = item_positions(histories.item_ids, item_ids)
         coo = histories.matrix.tocoo()
         moved = sp.csr_matrix((coo.data, (coo.row, columns[coo.col])), shape=(coo.shape[0], item_ids.size))
         moved.sort_indices()
-        return moved
+        return Interactions(moved, histories.user_ids, item_ids)
     _refuse_oddities(histories)
-    matrix = histories if sp.issparse(histories) else np.asarray(histories)
+    matrix = histories if sp.issparse(histories) else dense_matrix(histories)
     if matrix.ndim == 2 and matrix.shape[1] != item_ids.size:
         turned = "; it looks transposed: users are rows" if matrix.shape[0] == item_ids.size else ""
         raise ValueError(
             f"expected one column for each of the {item_ids.size:,} fitted items, got {matrix.shape}{turned}"
         )
-    if matrix.shape[0] == 0:
-        return sp.csr_matrix((0, item_ids.size), dtype=np.float32)
-    return Interactions.from_matrix(matrix).matrix
-
-
-def as_history_interactions(histories: Any, item_ids: np.ndarray) -> Interactions:
-    """Histories over the fitted items with the ids of their users."""
-    matrix = as_histories(histories, item_ids)
-    if isinstance(histories, Interactions):
-        return Interactions(matrix, histories.user_ids, item_ids)
-    if _is_frame(histories):
-        return Interactions.from_frame(histories, item_ids=item_ids)
-    return Interactions(matrix, np.arange(matrix.shape[0]), item_ids)
+    if matrix.ndim == 2 and matrix.shape[0] == 0:
+        return Interactions(empty(matrix.shape), np.arange(0), item_ids)
+    return Interactions.from_matrix(matrix, item_ids=item_ids)
 
 
 def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
@@ -75,8 +76,7 @@ def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
                 f"validation clicks {validation.shape} must be of the users of X {clicks.shape}, row by row; "
                 "for other users pass a Split with a validation_context"
             )
-        nothing = clicks.with_matrix(sp.csr_matrix(clicks.shape, dtype=np.float32))
-        validation = Split(clicks, clicks.with_matrix(as_histories(validation, clicks.item_ids)), nothing)
+        validation = Split(clicks, as_history_interactions(validation, clicks.item_ids), clicks.emptied())
     if not isinstance(validation, Split):
         raise ValueError(f"validation must be a Split or Interactions, got {type(validation).__name__}")
     if not validation.validation.n_interactions:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from infae.data import recipes
 from infae.data.download import fetch
-from infae.data.interactions import Interactions
 from infae.data.readers import read_log
 from infae.data.registry import DATASETS, Dataset, Form
 from infae.data.splits import Split, random_split
 from infae.errors import DataNotFoundError
+from infae.runtime import checks
 
 DataDir = str | PathLike[str] | None
 PACKED = ("", ".gz", ".xz")
@@ -29,34 +30,56 @@ def names() -> list[str]:
     return sorted(DATASETS)
 
 
-def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool = False) -> Split:
+def load(
+    name: str | PathLike[str],
+    data_dir: DataDir = None,
+    *,
+    seed: int = 0,
+    download: bool = False,
+    min_interactions: int = 3,
+) -> Split:
     """A data set by name, with its published split where there is one, or clicks of your own.
 
     Args:
       name: one of `names()`, or the path of a file that `readers.read_log` reads, of which every
-        line is a click; its split is `random_split`'s.
+        line is a click; its split is `random_split`'s, with users in ascending order of id.
       data_dir: the folder that holds one folder a data set; $INFAE_DATA where None.
       seed: of a random split and of made-up data; published splits take no seed.
       download: fetch what is missing, for sets with a public address.
+      min_interactions: of a file of your own and of raw ratings: users with fewer clicks than
+        this are dropped, which `split.note` says, and of a file of your own a UserWarning too. At
+        least 3, one click a part.
 
     Returns:
       The split. Where only raw ratings are found of a set whose published split they are not,
       it is a random one: a UserWarning and `split.note` say so.
 
     Raises:
-      ValueError: unknown name, or nothing to download from.
+      ValueError: unknown name, nothing to download from, or `min_interactions` of a set that is
+        not split here.
       DataNotFoundError: files missing; the message lists them and says where to get them.
       DataFormatError: files found that are not what they should be.
     """
+    checks.seed("seed", seed)
+    checks.whole("min_interactions", min_interactions, 3, remedy="each part gets one click")
     if path := _own_file(name):
-        split = random_split(Interactions.from_frame(read_log(path)), seed=seed)
+        split = random_split(recipes.by_user_id(read_log(path)), seed=seed, min_interactions=min_interactions)
+        if split.note:
+            warnings.warn(f"{path.name}: {split.note}", stacklevel=2)
         return replace(split, name=f"{path.name}, {split.name}")
+    name = str(name)
     dataset = _dataset(name)
     if dataset.make is not None:
+        _refuse_least(name, min_interactions)
         split = dataset.make(seed)
         return replace(split, name=f"{name}, {split.name}")
     form, paths = _find(name, dataset, dataset.forms, data_dir, download)
-    split = form.split(paths, seed)
+    if form.log is None:
+        assert form.split is not None
+        _refuse_least(name, min_interactions)
+        split = form.split(paths)
+    else:
+        split = recipes.random(form.log(paths), seed, min_interactions)
     if form.stands_in:
         instead = f"{name}: the published split was not found, so this is a {split.name}, of {paths[0].name}."
         split = replace(split, note=f"{instead} {split.note}".strip())
@@ -64,7 +87,7 @@ def load(name: str, data_dir: DataDir = None, *, seed: int = 0, download: bool =
     return replace(split, name=f"{name}, {split.name}")
 
 
-def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
+def load_log(name: str | PathLike[str], data_dir: DataDir = None) -> pd.DataFrame:
     """A data set's raw log, where it has one: `user_id`, `item_id`, `rating`, `timestamp`, in file order.
 
     Of a file of your own it is the columns that it has. A rebuilt MovieLens log has `time_rank`
@@ -73,6 +96,7 @@ def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
     """
     if path := _own_file(name):
         return read_log(path)
+    name = str(name)
     dataset = _dataset(name)
     forms = tuple(form for form in dataset.forms if form.log is not None)
     if not forms:
@@ -83,9 +107,19 @@ def load_log(name: str, data_dir: DataDir = None) -> pd.DataFrame:
     return form.log(paths)
 
 
-def _own_file(name: str) -> Path | None:
+def _own_file(name: str | PathLike[str]) -> Path | None:
+    if not isinstance(name, (str, PathLike)):
+        raise ValueError(f"expected the name of a data set or the path of a file, got {checks.shown(name)}")
     path = Path(name).expanduser()
     return path if name not in DATASETS and path.is_file() else None
+
+
+def _refuse_least(name: str, min_interactions: int) -> None:
+    if min_interactions != 3:
+        raise ValueError(
+            f"{name} comes as a split of its own, so min_interactions has no part in it, got {min_interactions}; "
+            "it is for files of your own and raw ratings"
+        )
 
 
 def _dataset(name: str) -> Dataset:

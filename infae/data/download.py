@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -39,26 +42,22 @@ class Source(NamedTuple):
 def fetch(source: Source, root: str | PathLike[str]) -> list[Path]:
     """Downloads those of the source's files that are not below `root`, and returns all of them.
 
-    Until the checksum is right everything is in a `.part` file, which is gone after an error.
-    Raises ConnectionError where the address cannot be read, DataFormatError where it holds
-    other bytes than expected, and OSError where `root` cannot be written.
+    Until the checksum is right everything is in a `.part` folder of this download's own, which is
+    gone after an error. Raises ConnectionError where the address cannot be read, DataFormatError
+    where it holds other bytes than expected, and OSError where `root` cannot be written.
     """
     targets = [Path(root) / name for name in source.files]
     wanted = {name: target for name, target in zip(source.files, targets, strict=True) if not target.exists()}
     if not wanted:
         return targets
-    part = targets[0].with_name(source.url.rsplit("/", 1)[-1] + ".part")
-    out = _create(part)
-    try:
-        with out:
-            _stream(source.url, out, part.parent)
-        _verify(part, source)
-        if source.url.endswith(".zip"):
-            _extract(part, wanted, source.url)
-        else:
-            part.replace(targets[0])
-    finally:
-        part.unlink(missing_ok=True)
+    with _folder_in(targets[0].parent) as work:
+        got = work / source.url.rsplit("/", 1)[-1]
+        _stream(source.url, got, targets[0].parent)
+        _verify(got, source)
+        parts = _extracted(got, wanted, source.url) if source.url.endswith(".zip") else {got: targets[0]}
+        for part, target in parts.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
     return targets
 
 
@@ -72,18 +71,21 @@ def pairs_sha256(path: str | PathLike[str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _create(path: Path) -> BinaryIO:
+@contextmanager
+def _folder_in(parent: Path) -> Iterator[Path]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+        parent.mkdir(parents=True, exist_ok=True)
+        work = tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=parent)
     except OSError as err:
         # The error number keeps the class: PermissionError, NotADirectoryError and so on.
-        raise OSError(err.errno, f"cannot write {path} ({err.strerror}); choose another data_dir") from err
+        raise OSError(err.errno, f"cannot write into {parent} ({err.strerror}); choose another data_dir") from err
+    with work as folder:
+        yield Path(folder)
 
 
-def _stream(url: str, out: BinaryIO, folder: Path) -> None:
+def _stream(url: str, to: Path, folder: Path) -> None:
     try:
-        with urlopen(url, timeout=TIMEOUT_S) as response:
+        with to.open("wb") as out, urlopen(url, timeout=TIMEOUT_S) as response:
             size = response.headers.get("Content-Length")
             name = url.rsplit("/", 1)[-1]
             with tqdm(total=int(size) if size else None, unit="B", unit_scale=True, desc=name) as bar:
@@ -110,17 +112,14 @@ def _verify(part: Path, source: Source) -> None:
         )
 
 
-def _extract(archive: Path, wanted: dict[str, Path], url: str) -> None:
-    parts = {target: target.with_name(target.name + ".part") for target in wanted.values()}
+def _extracted(archive: Path, wanted: dict[str, Path], url: str) -> dict[Path, Path]:
+    """Takes the wanted members out, beside the archive: where each is, and where it is to go."""
+    parts = {archive.with_name(f"{k}.part"): target for k, target in enumerate(wanted.values())}
     try:
         with zipfile.ZipFile(archive) as files:
-            for name, target in wanted.items():
-                with files.open(name) as member, _create(parts[target]) as out:
+            for name, part in zip(wanted, parts, strict=True):
+                with files.open(name) as member, part.open("wb") as out:
                     shutil.copyfileobj(member, out, BLOCK)
-        for target, part in parts.items():
-            part.replace(target)
     except (KeyError, zipfile.BadZipFile) as err:
         raise DataFormatError(f"{url}: expected a zip archive with {', '.join(wanted)}, got {err}") from err
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+    return parts

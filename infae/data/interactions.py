@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data import ops
+from infae.data.ids import Values, distinct, known_ids, positions, read_ids, unique_ids
+from infae.runtime.checks import shown
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,13 +29,42 @@ class Interactions:
       user_ids: (n_users,) ids of the rows, unique.
       item_ids: (n_items,) ids of the columns, unique.
 
-    Build one with `Interactions.from_matrix`, `.from_pairs` or `.from_frame`; they check what
-    the constructor takes on trust.
+    `Interactions.from_matrix`, `.from_pairs` and `.from_frame` make every click 1. The
+    constructor keeps the values, and raises ValueError for a damaged matrix, for values that are
+    negative or no finite real numbers, and for ids that repeat or do not fit the matrix.
     """
 
     matrix: sp.csr_matrix
     user_ids: np.ndarray
     item_ids: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not sp.issparse(self.matrix):
+            raise ValueError(f"matrix must be a SciPy CSR, got {shown(self.matrix)}; see Interactions.from_matrix")
+        ops.check_sparse(self.matrix)
+        matrix = self.matrix
+        if not isinstance(matrix, sp.csr_matrix) or matrix.dtype != np.float32:
+            matrix = sp.csr_matrix(matrix, dtype=np.float32)
+        _check_values(matrix.data)
+        if not (matrix.has_canonical_format and matrix.data.all()):
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+            matrix.eliminate_zeros()
+        n_users, n_items = matrix.shape
+        self._set(
+            matrix, unique_ids(self.user_ids, n_users, "user_ids"), unique_ids(self.item_ids, n_items, "item_ids")
+        )
+
+    @classmethod
+    def _trusted(cls, matrix: sp.csr_matrix, user_ids: np.ndarray, item_ids: np.ndarray) -> Interactions:
+        """Without the checks, which take a pass over all clicks: for parts of what was checked."""
+        clicks = object.__new__(cls)
+        clicks._set(matrix, user_ids, item_ids)
+        return clicks
+
+    def _set(self, matrix: sp.csr_matrix, user_ids: np.ndarray, item_ids: np.ndarray) -> None:
+        for name, value in (("matrix", matrix), ("user_ids", user_ids), ("item_ids", item_ids)):
+            object.__setattr__(self, name, value)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,7 +103,7 @@ class Interactions:
         """
         csr = _as_binary_csr(matrix)
         n_users, n_items = csr.shape
-        return cls(csr, _as_ids(user_ids, n_users, "user_ids"), _as_ids(item_ids, n_items, "item_ids"))
+        return cls._trusted(csr, unique_ids(user_ids, n_users, "user_ids"), unique_ids(item_ids, n_items, "item_ids"))
 
     @classmethod
     def from_pairs(
@@ -78,23 +111,24 @@ class Interactions:
         users: Any,
         items: Any,
         *,
-        user_ids: np.ndarray | None = None,
-        item_ids: np.ndarray | None = None,
+        user_ids: Sequence[Any] | np.ndarray | None = None,
+        item_ids: Sequence[Any] | np.ndarray | None = None,
     ) -> Interactions:
         """From two equally long sequences of original ids, one entry a click.
 
-        Rows and columns are the distinct ids in sorted order, or `user_ids` and `item_ids`
-        where those are given; an id that is not among them raises ValueError. A pair that
-        occurs twice is one click, and a UserWarning says how many were merged. Raises ValueError
-        also where there is no pair, or where `user_ids` or `item_ids` repeat.
+        Rows are the distinct users in the order of their first appearance, columns the distinct
+        items in ascending order; or they are `user_ids` and `item_ids` where those are given, and
+        an id that is not among them raises ValueError. A pair that occurs twice is one click, and
+        a UserWarning says how many were merged. Raises ValueError also where there is no pair, or
+        where `user_ids` or `item_ids` repeat.
         """
-        users, items = _id_array(users, "users"), _id_array(items, "items")
-        if users.shape != items.shape:
-            raise ValueError(f"users and items must be equally long, got {users.size} and {items.size}")
-        if users.size == 0:
+        users, items = read_ids(users, "users"), read_ids(items, "items")
+        if len(users) != len(items):
+            raise ValueError(f"users and items must be equally long, got {len(users)} and {len(items)}")
+        if not len(users):
             raise ValueError("no interactions: expected at least one (user, item) pair, got none")
-        user_ids, rows = _positions(users, _known_ids(user_ids, "user_ids"), "user")
-        item_ids, cols = _positions(items, _known_ids(item_ids, "item_ids"), "item")
+        user_ids, rows = _placed(users, user_ids, "user")
+        item_ids, cols = _placed(items, item_ids, "item")
         shape = (user_ids.size, item_ids.size)
         csr = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=shape)
         csr.sum_duplicates()
@@ -104,31 +138,23 @@ class Interactions:
                 stacklevel=2,
             )
             csr.data[:] = 1.0
-        return cls(csr, user_ids, item_ids)
+        return cls._trusted(csr, user_ids, item_ids)
 
     @classmethod
     def from_frame(
         cls,
         frame: pd.DataFrame,
         *,
-        user_ids: np.ndarray | None = None,
-        item_ids: np.ndarray | None = None,
+        user_ids: Sequence[Any] | np.ndarray | None = None,
+        item_ids: Sequence[Any] | np.ndarray | None = None,
     ) -> Interactions:
         """From a pandas frame with columns `user_id` and `item_id`, one row a click.
 
+        Users are in the order of their first row and items in ascending order, as in `from_pairs`.
         Other columns are ignored: to count only high ratings as clicks, filter the frame first.
         Raises ValueError as `from_pairs` does, and where a column or an id is missing.
         """
-        missing = [c for c in ("user_id", "item_id") if c not in frame.columns]
-        if missing:
-            raise ValueError(
-                f"expected columns user_id and item_id, got {list(map(str, frame.columns))}; "
-                f"rename the columns that hold {' and '.join(missing)}"
-            )
-        for column in ("user_id", "item_id"):
-            if n_null := int(frame[column].isna().sum()):
-                raise ValueError(f"{n_null:,} rows have no {column}; drop them or fill them in")
-        users, items = frame["user_id"].to_numpy(), frame["item_id"].to_numpy()
+        users, items = frame_ids(frame)
         return cls.from_pairs(users, items, user_ids=user_ids, item_ids=item_ids)
 
     def to_frame(self) -> pd.DataFrame:
@@ -140,11 +166,19 @@ class Interactions:
 
     def select_users(self, rows: np.ndarray) -> Interactions:
         """The users at the given row positions (or under a boolean mask), over all items."""
-        return Interactions(self.matrix[rows], self.user_ids[rows], self.item_ids)
+        return self._trusted(self.matrix[rows], self.user_ids[rows], self.item_ids)
 
     def with_matrix(self, matrix: sp.csr_matrix) -> Interactions:
         """The same users and items with other clicks; `matrix` is canonical and trusted."""
-        return Interactions(matrix, self.user_ids, self.item_ids)
+        return self._trusted(matrix, self.user_ids, self.item_ids)
+
+    def masked(self, keep: np.ndarray) -> Interactions:
+        """The same users and items with only the stored clicks at `keep` (n_interactions,) boolean."""
+        return self.with_matrix(ops.masked(self.matrix, keep))
+
+    def emptied(self) -> Interactions:
+        """The same users and items without a click."""
+        return self.with_matrix(ops.empty(self.shape))
 
     def union(self, other: Interactions) -> Interactions:
         """Clicks of both, a click in both counting twice; over the same users and items."""
@@ -155,31 +189,41 @@ class Interactions:
         return self.with_matrix(both)
 
 
+def check_columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
+    """Raises ValueError unless the frame has each of these columns once."""
+    names = list(frame.columns)
+    if wrong := [column for column in needed if names.count(column) != 1]:
+        raise ValueError(
+            f"expected columns {' and '.join(needed)}, each once, got {list(map(str, names))}; "
+            f"rename the columns that hold {' and '.join(wrong)}"
+        )
+
+
+def frame_ids(frame: pd.DataFrame) -> tuple[Values, Values]:
+    """The users and the items of a frame's rows; ValueError where a column or an id is missing."""
+    columns = ("user_id", "item_id")
+    check_columns(frame, columns)
+    for column in columns:
+        if n_null := int(frame[column].isna().sum()):
+            raise ValueError(f"{n_null:,} rows have no {column}; drop them or fill them in")
+    return read_ids(frame["user_id"].to_numpy(), "users"), read_ids(frame["item_id"].to_numpy(), "items")
+
+
 def item_positions(items: Iterable[Any], item_ids: np.ndarray, name: str = "item") -> np.ndarray:
     """Column positions of original ids; ValueError names the ids that are not known."""
-    return _positions(_id_array(items, f"{name}s"), item_ids, name)[1]
+    return positions(read_ids(items, f"{name}s"), item_ids, name)
 
 
 def _as_binary_csr(matrix: Any) -> sp.csr_matrix:
     if sp.issparse(matrix):
-        # COO does not add duplicates up, which in a small integer type could wrap round to zero.
-        coo = sp.coo_matrix(matrix)
+        ops.check_sparse(matrix)
     else:
-        dense = np.asarray(matrix)
-        if dense.dtype.kind not in "biuf":
-            raise ValueError(f"expected a numeric matrix, got dtype {dense.dtype}; map ids to columns first")
-        if dense.ndim != 2:
-            raise ValueError(f"expected a 2-D (n_users, n_items) matrix, got {dense.ndim}-D {dense.shape}")
-        coo = sp.coo_matrix(dense)
-    if coo.dtype.kind not in "biuf":
-        raise ValueError(f"expected a numeric matrix, got dtype {coo.dtype}")
+        matrix = dense_matrix(matrix)
+    # COO does not add duplicates up, which in a small integer type could wrap round to zero.
+    coo = sp.coo_matrix(matrix)
     if 0 in coo.shape:
         raise ValueError(f"expected at least one user and one item, got shape {coo.shape}")
-    if not np.isfinite(coo.data).all():
-        bad = int((~np.isfinite(coo.data)).sum())
-        raise ValueError(f"the matrix holds {bad:,} NaN or infinite values; a click is a finite non-zero")
-    if coo.dtype.kind in "if" and coo.nnz and coo.data.min() < 0:
-        raise ValueError("the matrix holds negative values; keep positive feedback only, non-zero means clicked")
+    _check_values(coo.data)
     clicked = (coo.data != 0).astype(np.float32)
     csr = sp.csr_matrix((clicked, (coo.row, coo.col)), shape=coo.shape)
     csr.eliminate_zeros()
@@ -187,63 +231,31 @@ def _as_binary_csr(matrix: Any) -> sp.csr_matrix:
     return csr
 
 
-def _as_ids(ids: Sequence[Any] | np.ndarray | None, n: int, name: str) -> np.ndarray:
+def dense_matrix(matrix: Any) -> np.ndarray:
+    """A dense matrix of real numbers that a caller hands in; ValueError for anything else."""
+    if np.ma.isMaskedArray(matrix):
+        raise ValueError("expected plain numbers, got a masked array; fill it in, say with matrix.filled(0)")
+    try:
+        dense = np.asarray(matrix)
+    except (ValueError, TypeError) as err:
+        raise ValueError(f"expected a 2-D (n_users, n_items) matrix: {err}") from err
+    if dense.dtype.kind not in "biuf":
+        raise ValueError(f"expected a numeric matrix, got dtype {dense.dtype}; map ids to columns first")
+    if dense.ndim != 2:
+        raise ValueError(f"expected a 2-D (n_users, n_items) matrix, got {dense.ndim}-D {dense.shape}")
+    return dense
+
+
+def _check_values(values: np.ndarray) -> None:
+    if bad := values.size - int(np.isfinite(values).sum()):
+        raise ValueError(f"the matrix holds {bad:,} NaN or infinite values; a click is a finite non-zero")
+    if values.dtype.kind in "if" and values.min(initial=0) < 0:
+        raise ValueError("the matrix holds negative values; keep positive feedback only, non-zero means clicked")
+
+
+def _placed(values: Values, ids: Sequence[Any] | np.ndarray | None, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """(ids, position of each value among them): the given ones, or those that occur."""
     if ids is None:
-        return np.arange(n)
-    ids = _id_array(ids, name)
-    if ids.shape != (n,):
-        raise ValueError(f"{name} must have {n} entries, one for each row or column, got {ids.size}")
-    if np.unique(ids).size != n:
-        raise ValueError(f"{name} must be unique; {n - np.unique(ids).size} repeat")
-    return ids
-
-
-def _known_ids(ids: Sequence[Any] | np.ndarray | None, name: str) -> np.ndarray | None:
-    if ids is None:
-        return None
-    if len(ids) == 0:
-        raise ValueError(f"{name} must hold at least one id, got none")
-    return _as_ids(ids, len(ids), name)
-
-
-def _id_array(ids: Any, name: str) -> np.ndarray:
-    """Ids as a 1-D integer or string array: what a pickle-free file can hold."""
-    values = ids if hasattr(ids, "__array__") else list(ids)
-    array = np.asarray(values)
-    # NumPy makes strings of the numbers in a mixed list.
-    if array.dtype.kind == "U" and isinstance(values, list) and not all(isinstance(x, str) for x in values):
-        raise ValueError(f"{name} must be all integers or all strings, got a mixture")
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iuU":
-        if array.dtype.kind == "O" and all(isinstance(x, str) for x in array):
-            return array.astype(str)
-        if array.dtype.kind == "O" and all(isinstance(x, (int, np.integer)) for x in array):
-            return array.astype(np.int64)
-        if array.size == 0:
-            return array.astype(np.int64)
-        raise ValueError(f"{name} must be all integers or all strings, got dtype {array.dtype}")
-    return array
-
-
-def _positions(ids: np.ndarray, known: np.ndarray | None, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """(distinct or known ids, position of each id among them)."""
-    if known is None:
-        return np.unique(ids, return_inverse=True)
-    known = np.asarray(known)
-    if ids.size and ids.dtype.kind != known.dtype.kind and "U" in ids.dtype.kind + known.dtype.kind:
-        raise ValueError(f"{what} ids are {known.dtype}, but got {ids.dtype} such as {ids[0]!r}")
-    order = np.argsort(known, kind="stable")
-    place = np.searchsorted(known, ids, sorter=order)
-    found = order[np.minimum(place, known.size - 1)]
-    wrong = known[found] != ids
-    if wrong.any():
-        distinct = np.unique(ids[wrong])
-        shown = ", ".join(repr(x) for x in distinct[:5].tolist())
-        raise ValueError(
-            f"{distinct.size:,} unknown {what} id(s), such as {shown}; the model or matrix knows "
-            f"{known.size:,} {what}s: drop the others, or fit again with them"
-        )
-    return known, found
+        return distinct(values, f"{what} ids", first_seen=what == "user")
+    known = known_ids(ids, f"{what}_ids")
+    return known, positions(values, known, what)

@@ -1,6 +1,8 @@
-"""What is done to the stored entries of a CSR matrix of clicks, each thing once."""
+"""What is done to the stored entries of a CSR matrix of clicks, each thing once; and the check of one handed in."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,3 +42,27 @@ def unclicked(matrix: sp.csr_matrix, rows: np.ndarray, places: np.ndarray) -> np
     n_free_before = matrix.indices - (np.arange(matrix.nnz) - matrix.indptr[stored_rows])
     ordered = stored_rows * width + n_free_before
     return places + np.searchsorted(ordered, rows * width + places, side="right") - matrix.indptr[rows]
+
+
+def check_sparse(matrix: Any, name: str = "the matrix") -> None:
+    """Raises ValueError unless a SciPy sparse matrix is 2-D, of real numbers, and whole.
+
+    SciPy itself trusts indices and row ends: compiled code then reads and writes wherever they point.
+    """
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} must be 2-D (n_users, n_items), got {matrix.ndim}-D of shape {matrix.shape}")
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be a numeric matrix of real numbers, got dtype {matrix.dtype}")
+    try:
+        if matrix.format in ("csr", "csc", "bsr"):
+            # Also of a matrix whose last end is 0, which SciPy's own check passes as empty.
+            if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
+                raise ValueError("indptr does not ascend")
+            matrix.check_format(full_check=True)
+        else:
+            coo = matrix.tocoo()
+            for places, n in zip(coo.coords, coo.shape, strict=True):
+                if places.size != coo.data.size or places.min(initial=0) < 0 or places.max(initial=-1) >= n:
+                    raise ValueError("indices do not fit its shape and values")
+    except (ValueError, TypeError, IndexError, AttributeError) as err:
+        raise ValueError(f"{name} is damaged: {err}; make it again") from err

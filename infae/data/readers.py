@@ -11,9 +11,12 @@ none and DataFormatError, with the line, where it does not hold what its format 
 
 from __future__ import annotations
 
+import csv
 import re
+import warnings
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +34,7 @@ from infae.data._tables import (
     read_table,
 )
 from infae.data.arrays import read_paper, read_parquet, read_scipy_npz
+from infae.runtime.checks import sequence
 
 __all__ = [
     "read_amazon_ratings",
@@ -78,16 +82,33 @@ def read_inter(path: FilePath) -> pd.DataFrame:
     return _read_with_header(path, names, sep="\t")
 
 
-def read_csv(path: FilePath) -> pd.DataFrame:
-    """Comma-separated, with a header that has `user_id`, `item_id` and maybe `rating`, `timestamp`."""
-    names = [name.strip().strip('"') for name in first_line(path).split(",")]
-    return _read_with_header(path, names, sep=",")
+def read_csv(path: FilePath, columns: Sequence[str | None] | None = None) -> pd.DataFrame:
+    """Comma-separated, with a header that has `user_id`, `item_id` and maybe `rating`, `timestamp`.
+
+    Of a file without a header, `columns` names the fields of a line in order, None those to leave
+    out. Raises ValueError where it has not `user_id` and `item_id`, or other names.
+    """
+    first = first_line(path)
+    names = [name.strip() for name in next(csv.reader([first]))]
+    if columns is None:
+        return _read_with_header(path, names, sep=",")
+    columns = sequence("columns", columns, "name")
+    wanted = [name for name in columns if name is not None]
+    if not set(COLUMNS[:2]) <= set(wanted) <= set(COLUMNS) or len(set(wanted)) < len(wanted):
+        raise ValueError(
+            f"columns must name user_id and item_id, and may name rating, timestamp and None, got {columns}"
+        )
+    if len(names) != len(columns) or set(names) & set(COLUMNS):
+        expected = f"{len(columns)} fields, as columns says, and no header"
+        raise malformed(f"{path}, line 1", expected, repr(first[:80]), "leave columns out if it has a header")
+    return read_table(path, columns, sep=",")[[name for name in COLUMNS if name in wanted]]
 
 
 def read_amazon_ratings(path: FilePath) -> pd.DataFrame:
     """Amazon's ratings-only files of 2018: `item,user,rating,timestamp` lines and no header.
 
-    The editions before it have the user first; nothing in a file says which it is.
+    The editions before it have the user first: `read_csv(path, columns=("user_id", "item_id",
+    "rating", "timestamp"))` reads those.
     """
     columns = ("item_id", "user_id", "rating", "timestamp")
     return read_table(path, columns, sep=",", needed=columns)[list(COLUMNS)]
@@ -100,15 +121,7 @@ def read_triples(path: FilePath) -> pd.DataFrame:
 
 def read_lightgcn(path: FilePath) -> pd.DataFrame:
     """`user item item ...` lines of integers; a user may have no item, and one item makes a pair file."""
-    rows = [row for row in _read_words(path) if row]
-    counts = [len(row) - 1 for row in rows]
-    try:
-        users = np.array([row[0] for row in rows], dtype=np.int64)
-        items = np.array(list(chain.from_iterable(row[1:] for row in rows)), dtype=np.int64)
-    except (ValueError, OverflowError) as err:
-        at, word = next((k, w) for k, row in enumerate(rows) for w in row if not re.fullmatch(r"[+-]?[0-9]{1,18}", w))
-        raise malformed(place_in(path)(at), "integer ids parted by spaces", repr(word)) from err
-    return pd.DataFrame({"user_id": np.repeat(users, counts), "item_id": items})
+    return _users_and_items(path, _read_words(path))
 
 
 def read_sessions(path: FilePath) -> pd.DataFrame:
@@ -136,10 +149,12 @@ def read_prefix_targets(path: FilePath) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def read_log(path: FilePath) -> pd.DataFrame:
-    """Any one log, by its content; only `user item item` lines and sessions need the name's help.
+    """Any one log, by its content; a UserWarning says what was assumed where that alone is not enough.
 
-    Lines of integers parted by spaces are sessions where `session` is in the file's name, and
-    else `user item item ...`. Raises DataFormatError that lists the formats for any other file.
+    Lines of integers parted by spaces are sessions where `session` is in the file's own name, and
+    else `user item item ...` with users in ascending order. Raises DataFormatError that lists the
+    formats for any other file, and for one without a header that does not show which field is
+    the user: `read_csv(path, columns=...)` and `read_amazon_ratings` read such files.
     """
     with opened(path) as file:
         head = file.read(4)
@@ -152,10 +167,41 @@ def read_log(path: FilePath) -> pd.DataFrame:
         if re.search(pattern, first):
             return reader(path)
     if re.fullmatch(r"[0-9 ]+", first.strip()):
-        return read_sessions(path) if "session" in str(path).lower() else read_lightgcn(path)
-    raise malformed(path, f"one of these formats: {FORMATS}", f"a first line {first[:80]!r}", "rename its columns")
+        return _lines_of_integers(path)
+    remedy = "rename its columns; without a header, read it by read_csv(path, columns=...) or read_amazon_ratings"
+    raise malformed(path, f"one of these formats: {FORMATS}", f"a first line {first[:80]!r}", remedy)
 
 
+def _lines_of_integers(path: FilePath) -> pd.DataFrame:
+    lines = _read_words(path)
+    if "session" in Path(path).name.lower():
+        _assume(path, "sessions, one a line, by the file's name", "read_lightgcn for `user item item ...`")
+        return _one_user_a_line(lines)
+    log = _users_and_items(path, lines)
+    users = [int(line[0]) for line in lines if line]
+    if users != sorted(users) and {len(line) for line in lines if line} != {2}:
+        got = "lines that do not begin with an ascending user"
+        raise malformed(path, FORMATS, got, "call read_sessions, or read_lightgcn if each line begins with its user")
+    _assume(path, "`user item item ...` lines", "read_sessions for sessions")
+    return log
+
+
+def _amazon(path: FilePath) -> pd.DataFrame:
+    _assume(path, "Amazon's item,user,rating,timestamp, by its ids", "read_csv(path, columns=...) for another order")
+    return read_amazon_ratings(path)
+
+
+def _old_amazon(path: FilePath) -> pd.DataFrame:
+    _assume(path, "Amazon's user,item,rating,timestamp, by its ids", "read_amazon_ratings for the other order")
+    return read_csv(path, columns=COLUMNS)
+
+
+def _assume(path: FilePath, what: str, otherwise: str) -> None:
+    warnings.warn(f"{path} has no header and was read as {what}; call {otherwise}", stacklevel=5)
+
+
+# Amazon's ids show which is which: items are ASINs of ten characters, and users begin with an A.
+ASIN, REVIEWER = "[B0-9][0-9A-Z]{9}", "A[0-9A-Z]{9,20}"
 LOG_FORMATS = (
     (r"\b(user|item)_id:\w", read_inter),
     (r"\bmovieId\b|\bmovie_id\b|^[^:]+::", read_movielens),
@@ -163,7 +209,8 @@ LOG_FORMATS = (
     (r"^\d+:\s*$", read_netflix),
     (r"^[^\t]+\t[^\t]+\t[^\t]*\t[^\t]+$", read_movielens),
     (r"^[^\t ]+\t[^\t ]+\t[^\t ]+$", read_triples),
-    (r"^[^,]+,[^,]+,[0-9.]+,[0-9]+$", read_amazon_ratings),
+    (rf"^{ASIN},{REVIEWER},[0-9.]+,[0-9]+$", _amazon),
+    (rf"^{REVIEWER},{ASIN},[0-9.]+,[0-9]+$", _old_amazon),
 )
 FORMATS = (
     "MovieLens (u.data, ratings.dat, ratings.csv), RecBole .inter, csv or parquet with user_id and item_id, "
@@ -174,7 +221,8 @@ FORMATS = (
 def _read_with_header(path: FilePath, names: Sequence[str], *, sep: str, more: Sequence[str] = ()) -> pd.DataFrame:
     """The columns of COLUMNS, and `more`, of a file whose first line has these names."""
     if missing := [c for c in COLUMNS[:2] if names.count(c) != 1]:
-        raise malformed(f"{path}, line 1", f"one column {' and one '.join(missing)}", f"{list(names)}", "rename them")
+        remedy = "rename them, or pass columns= to read_csv if there is no header"
+        raise malformed(f"{path}, line 1", f"one column {' and one '.join(missing)}", f"{list(names)}", remedy)
     wanted = [c for c in (*COLUMNS, *more) if c in names]
     return read_table(path, [n if n in wanted else None for n in names], sep=sep, header=True)[wanted]
 
@@ -201,3 +249,15 @@ def _one_user_a_line(rows: list[list[str]]) -> pd.DataFrame:
     users = np.repeat(np.arange(1, len(rows) + 1), [len(row) for row in rows])
     items = pd.Series(list(chain.from_iterable(rows)), dtype=str)
     return pd.DataFrame({"user_id": users, "item_id": ids(items)})
+
+
+def _users_and_items(path: FilePath, lines: list[list[str]]) -> pd.DataFrame:
+    rows = [row for row in lines if row]
+    counts = [len(row) - 1 for row in rows]
+    try:
+        users = np.array([row[0] for row in rows], dtype=np.int64)
+        items = np.array(list(chain.from_iterable(row[1:] for row in rows)), dtype=np.int64)
+    except (ValueError, OverflowError) as err:
+        at, word = next((k, w) for k, row in enumerate(rows) for w in row if not re.fullmatch(r"[+-]?[0-9]{1,18}", w))
+        raise malformed(place_in(path)(at), "integer ids parted by spaces", repr(word)) from err
+    return pd.DataFrame({"user_id": np.repeat(users, counts), "item_id": items})

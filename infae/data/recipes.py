@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
 from infae.data.readers import read_lightgcn, read_paper, read_prefix_targets, read_sessions, read_triples
@@ -58,20 +58,26 @@ def diginetica(paths: Sequence[Path]) -> Split:
         f"{n_unknown:,} test items unknown to train left out, and with them {sessions.size - whole.size:,} of "
         f"{sessions.size:,} test sessions; {n_repeated:,} targets are in their own prefix."
     )
-    return Split(train, _none(train), test, test_context=context, name="published sessions", note=note)
+    return Split(train, train.emptied(), test, test_context=context, name="published sessions", note=note)
 
 
-def random(log: pd.DataFrame, seed: int) -> Split:
-    """A seeded random 80/10/10 of a raw log, over the users with 3 clicks or more and their items."""
+def random(log: pd.DataFrame, seed: int, min_interactions: int = 3) -> Split:
+    """A seeded random 80/10/10 of a raw log, over the users with enough clicks and their items."""
     pairs = log.drop_duplicates(PAIR)
-    active = pairs.groupby("user_id")["item_id"].transform("size") >= 3
-    split = random_split(Interactions.from_frame(pairs[active]), seed=seed)
+    active = pairs.groupby("user_id")["item_id"].transform("size") >= min_interactions
     n_repeats, n_dropped = len(log) - len(pairs), pairs.loc[~active, "user_id"].nunique()
+    kept = by_user_id(pairs[active] if active.any() else pairs)
+    split = random_split(kept, min_interactions=min_interactions, seed=seed)
     notes = [
         f"{n_repeats:,} repeats of a pair count once." if n_repeats else "",
-        f"{n_dropped:,} users with fewer than 3 clicks dropped." if n_dropped else "",
+        f"{n_dropped:,} users with fewer than {min_interactions} clicks dropped." if n_dropped else "",
     ]
-    return Split(split.train, split.validation, split.test, name=split.name, note=" ".join(filter(None, notes)))
+    return replace(split, note=" ".join(filter(None, notes)))
+
+
+def by_user_id(log: pd.DataFrame) -> Interactions:
+    """Users in ascending order of id: what a seed draws then does not depend on the order of the lines."""
+    return Interactions.from_frame(log, user_ids=sorted(log["user_id"].unique()))
 
 
 def _published(name: str, train: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame | None = None) -> Split:
@@ -79,12 +85,8 @@ def _published(name: str, train: pd.DataFrame, test: pd.DataFrame, validation: p
     frames = [train, test] if validation is None else [train, test, validation]
     ids = {f"{c}s": np.unique(np.concatenate([f[c].to_numpy() for f in frames])) for c in PAIR}
     parts = [_clicks(frame, **ids) for frame in frames]
-    return Split(parts[0], parts[2] if validation is not None else _none(parts[0]), parts[1], name=name)
+    return Split(parts[0], parts[2] if validation is not None else parts[0].emptied(), parts[1], name=name)
 
 
 def _clicks(log: pd.DataFrame, **ids: np.ndarray) -> Interactions:
     return Interactions.from_frame(log.drop_duplicates(PAIR), **ids)
-
-
-def _none(like: Interactions) -> Interactions:
-    return like.with_matrix(sp.csr_matrix(like.shape, dtype=np.float32))

@@ -20,13 +20,13 @@ class Form:
 
     Attributes:
       files: their names below the data folder, all needed; a `*` stands for several.
-      split: makes a split of their paths and a seed.
-      log: reads the raw log out of them, where they hold one.
+      split: reads the published split out of them, or
+      log: reads the raw log out of them, of which a split is drawn.
       stands_in: the set has a published split, and these files are not it.
     """
 
     files: tuple[str, ...]
-    split: Callable[[Sequence[Path], int], Split]
+    split: Callable[[Sequence[Path]], Split] | None = None
     log: Callable[[Sequence[Path]], pd.DataFrame] | None = None
     stands_in: bool = False
 
@@ -43,7 +43,7 @@ class Dataset:
 
 
 def _published(recipe: Callable[[Sequence[Path]], Split], folder: str, *files: str) -> Form:
-    return Form(tuple(f"{folder}/{file}" for file in files), lambda paths, seed: recipe(paths))
+    return Form(tuple(f"{folder}/{file}" for file in files), recipe)
 
 
 def _paper(folder: str) -> Form:
@@ -55,7 +55,7 @@ def _raw(file: str, reader: Callable[[Path], pd.DataFrame], *, stands_in: bool =
 
 
 def _raw_files(pattern: str, log: Callable[[Sequence[Path]], pd.DataFrame], *, stands_in: bool = True) -> Form:
-    return Form((pattern,), lambda paths, seed: recipes.random(log(paths), seed), log, stands_in)
+    return Form((pattern,), log=log, stands_in=stands_in)
 
 
 PAPER = "https://github.com/noveens/infinite_ae_cf (folder data)"

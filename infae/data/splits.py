@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
-from infae.data.interactions import Interactions
+from infae.data.ids import distinct
+from infae.data.interactions import Interactions, check_columns, frame_ids
+from infae.data.ops import random_place, row_of
+from infae.runtime import checks
+from infae.runtime.checks import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,22 +45,20 @@ class Split:
     _cache: dict[str, Interactions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for part, context in (("validation", self.validation_context), ("test", self.test_context)):
-            held_out: Interactions = getattr(self, part)
-            if held_out.n_items != self.train.n_items:
-                raise ValueError(
-                    f"{part} has {held_out.n_items:,} items and train has {self.train.n_items:,}; "
-                    "every part of a split is over the same items"
-                )
-            rows = self.train.n_users if context is None else context.n_users
-            if held_out.n_users != rows:
-                raise ValueError(f"{part} has {held_out.n_users:,} users, expected {rows:,} as in its context")
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        contexts = {"validation_context": self.validation_context, "test_context": self.test_context}
+        parts |= {name: context for name, context in contexts.items() if context is not None}
+        for part, clicks in parts.items():
+            if not isinstance(clicks, Interactions):
+                raise ValueError(f"{part} must be Interactions, got {shown(clicks)}")
+            _check_same(part, "items", clicks.item_ids, "train", self.train.item_ids)
+        for part in ("validation", "test"):
+            context = f"{part}_context" if f"{part}_context" in parts else "train"
+            _check_same(part, "users", parts[part].user_ids, context, parts[context].user_ids)
 
     def targets(self, on: Part) -> Interactions:
         """The held-out clicks of a part."""
-        if on not in ("validation", "test"):
-            raise ValueError(f"on must be 'validation' or 'test', got {on!r}")
-        return self.validation if on == "validation" else self.test
+        return self.validation if checks.choice("on", on, ("validation", "test")) == "validation" else self.test
 
     def context(self, on: Part) -> Interactions:
         """The histories that scores for a part are made from, and that are never recommended.
@@ -89,24 +91,26 @@ def random_split(
 ) -> Split:
     """Each user's clicks at random into train, validation and test (paper, section 5 and B.3).
 
-    Users with fewer than `min_interactions` clicks are dropped. Of the others, with n clicks,
-    round(n * fraction) go to validation and to test and the rest to train, but at least one to
-    each: three clicks give one each. Items keep their columns, also those that train never sees.
+    Users with fewer than `min_interactions` clicks are dropped; `note` says how many. Of the
+    others, with n clicks, round(n * fraction) go to validation and to test and the rest to train,
+    but at least one to each: three clicks give one each. Items keep their columns, also those
+    that train never sees.
     """
     _check_fractions(fractions)
-    if min_interactions < 3:
-        raise ValueError(f"min_interactions must be at least 3, one click a part, got {min_interactions}")
-    clicks = np.diff(log.matrix.indptr)
+    rng = _generator(seed)
+    checks.whole("min_interactions", min_interactions, 3, remedy="each part gets one click")
+    clicks = np.diff(_interactions(log).matrix.indptr)
     kept = log.select_users(np.flatnonzero(clicks >= min_interactions))
     if kept.n_users == 0:
         raise ValueError(f"no user has {min_interactions} or more clicks, got at most {clicks.max(initial=0)}")
     n = np.diff(kept.matrix.indptr)
     n_validation = np.clip(np.rint(n * fractions[1]).astype(int), 1, n - 2)
     n_test = np.clip(np.rint(n * fractions[2]).astype(int), 1, n - n_validation - 1)
-    place = _random_place(kept.matrix, np.random.default_rng(seed))
-    row_of = np.repeat(np.arange(kept.n_users), n)
-    part = np.where(place < n_validation[row_of], 1, np.where(place < (n_validation + n_test)[row_of], 2, 0))
-    return _by_label(kept, part, name or f"random {'/'.join(f'{100 * f:g}' for f in fractions)}, seed {seed}")
+    place, row = random_place(kept.matrix, rng), row_of(kept.matrix)
+    part = np.where(place < n_validation[row], 1, np.where(place < (n_validation + n_test)[row], 2, 0))
+    n_dropped = log.n_users - kept.n_users
+    note = f"{n_dropped:,} users with fewer than {min_interactions} clicks dropped." if n_dropped else ""
+    return _by_label(kept, part, name or f"random {'/'.join(f'{100 * f:g}' for f in fractions)}, seed {seed}", note)
 
 
 def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str = "") -> Split:
@@ -114,19 +118,19 @@ def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str 
 
     `log` is a frame with `user_id`, `item_id` and `timestamp` (ties in time keep the log's
     order), or `Interactions`, which have no time: then two clicks are drawn at random by
-    `seed`. Users with fewer than 3 clicks are kept whole in train.
+    `seed`. Users with fewer than 3 clicks are kept whole in train. Rows are in ascending order of
+    user id where `log` is a frame, which `time_split` describes further.
     """
+    rng = _generator(seed)
     if isinstance(log, Interactions):
-        matrix, place = log.matrix, _random_place(log.matrix, np.random.default_rng(seed))
+        place = random_place(log.matrix, rng)
     else:
-        log = _timed(log)
         # A repeated click counts at its last time.
-        log = log.drop_duplicates(["user_id", "item_id"], keep="last")
+        log = _by_time(log).drop_duplicates(["user_id", "item_id"], keep="last")
         recency = log.groupby("user_id", sort=False).cumcount(ascending=False).to_numpy()
-        log, matrix, place = _align(log, recency)
-    n = np.diff(matrix.indptr)
-    row_of = np.repeat(np.arange(n.size), n)
-    part = np.where(n[row_of] < 3, 0, np.select([place == 0, place == 1], [2, 1], 0))
+        log, place = _align(log, recency)
+    n = np.diff(log.matrix.indptr)[row_of(log.matrix)]
+    part = np.where(n < 3, 0, np.select([place == 0, place == 1], [2, 1], 0))
     return _by_label(log, part, name or "leave-one-out")
 
 
@@ -139,21 +143,23 @@ def time_split(
 ) -> Split:
     """Global time windows: train before, validation between, test from the second boundary on.
 
-    `log` has `user_id`, `item_id`, `timestamp`. Without `boundaries` they are the times that
-    part all clicks by `fractions`. A click repeated by a user counts at its first time. Every
-    user and item of the log keeps its row and column.
+    `log` has `user_id`, `item_id`, `timestamp`: numbers, dates and times, or texts of either, in
+    which dates are written year first. Without `boundaries`, of the same kind, they are the times
+    that part all clicks by `fractions`. A click repeated by a user counts at its first time. Every
+    user and item of the log keeps its row and column, in ascending order of id.
     """
     _check_fractions(fractions)
-    log = _timed(log).drop_duplicates(["user_id", "item_id"], keep="first")
-    times = log["timestamp"].to_numpy()
+    log = _by_time(log).drop_duplicates(["user_id", "item_id"], keep="first")
+    at = log["timestamp"].to_numpy()
     if boundaries is None:
-        cuts = np.quantile(times, np.cumsum(fractions)[:2], method="higher")
+        cuts = np.quantile(at, np.cumsum(fractions)[:2], method="higher")
     else:
-        cuts = np.asarray(boundaries)
+        from infae.data.times import times
+
+        cuts = times(checks.sequence("boundaries", boundaries, "time"), "boundaries")
         if cuts.shape != (2,) or not cuts[0] <= cuts[1]:
             raise ValueError(f"boundaries must be two times in ascending order, got {boundaries!r}")
-    clicks, _, label = _align(log, np.searchsorted(cuts, times, side="right"))
-    return _by_label(clicks, label, name or "global time windows")
+    return _by_label(*_align(log, np.searchsorted(cuts, at, side="right")), name or "global time windows")
 
 
 def user_split(
@@ -172,10 +178,10 @@ def user_split(
     clicks, and items that no train user clicked, stay as they are: the latter as columns.
     """
     _check_fractions(fractions)
-    if not 0 < fold_in < 1:
-        raise ValueError(f"fold_in must be between 0 and 1, got {fold_in}")
-    rng = np.random.default_rng(seed)
-    eligible = np.flatnonzero(np.diff(log.matrix.indptr) >= max(2, min_interactions))
+    rng = _generator(seed)
+    checks.share("fold_in", fold_in)
+    least = max(2, checks.whole("min_interactions", min_interactions, 0))
+    eligible = np.flatnonzero(np.diff(_interactions(log).matrix.indptr) >= least)
     n_validation, n_test = (max(1, round(eligible.size * f)) for f in fractions[1:])
     if n_validation + n_test >= eligible.size:
         raise ValueError(f"{eligible.size} users with {min_interactions} or more clicks are too few to hold out")
@@ -198,18 +204,19 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
 
     round(n * fraction) of each user's n train clicks move to validation, never a user's last.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+    checks.share("fraction", fraction)
+    rng = _generator(seed)
+    if not isinstance(split, Split):
+        raise ValueError(f"expected a Split, got {shown(split)}; random_split makes one of clicks")
     if split.validation.n_interactions:
         raise ValueError(f"{split.name or 'this split'} already has a validation part")
     train = split.train
     n = np.diff(train.matrix.indptr)
-    row_of = np.repeat(np.arange(train.n_users), n)
     n_moved = np.minimum(np.rint(n * fraction).astype(int), np.maximum(n - 1, 0))
-    moved = _random_place(train.matrix, np.random.default_rng(seed)) < n_moved[row_of]
+    moved = random_place(train.matrix, rng) < n_moved[row_of(train.matrix)]
     return Split(
-        train=_masked(train, ~moved),
-        validation=_masked(train, moved),
+        train=train.masked(~moved),
+        validation=train.masked(moved),
         test=split.test,
         test_context=split.test_context,
         name=split.name,
@@ -218,52 +225,58 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
 
 
 def _by_label(log: Interactions, labels: np.ndarray, name: str, note: str = "") -> Split:
-    train, validation, test = (_masked(log, labels == k) for k in range(3))
+    train, validation, test = (log.masked(labels == k) for k in range(3))
     return Split(train, validation, test, name=name, note=note)
 
 
-def _masked(log: Interactions, keep: np.ndarray) -> Interactions:
-    matrix = log.matrix
-    indptr = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    part = sp.csr_matrix((matrix.data[keep], matrix.indices[keep], indptr), shape=matrix.shape)
-    return log.with_matrix(part)
-
-
-def _fold_in(log: Interactions, share: float, rng: np.random.Generator) -> tuple[Interactions, Interactions]:
+def _fold_in(log: Interactions, fold_in: float, rng: np.random.Generator) -> tuple[Interactions, Interactions]:
     n = np.diff(log.matrix.indptr)
-    row_of = np.repeat(np.arange(log.n_users), n)
-    n_shown = np.clip(np.rint(n * share).astype(int), 1, n - 1)
-    shown = _random_place(log.matrix, rng) < n_shown[row_of]
-    return _masked(log, shown), _masked(log, ~shown)
+    n_shown = np.clip(np.rint(n * fold_in).astype(int), 1, n - 1)
+    shown_first = random_place(log.matrix, rng) < n_shown[row_of(log.matrix)]
+    return log.masked(shown_first), log.masked(~shown_first)
 
 
-def _random_place(matrix: sp.csr_matrix, rng: np.random.Generator) -> np.ndarray:
-    """For every stored entry, its place (0, 1, ...) in a random order of its row."""
-    n = np.diff(matrix.indptr)
-    row_of = np.repeat(np.arange(n.size), n)
-    order = np.lexsort((rng.random(matrix.nnz), row_of))
-    place = np.empty(matrix.nnz, dtype=np.int64)
-    place[order] = np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], n)
-    return place
-
-
-def _timed(log: pd.DataFrame) -> pd.DataFrame:
+def _by_time(log: pd.DataFrame) -> pd.DataFrame:
+    """The log in order of time, its times as numbers."""
     needed = ("user_id", "item_id", "timestamp")
-    if isinstance(log, Interactions) or not set(needed) <= set(log.columns):
+    if not hasattr(log, "columns"):
         raise ValueError(f"expected a frame with columns {', '.join(needed)}: this split goes by time")
+    check_columns(log, needed)
+    from infae.data.times import times  # With pandas, which is not to be imported sooner.
+
     if n_missing := int(log["timestamp"].isna().sum()):
         raise ValueError(f"{n_missing:,} of {len(log):,} rows have no timestamp; fill them in, or split at random")
-    return log.sort_values("timestamp", kind="stable")
+    return log.assign(timestamp=times(log["timestamp"], "timestamp")).sort_values("timestamp", kind="stable")
 
 
-def _align(log: pd.DataFrame, values: np.ndarray) -> tuple[Interactions, sp.csr_matrix, np.ndarray]:
-    """(clicks, their matrix, `values` in the order of the matrix's entries); pairs are unique."""
-    clicks = Interactions.from_frame(log)
-    rows = np.searchsorted(clicks.user_ids, log["user_id"].to_numpy())
-    cols = np.searchsorted(clicks.item_ids, log["item_id"].to_numpy())
-    return clicks, clicks.matrix, np.asarray(values)[np.lexsort((cols, rows))]
+def _align(log: pd.DataFrame, values: np.ndarray) -> tuple[Interactions, np.ndarray]:
+    """(clicks, `values` in the order of the matrix's entries); pairs are unique, ids ascend."""
+    users, items = frame_ids(log)
+    (user_ids, rows), (item_ids, cols) = distinct(users, "user ids"), distinct(items, "item ids")
+    matrix = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=(user_ids.size, item_ids.size))
+    return Interactions(matrix, user_ids, item_ids), values[np.lexsort((cols, rows))]
 
 
-def _check_fractions(fractions: tuple[float, float, float]) -> None:
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+def _check_same(part: str, what: str, ids: np.ndarray, other: str, expected: np.ndarray) -> None:
+    if ids is not expected and not np.array_equal(ids, expected):
+        differ = "others" if ids.size == expected.size else f"{expected.size:,}"
+        raise ValueError(
+            f"{part} has {ids.size:,} {what} and {other} has {differ}: they must be the same ids in the same order; "
+            "give both parts' user_ids and item_ids to Interactions.from_pairs or .from_frame"
+        )
+
+
+def _interactions(log: Any) -> Interactions:
+    if not isinstance(log, Interactions):
+        raise ValueError(f"expected Interactions, got {shown(log)}; Interactions.from_frame and .from_matrix make them")
+    return log
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    return np.random.default_rng(checks.seed("seed", seed))
+
+
+def _check_fractions(fractions: Any) -> None:
+    shares = [checks.share("each of fractions", part) for part in checks.sequence("fractions", fractions, "share")]
+    if len(shares) != 3 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"fractions must be three positive shares that sum to 1, got {fractions!r}")

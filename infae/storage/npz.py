@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,28 +14,22 @@ import numpy as np
 
 from infae.storage.atomic import replacing
 
-# What NumPy and zipfile raise for bytes that are no archive, a damaged one, or one that holds pickles.
-_UNREADABLE = (
+# What NumPy, SciPy and zipfile raise for bytes that are no archive, a damaged one, or one that holds pickles.
+UNREADABLE = (
     zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, SyntaxError,
-    tokenize.TokenError,
+    tokenize.TokenError, zlib.error, lzma.LZMAError,
 )  # fmt: skip
 
 
 def write(path: Path, file_format: str, version: int, **arrays: np.ndarray) -> None:
     """Write arrays under their names beside `format` and `version`, so that `path` is never half written.
 
-    Raises OSError, naming the folder, where it cannot be written.
+    Raises OSError as `replacing` does.
     """
-    with replacing(path) as aside:
-        try:
-            file = open(aside, "wb")  # noqa: SIM115 - only opening is translated below
-        except OSError as error:
-            reason = f"cannot write into the folder: {error.strerror}"
-            raise type(error)(error.errno, reason, str(path.parent)) from error
-        with file:
-            np.savez(file, allow_pickle=False, format=np.array(file_format), version=np.array(version), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as aside, open(aside, "wb") as file:
+        np.savez(file, allow_pickle=False, format=np.array(file_format), version=np.array(version), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Path, file_format: str, version: int, refusal: type[ValueError], remedy: str) -> dict[str, Any]:
@@ -47,13 +43,26 @@ def read(path: Path, file_format: str, version: int, refusal: type[ValueError], 
             return _fields(path, file, file_format, version, refusal, remedy)
         except refusal:
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise refusal(f"{path} is not a file of {file_format}, or is truncated or damaged: {error}") from error
+
+
+def check_archive(file: Path | BinaryIO) -> None:
+    """Raises BadZipFile unless every member of the archive has its checksum; rewinds an open one.
+
+    NumPy reads as many bytes as a header says: where a damaged one asks for fewer, it ends before the checksum.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if bad := archive.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {bad} does not fit")
+    if not isinstance(file, Path):
+        file.seek(0)
 
 
 def _fields(
     path: Path, file: BinaryIO, file_format: str, version: int, refusal: type[ValueError], remedy: str
 ) -> dict[str, Any]:
+    check_archive(file)
     with np.load(file, allow_pickle=False) as archive:
         if "format" not in archive or str(archive["format"]) != file_format:
             raise refusal(f"{path} is not a file of {file_format}")

@@ -84,6 +84,8 @@ def test_the_papers_parts_are_the_labelled_pairs(tmp_path_factory, rows):
         ([(1, 1, 0)], {"labels": {"data": np.array([{}])}}, "npz file with the key 'data'"),
         ([(1, 1, 0)], {"labels": {"data": [0.5]}}, "expected whole numbers"),
         ([(1, 1, 0)], {"labels": {"data": [[0]]}}, "one-dimensional integers"),
+        ([(1, 1, 0)], {"sets": {"user": np.array([2**63], np.uint64)}}, "data set 'user': .* 64 bits"),
+        ([(1, 1, 0)], {"sets": {"item": [2.0**60]}}, "data set 'item': .* rounded"),
         ([(1, 1, 0)], {"sets": {"item": None}}, "expected data sets user and item, got no item"),
         ([(1, 1, 0)], {"sets": {"user": [np.nan]}}, "data set 'user': expected whole numbers, got NaN"),
         ([(1, 1, 0)], {"sets": {"user": ["ann"]}}, "data set 'user': expected one-dimensional integers"),
@@ -151,7 +153,10 @@ def test_scipy_matrices_are_read_back_and_never_unpickled(tmp_path):
     sp.save_npz(tmp_path / "negative.npz", -matrix)
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "m.npz").read_bytes()[:-40])
-    for name in ("pickle", "other", "negative", "text", "cut"):
+    np.savez(tmp_path / "wild.npz", format=b"csr", shape=(2, 2), data=[1, 1], indices=[0, 9], indptr=[0, 1, 2])
+    np.savez(tmp_path / "turned.npz", format=b"csr", shape=(3, 2), data=[1, 1], indices=[0, 1], indptr=[0, 2, 1, 2])
+    np.savez(tmp_path / "loop.npz", format=b"csr", shape=(2, 2), data=[1, 1], indices=[0, 1], indptr=[0, 10**9, 0])
+    for name in ("pickle", "other", "negative", "text", "cut", "wild", "turned", "loop"):
         with pytest.raises(DataFormatError, match=rf"{name}.npz: expected a matrix of clicks"):
             readers.read_scipy_npz(tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -183,7 +188,8 @@ def test_parquet_is_read_back_with_its_types(tmp_path):
     [
         ({"user": [1], "item_id": [2]}, "expected columns user_id, got .*rename the columns"),
         ({"user_id": [1, None], "item_id": [1, 2]}, "column user_id: expected an id in every row, got 1 rows without"),
-        ({"user_id": [1.5], "item_id": [1]}, "column user_id: expected all integers or all strings"),
+        ({"user_id": np.array([2**63], np.uint64), "item_id": [1]}, "column user_id: .* below 2"),
+        ({"user_id": [1.5], "item_id": [1]}, "column user_id: expected all integers below .* or all strings"),
         ({"user_id": [1], "item_id": [1], "rating": ["good"]}, "row 0: expected a number as rating, got 'good'"),
     ],
 )

@@ -43,6 +43,44 @@ def test_a_file_of_your_own_is_read_and_split(tmp_path):
         infae.data.load(str(tmp_path / "other.csv"))
 
 
+def test_a_file_of_your_own_says_whom_it_drops_and_is_asked_to_drop_more(tmp_path):
+    path = tmp_path / "clicks.csv"
+    n_clicks = {"d": 2, "b": 3, "c": 1, "a": 5}
+    rows = [f"{user},{item}\n" for user, n in n_clicks.items() for item in range(n)]
+    path.write_text("user_id,item_id\n" + "".join(rows))
+    with pytest.warns(UserWarning, match=r"clicks\.csv: 2 users with fewer than 3 clicks dropped") as caught:
+        split = infae.data.load(path)
+    assert caught[0].filename == __file__
+    assert split.note == "2 users with fewer than 3 clicks dropped."
+    assert split.train.user_ids.tolist() == ["a", "b"]
+    assert split.train.item_ids.tolist() == [0, 1, 2, 3, 4]
+    path.write_text("user_id,item_id\n" + "".join(rows[::-1]))
+    with pytest.warns(UserWarning, match="2 users"):
+        assert parts(infae.data.load(path)) == parts(split)
+    with pytest.warns(UserWarning, match="3 users with fewer than 5 clicks dropped"):
+        assert infae.data.load(path, min_interactions=5).train.user_ids.tolist() == ["a"]
+    with pytest.raises(ValueError, match="no user has 9 or more clicks"):
+        infae.data.load(path, min_interactions=9)
+
+
+def test_a_least_number_of_clicks_is_for_what_is_split_here(write, tmp_path):
+    write("ml-100k/u.data", "".join(f"{u}\t{i}\t3\t9\n" for u in (1, 2) for i in range(2 + 2 * u)))
+    split = datasets.load("ml-100k", tmp_path, min_interactions=5)
+    assert split.train.user_ids.tolist() == [2]
+    assert split.note == "1 users with fewer than 5 clicks dropped."
+    write_paper(tmp_path / "ml-1m")
+    for name in ("ml-1m", "synthetic", "tiny"):
+        with pytest.raises(ValueError, match=f"{name} comes as a split of its own"):
+            datasets.load(name, tmp_path, min_interactions=5)
+    for wrong in (2, 3.5, "3", True):
+        with pytest.raises(ValueError, match="min_interactions must be a whole number of at least 3"):
+            datasets.load("ml-100k", tmp_path, min_interactions=wrong)
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        datasets.load("ml-100k", tmp_path, seed=-1)
+    with pytest.raises(ValueError, match="path of a file, got 7"):
+        datasets.load(7)
+
+
 def test_a_file_never_stands_in_for_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "synthetic").write_text("user_id,item_id\n1,1\n")

@@ -110,6 +110,27 @@ def test_single_files_are_checked_by_bytes_or_by_pairs(server, tmp_path):
     assert not files_below(tmp_path / "wrong")
 
 
+def test_downloads_at_the_same_time_do_not_break_each_other(ml_100k, tmp_path):
+    ml_100k(MEMBERS)
+    source, failures, together = registry.DATASETS["ml-100k"].sources[0], [], threading.Barrier(6)
+
+    def one():
+        together.wait()
+        try:
+            download.fetch(source, tmp_path / "data")
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert files_below(tmp_path / "data") == ["ml-100k/u.data", "ml-100k/u.item", "ml-100k/u.user"]
+    assert (tmp_path / "data/ml-100k/u.data").read_text() == U_DATA
+
+
 def test_an_address_that_cannot_be_read_is_named(server, tmp_path):
     for url in (f"{server[0]}/nowhere.txt", "http://127.0.0.1:1/nowhere.txt"):
         with pytest.raises(ConnectionError, match=f"could not download {url}: .*check the network"):
@@ -120,7 +141,7 @@ def test_an_address_that_cannot_be_read_is_named(server, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(ml_100k, write):
     ml_100k(MEMBERS)
     file = write("file", "in the way")
-    with pytest.raises(OSError, match=r"cannot write .*file/ml-100k/ml-100k.zip.part .*choose another data_dir"):
+    with pytest.raises(OSError, match=r"cannot write into .*file/ml-100k .*choose another data_dir"):
         datasets.load("ml-100k", file, download=True)
 
 

@@ -99,7 +99,7 @@ def test_lightgcn_lines_are_read_back_and_a_user_may_have_no_item(rows):
 
 @pytest.mark.parametrize(
     ("name", "text", "reader"),
-    [(name, text, reader) for name, (reader, _, text) in FORMATS.items() if name != "triples.txt"],
+    [(name, text, reader) for name, (reader, _, text) in FORMATS.items() if name not in ("triples.txt", "amazon.csv")],
 )
 def test_read_log_tells_tables_apart_by_their_content(write, name, text, reader):
     log = pd.DataFrame([(3, 5, 4.0, 100), (1, 2, 0.5, 7)], columns=FULL)
@@ -107,12 +107,87 @@ def test_read_log_tells_tables_apart_by_their_content(write, name, text, reader)
     assert_same(readers.read_log(path), reader(path))
 
 
+ASSUMED = [
+    ("train.txt", "0 5 6\n1\n2 7\n", [0, 0, 2], [5, 6, 7], "`user item item ...`"),
+    ("sessions/train.txt", "0 5 6\n1\n2 7\n", [0, 0, 2], [5, 6, 7], "`user item item ...`"),
+    ("valid.txt", "4 9\n3 8\n", [4, 3], [9, 8], "`user item item ...`"),
+    ("some_sessions.txt", "5 6 5\n\n7\n", [1, 1, 1, 3], [5, 6, 5, 7], "sessions, one a line"),
+    ("2018.csv", "B00005N7P0,AH2IFH762VY5U,5.0,100\n", ["AH2IFH762VY5U"], ["B00005N7P0"], "item,user,rating"),
+    ("isbn.csv", "0001713353,A1C6M8LCIX4M6M,5.0,100\n", ["A1C6M8LCIX4M6M"], ["0001713353"], "item,user,rating"),
+    ("2014.csv", "AH2IFH762VY5U,B00005N7P0,5.0,100\n", ["AH2IFH762VY5U"], ["B00005N7P0"], "user,item,rating"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "users", "items", "said"), ASSUMED, ids=[case[0] for case in ASSUMED])
+def test_read_log_says_what_it_assumed(write, name, text, users, items, said):
+    with pytest.warns(UserWarning, match=said) as caught:
+        log = readers.read_log(write(name, text))
+    assert len(caught) == 1
+    assert log["user_id"].tolist() == users
+    assert log["item_id"].tolist() == items
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ratings.csv", "7,5,4.0,100\n"),
+        ("ratings.csv", "ann,film,4.0,100\n"),
+        ("ratings.csv", "7,5,4\n"),
+        ("ratings.csv", "7,5\n"),
+        ("sessions/train.txt", "5 6 5\n4\n7 8\n"),
+    ],
+)
+def test_read_log_refuses_what_could_be_either(write, name, text):
+    with pytest.raises(DataFormatError, match=r"read_csv\(path, columns=\.\.\.\)|read_sessions"):
+        readers.read_log(write(name, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "expected"),
+    [
+        ("7,5,4.0,100\n", FULL, {"user_id": [7], "item_id": [5], "rating": [4.0], "timestamp": [100]}),
+        ("7,5\n", ("item_id", "user_id"), {"user_id": [5], "item_id": [7]}),
+        ('7,"x, y",5\n', ["user_id", None, "item_id"], {"user_id": [7], "item_id": [5]}),
+    ],
+)
+def test_a_csv_without_a_header_is_read_by_the_columns_it_is_said_to_have(write, text, columns, expected):
+    assert_same(readers.read_csv(write("x.csv", text), columns=columns), pd.DataFrame(expected))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (("user_id", "rating"), "columns must name user_id and item_id"),
+        (("user_id", "item_id", "user_id"), "columns must name"),
+        (("user_id", "item_id", "stars"), "columns must name"),
+        ("user_id", "columns must be a sequence"),
+        ((), "columns is an empty sequence"),
+        (("user_id", "item_id", "rating"), "line 1: expected 3 fields, as columns says, and no header"),
+        (("item_id", "user_id"), "line 1: expected 2 fields, as columns says, and no header"),
+    ],
+)
+def test_columns_that_do_not_fit_a_csv(write, columns, message):
+    with pytest.raises(ValueError, match=message):
+        readers.read_csv(write("x.csv", "user_id,item_id\n1,2\n"), columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [
+        ("csv", "\n \r\n\nuser_id,item_id\n\n1,2\n"),
+        ("inter", "\nuser_id:token\titem_id:token\n1\t2\n"),
+        ("movielens", "\nuserId,movieId,rating,timestamp\n1,2,3,4\n"),
+        ("log", "\n\nuser_id,item_id\n1,2\n"),
+    ],
+)
+def test_blank_lines_before_a_header_do_not_make_it_a_click(write, reader, text):
+    log = getattr(readers, f"read_{reader}")(write("x.txt", text))
+    assert log[["user_id", "item_id"]].to_numpy().tolist() == [[1, 2]]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "users", "items"),
     [
-        ("train.txt", "0 5 6\n1\n2 7\n", [0, 0, 2], [5, 6, 7]),
-        ("valid.txt", "3 9\n4 8\n", [3, 4], [9, 8]),
-        ("some_sessions.txt", "5 6 5\n\n7\n", [1, 1, 1, 3], [5, 6, 5, 7]),
         ("counts", "1\t2\t33\n", [1], [2]),
         ("combined_data_1.txt", "8:\n1488844,3,2005-09-06\n", [1488844], [8]),
     ],

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -119,6 +118,46 @@ def test_time_split_cuts_at_its_boundaries(seed, boundaries):
     assert set(split.train.user_ids) == set(frame["user_id"])
 
 
+MOMENTS = ["2009-01-01", "2010-01-01", "2011-01-01", "2011-01-01 00:01"]
+TIMES = {
+    "numeric text": ["9", "10", "11", "100"],
+    "dates": pd.to_datetime(MOMENTS, format="ISO8601"),
+    "zoned": pd.to_datetime(MOMENTS, format="ISO8601", utc=True),
+    "date text": ["2009-01-01", "2009-10-01T12:00:00Z", "2009-10-01 12:00:01", "2010-01-01 00:00:00+05:00"],
+    "objects": np.array([9, 10, 11, 100], object),
+    "nullable": pd.array([9, 10, 11, 100], dtype="Int64"),
+    "categories": pd.Categorical(["9", "10", "11", "100"]),
+}
+
+
+@pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
+def test_times_are_in_order_of_time_whatever_they_are_written_as(times):
+    frame = pd.DataFrame({"user_id": "u", "item_id": [1, 2, 3, 4], "timestamp": times}).iloc[[3, 0, 2, 1]]
+    split = leave_one_out(frame)
+    assert [sorted(i for _, i in part) for part in part_sets(split)] == [[1, 2], [3], [4]]
+    split = time_split(frame, fractions=(0.5, 0.25, 0.25))
+    assert [sorted(i for _, i in part) for part in part_sets(split)] == [[1, 2], [3], [4]]
+    split = time_split(frame, boundaries=(times[2], times[3]))
+    assert [sorted(i for _, i in part) for part in part_sets(split)] == [[1, 2], [3], [4]]
+
+
+def test_splits_by_time_have_ascending_ids_and_find_every_click_again():
+    frame = pd.DataFrame(
+        {"user_id": ["z", "b", "z", "z", "a"], "item_id": [9, 5, 1, 7, 1], "timestamp": [5, 4, 3, 2, 1]}
+    )
+    split = leave_one_out(frame)
+    assert split.train.user_ids.tolist() == ["a", "b", "z"]
+    assert split.train.item_ids.tolist() == [1, 5, 7, 9]
+    assert part_sets(split) == [{("a", 1), ("b", 5), ("z", 7)}, {("z", 1)}, {("z", 9)}]
+
+
+def test_a_random_split_says_whom_it_drops():
+    log = Interactions.from_matrix([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+    assert random_split(log).note == "1 users with fewer than 3 clicks dropped."
+    assert random_split(log, min_interactions=4).note == "2 users with fewer than 4 clicks dropped."
+    assert random_split(log.select_users(np.array([0, 2]))).note == ""
+
+
 def test_time_split_by_fractions_holds_out_the_latest():
     frame = pd.DataFrame({"user_id": range(10), "item_id": 0, "timestamp": range(100, 110)})
     split = time_split(frame.sample(frac=1, random_state=0))
@@ -148,7 +187,7 @@ def test_user_split_shares_no_user_and_hides_part_of_each(seed, draw, fold_in):
 @given(SEEDS, SEEDS)
 def test_with_validation_moves_clicks_but_never_a_users_last(seed, draw):
     log = random_log(seed)
-    empty = log.with_matrix(sp.csr_matrix(log.shape, dtype=np.float32))
+    empty = log.emptied()
     before = Split(log, empty, empty, name="published", note="As published.")
     after = with_validation(before, fraction=0.3, seed=draw)
     assert_partition(after, pairs(log))
@@ -163,16 +202,26 @@ def test_contexts_are_what_a_model_may_see():
     assert split.context("validation") is split.train
     assert set(pairs(split.context("test"))) == set(pairs(split.train)) | set(pairs(split.validation))
     assert split.context("test") is split.context("test")
-    with pytest.raises(ValueError, match="must be 'validation' or 'test', got 'train'"):
+    with pytest.raises(ValueError, match="on must be one of 'validation', 'test', got 'train'"):
         split.context("train")
 
 
 def test_parts_of_one_split_fit_each_other():
     a, b, c = (Interactions.from_matrix(np.ones(shape)) for shape in ((2, 3), (2, 4), (3, 3)))
-    with pytest.raises(ValueError, match="validation has 4 items and train has 3"):
-        Split(a, b, a)
-    with pytest.raises(ValueError, match="test has 3 users, expected 2"):
-        Split(a, a, c)
+    others = Interactions.from_matrix(np.ones((2, 3)), user_ids=["u", "v"])
+    turned = Interactions.from_matrix(np.ones((2, 3)), item_ids=[1, 0, 2])
+    for parts, message in (
+        ((a, b, a), "validation has 4 items and train has 3"),
+        ((a, a, c), "test has 3 users and train has 2"),
+        ((a, others, a), "validation has 2 users and train has others"),
+        ((a, a, turned), "test has 3 items and train has others"),
+        ((a, a, a, c), "validation has 2 users and validation_context has 3"),
+        ((a, a, a, None, b), "test_context has 4 items"),
+        ((a, None, a), "validation must be Interactions, got None"),
+        ((np.ones((2, 3)), a, a), "train must be Interactions, got a ndarray"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Split(*parts)
     assert Split(a, a, c, test_context=c).context("test") is c
     assert repr(Split(a, a, a, name="x")) == "Split(x: 2 x 3; clicks train 6, validation 6, test 6)"
 
@@ -185,19 +234,45 @@ FRAME = random_frame(0)
     ("call", "message"),
     [
         (lambda: random_split(LOG, fractions=(0.8, 0.1, 0.2)), "sum to 1"),
-        (lambda: random_split(LOG, fractions=(1.0, 0.0, 0.0)), "three positive shares"),
+        (lambda: random_split(LOG, fractions=(1.0, 0.0, 0.0)), "fractions must be .* below 1, got 1.0"),
+        (lambda: random_split(LOG, fractions=(float("nan"), 0.5, 0.5)), "fractions must be .* got nan"),
+        (lambda: random_split(LOG, fractions=0.8), "fractions must be a sequence"),
+        (lambda: random_split(LOG, fractions=("a", "b", "c")), "fractions must be .* got 'a'"),
+        (lambda: random_split(LOG, seed=-1), "seed must be a whole number"),
+        (lambda: random_split(LOG, seed="one"), "seed must be a whole number"),
+        (lambda: random_split(LOG, seed=None), "seed must be a whole number"),
+        (lambda: leave_one_out(LOG, seed=0.5), "seed must be a whole number"),
+        (lambda: user_split(LOG, seed=2**80), "seed must be a whole number"),
+        (lambda: with_validation(random_split(LOG), seed=True), "seed must be a whole number"),
+        (lambda: with_validation(LOG), "expected a Split, got"),
+        (lambda: random_split(FRAME), "expected Interactions, got a DataFrame"),
+        (lambda: user_split(None), "expected Interactions, got None"),
+        (lambda: user_split(LOG, fold_in=float("nan")), "fold_in must be"),
+        (lambda: leave_one_out(None), "columns user_id, item_id, timestamp"),
+        (lambda: leave_one_out(FRAME.assign(timestamp="soon")), "timestamp must be numbers, or dates .* got 'soon'"),
+        (lambda: leave_one_out(FRAME.assign(timestamp="01/02/2003")), "pandas.to_datetime"),
+        (lambda: leave_one_out(FRAME.assign(timestamp=1j)), "timestamp must be numbers"),
+        (lambda: leave_one_out(FRAME.assign(timestamp=np.inf)), "timestamp must be finite"),
+        (lambda: leave_one_out(pd.concat([FRAME, FRAME], axis=1)), "each once"),
+        (lambda: time_split(FRAME, boundaries=7), "boundaries must be a sequence"),
+        (lambda: time_split(FRAME, boundaries=(1, 2, 3)), "two times"),
+        (lambda: time_split(FRAME, boundaries=("soon", "later")), "boundaries must be numbers"),
         (lambda: random_split(LOG, min_interactions=2), "at least 3"),
+        (lambda: random_split(LOG, min_interactions=3.5), "min_interactions must be a whole number"),
         (lambda: random_split(LOG, min_interactions=99), "no user has 99"),
         (lambda: leave_one_out(FRAME.drop(columns="timestamp")), "timestamp"),
-        (lambda: leave_one_out(FRAME.rename(columns={"item_id": "item"})), "columns user_id, item_id, timestamp"),
+        (
+            lambda: leave_one_out(FRAME.rename(columns={"item_id": "item"})),
+            "columns user_id and item_id .*item_id",
+        ),
         (lambda: leave_one_out(FRAME.assign(timestamp=np.nan)), "60 of 60 rows have no timestamp"),
         (lambda: time_split(LOG), "this split goes by time"),
         (lambda: time_split(FRAME, boundaries=(2, 1)), "ascending"),
         (lambda: time_split(FRAME, fractions=(0.5, 0.5)), "three positive shares"),
-        (lambda: user_split(LOG, fold_in=1.0), "fold_in must be between"),
+        (lambda: user_split(LOG, fold_in=1.0), "fold_in must be .* below 1"),
         (lambda: user_split(LOG.select_users(np.arange(2))), "too few to hold out"),
         (lambda: with_validation(random_split(LOG)), "already has a validation part"),
-        (lambda: with_validation(random_split(LOG), fraction=1.0), "fraction must be between"),
+        (lambda: with_validation(random_split(LOG), fraction=1.0), "fraction must be .* below 1"),
     ],
 )
 def test_requests_that_cannot_be_met(call, message):
