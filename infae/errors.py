@@ -13,6 +13,10 @@ class SingularKernelError(ArithmeticError):
     """The regularised Gram matrix could not be inverted to any useful accuracy."""
 
 
+class NonFiniteScoresError(ValueError):
+    """A model's scores hold NaN or infinity, which cannot be ranked."""
+
+
 class IllConditionedWarning(RuntimeWarning):
     """A solve came back, but rounding error is a visible part of the answer."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import oracles
 import pandas as pd
 import pytest
+from distillcf.start import _mixtures, required_bytes
 from jax.experimental.compilation_cache import compilation_cache
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -22,7 +23,6 @@ from distillcf import Config, DivergedError
 from distillcf.batches import Batches
 from distillcf.coresets import head_users, random_users
 from distillcf.losses import LOSSES, Batch, Objective, Student
-from distillcf.start import _mixtures, required_bytes
 from distillcf.step import init, initial_logits, make_update
 from distillcf.validate import Judge
 from infae import InfiniteAE, Interactions

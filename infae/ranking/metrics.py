@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.errors import NonFiniteScoresError
 from infae.linalg.tiles import precision
 from infae.runtime.parallel import in_parallel
 
@@ -66,7 +67,7 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
         raise ValueError(f"shapes differ: scores {scores.shape}, context {context.shape}, targets {targets.shape}")
     scores = np.asarray(scores)
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity, which cannot be ranked")
+        raise NonFiniteScoresError("scores hold NaN or infinity, which cannot be ranked")
     n_users, n_items = scores.shape
     user, item = _entries(targets)
     seen = _contains(context, user, item)

@@ -1,0 +1,42 @@
+"""Clicks in the formats of other tools; any `Interactions`, so a coreset too."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from infae.data.interactions import Interactions
+from infae.storage.atomic import replacing
+from infae.storage.paths import writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def to_frame(clicks: Interactions) -> pd.DataFrame:
+    """One row a click: `user_id`, `item_id` and `rating`, the stored value."""
+    return clicks.to_frame().assign(rating=clicks.matrix.tocoo().data)
+
+
+def to_csv(clicks: Interactions, path: str | os.PathLike[str]) -> None:
+    """`to_frame` as CSV."""
+    _write(to_frame(clicks), "to_csv", path, index=False)
+
+
+def to_parquet(clicks: Interactions, path: str | os.PathLike[str]) -> None:
+    """`to_frame` as Parquet; needs the `parquet` extra."""
+    _write(to_frame(clicks), "to_parquet", path, index=False)
+
+
+def to_recbole(clicks: Interactions, path: str | os.PathLike[str]) -> None:
+    """RecBole's atomic interaction file; ValueError for a path that does not end in `.inter`."""
+    file = writable("path", path)
+    if file.suffix != ".inter":
+        raise ValueError(f"RecBole finds its interactions by the ending .inter, got {file.name!r}")
+    types = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
+    _write(to_frame(clicks).rename(columns=types), "to_csv", file, sep="\t", index=False)
+
+
+def _write(frame: pd.DataFrame, method: str, path: str | os.PathLike[str], **options: Any) -> None:
+    with replacing(writable("path", path)) as aside:
+        getattr(frame, method)(aside, **options)
