@@ -488,6 +488,13 @@ def test_versions(planted, saved):
         {"about": {"step": "six"}},
         {"about": {"step": 13}},
         {"about": {"best": {"value": 0.5}}},
+        {"about": {"best": {"value": "good", "reg": 1.0, "step": 4}}},
+        {"about": {"best": {"value": 0.5, "reg": -1.0, "step": 4}}},
+        {"about": {"best": {"value": 0.5, "reg": 1.0, "step": 7}}},
+        {"about": {"losses": [0.1, None]}},
+        {"about": {"losses": 3}},
+        {"about": {"history": [{"loss": 0.1}]}},
+        {"about": {"history": [{"step": 4, "loss": "low"}]}},
         {"state_0": np.zeros((8, 61), np.float32)},
         {"state_0": np.zeros((8, 60), np.float64)},
         {"state_0": np.full((8, 60), np.nan, np.float32)},
@@ -517,12 +524,43 @@ def no_work(*args, **kwargs):
     raise AssertionError("work was begun")
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(planted, tmp_path, monkeypatch):
+@pytest.fixture
+def idle(monkeypatch):
+    """No model may be fitted and no step taken."""
     monkeypatch.setattr(InfiniteAE, "fit", no_work)
+    monkeypatch.setattr("distillcf.step.jax.value_and_grad", no_work)
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_checkpoint_that_cannot_be_written_is_told_before_any_work(planted, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    for folder in (tmp_path / "missing", tmp_path / "file"):
-        with pytest.raises(OSError, match="directory"):
-            run(planted, checkpoint=folder / "run.npz")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for path, error, message in [
+        (tmp_path / "missing" / "run.npz", OSError, "directory"),
+        (tmp_path / "file" / "run.npz", OSError, "directory"),
+        (tmp_path, IsADirectoryError, "checkpoint must be a file, and .* is a folder"),
+        (tmp_path / "link", FileNotFoundError, "link to .*nothing"),
+        ("/dev/null", ValueError, "device"),
+        (3, ValueError, "checkpoint must be the path of a file, got 3"),
+        ("", ValueError, "checkpoint must be the path"),
+    ]:
+        with pytest.raises(error, match=message):
+            run(planted, checkpoint=path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_checkpoint_that_cannot_be_read_is_told_before_any_work(planted, tmp_path):
+    (tmp_path / "file").write_text("no checkpoint")
+    for path, error, message in [
+        (tmp_path, IsADirectoryError, "resume must be a file, and .* is a folder"),
+        (tmp_path / "none.npz", FileNotFoundError, "resume must be a file, and there is no .*none"),
+        (tmp_path / "file", CheckpointError, "not a file of distillcf.checkpoint"),
+        ("/dev/null", ValueError, "device"),
+        (True, ValueError, "resume must be the path of a file, got True"),
+    ]:
+        with pytest.raises(error, match=message):
+            run(planted, resume=path)
 
 
 def test_settings_that_are_numpys_numbers_can_be_written(planted, tmp_path):

@@ -211,7 +211,8 @@ def test_a_flipped_bit_is_found_or_harmless(saved, small):
 def test_a_flipped_bit_does_not_take_labels_or_weights_away(name, small, tmp_path):
     path, shape = tmp_path / "summary.npz", (100, 1000)
     arrays = dict.fromkeys(("logits", "soft", "hard", "labels", "hard_labels"), np.ones(shape, np.float32))
-    replace(small, **arrays, item_ids=np.arange(1000), item_weights=np.ones(1000)).save(path)
+    config = {**small.config, "n_users": 100}
+    replace(small, **arrays, item_ids=np.arange(1000), item_weights=np.ones(1000), config=config).save(path)
     assert distillcf.load(path).labels is not None
     whole = path.read_bytes()
     # Of (100, 1000) or (1000,) the 1 becomes a 0: nothing to read, and no CRC-32 to compare.
@@ -284,6 +285,17 @@ def test_a_pickle_inside_is_never_opened(field, saved):
         {"about": {"config": {}}},
         {"about": {"model": {"own_kernel": False, "width": 3}}},
         {"about": {"model": None}},
+        {"about": {"reg": -1.0}},
+        {"about": {"reg": True}},
+        {"about": {"kept": 401}},
+        {"about": {"kept": "3"}},
+        {"about": {"fingerprint": "0" * 63}},
+        {"about": {"fingerprint": "z" * 64}},
+        {"about": {"history": [{"step": 1, "loss": "low"}]}},
+        {"about": {"history": 3}},
+        {"about": {"config": distillcf.Config(n_users=4).as_dict()}},
+        {"about": {"config": {**distillcf.Config(n_users=3).as_dict(), "n_draws": 0}}},
+        {"about": {"config": {**distillcf.Config(n_users=3).as_dict(), "width": 0}}},
         {"soft": np.array(0.5)},
         {"soft": np.zeros((3, 5), np.float32)},
         {"soft": np.full((3, 4), 7, np.float32)},
@@ -297,6 +309,10 @@ def test_a_pickle_inside_is_never_opened(field, saved):
         {"item_ids": np.array(["a", "a", "b", "c"])},
         {"item_weights": np.ones(3)},
         {"item_weights": np.array([1, 1, np.nan, 1])},
+        {"item_ids": np.array([[1, 2, 3, 4]])},
+        {"item_ids": np.array([1.0, 2.0, 3.0, 4.0])},
+        {"soft": np.zeros((3, 4), complex)},
+        {"logits": np.full((3, 4), "a")},
     ],
     ids=lambda changes: f"{next(iter(changes))}={next(iter(changes.values()))!r:.30}",
 )
@@ -352,6 +368,40 @@ def test_a_folder_that_cannot_be_written(method, small, tmp_path):
     path = tmp_path / "missing" / EXPORTS.get(method, ["summary.npz"])[0]
     with pytest.raises(OSError, match=r"cannot|directory"):
         getattr(small, method)(path)
+
+
+@pytest.mark.parametrize("method", ["save", *EXPORTS])
+def test_a_folder_a_device_or_no_path_in_place_of_a_file(method, small, tmp_path):
+    ending = EXPORTS.get(method, ["summary.npz"])[0]
+    (tmp_path / ending).mkdir()
+    with pytest.raises(IsADirectoryError, match=f"path must be a file, and .*{ending} is a folder"):
+        getattr(small, method)(tmp_path / ending)
+    (tmp_path / ending).rmdir()
+    (tmp_path / ending).symlink_to(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"link to .*nothing, which is not there"):
+        getattr(small, method)(tmp_path / ending)
+    with pytest.raises(ValueError, match="device"):
+        getattr(small, method)("/dev/null")
+    for path in (None, 3, b"summary.npz", ""):
+        with pytest.raises(ValueError, match="path must be the path of a file, got"):
+            getattr(small, method)(path)
+
+
+@pytest.mark.parametrize("path", [None, 3, "", ["summary.npz"]])
+def test_loading_takes_a_path(path):
+    with pytest.raises(ValueError, match="path must be the path of a file, got"):
+        distillcf.load(path)
+
+
+def test_loading_a_folder(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        distillcf.load(tmp_path)
+
+
+@pytest.mark.parametrize("seed", [-1, None, 1.5, True, "0"])
+def test_seeds_of_a_sample_are_whole_numbers(seed, small):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0"):
+        small.sample(seed)
 
 
 def test_existing_paths_may_be_strings(small, tmp_path):
@@ -449,7 +499,7 @@ def test_csv_can_be_compressed(small, tmp_path):
 
 @pytest.mark.parametrize("call", ["interactions", "to_csr", "to_frame", "fit"])
 def test_other_forms_are_refused(call, small):
-    with pytest.raises(ValueError, match="form must be 'soft' or 'hard', got 'crisp'"):
+    with pytest.raises(ValueError, match="form must be one of 'soft', 'hard', got 'crisp'"):
         getattr(small, call)("crisp")
 
 
