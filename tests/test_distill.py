@@ -13,7 +13,6 @@ import numpy as np
 import oracles
 import pandas as pd
 import pytest
-from distillcf.start import required_bytes
 from jax.experimental.compilation_cache import compilation_cache
 from numpy.testing import assert_allclose, assert_array_equal
 
