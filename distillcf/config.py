@@ -12,8 +12,8 @@ import numpy as np
 from infae.ranking.evaluate import metric_k
 from infae.runtime import checks
 
-# The outer loop computes with integers and numbers of 32 bits.
-_LARGEST_WHOLE, _LARGEST = 2**31 - 1, 1e30
+# The outer loop computes with integers and numbers of 32 bits, and with squares of the penalties.
+_LARGEST_WHOLE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,15 @@ def _regs(name: str, value: Any) -> float | tuple[float, ...] | None:
 
 
 def _metric(name: str, value: Any) -> str:
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isascii():
         metric_k(value)
         return value
     raise ValueError(f"{name} must be a name such as 'HR@100', got {checks.shown(value)}")
 
 
 _whole = partial(checks.whole, most=_LARGEST_WHOLE)
-_positive = partial(checks.number, above=0, most=_LARGEST)
-_not_negative = partial(checks.number, least=0, most=_LARGEST)
+_positive = partial(checks.number, least=1e-12, most=1e30)
+_penalty = partial(checks.number, least=0, most=1e12)
 
 # In this order, for `sharpness` left open goes by `labels`.
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -120,7 +120,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "patience": partial(_whole, least=0),
     "seed": checks.seed,
     **dict.fromkeys(("temperature", "learning_rate"), _positive),
-    **dict.fromkeys(("l1", "sharpness", "label_penalty"), _not_negative),
+    **dict.fromkeys(("l1", "sharpness", "label_penalty"), _penalty),
     "held_out": partial(checks.share, least=0),
     "reg": _regs,
     "metric": _metric,

@@ -118,6 +118,7 @@ class Summary:
           kernel: the caller's own, where one was used.
           params: of `InfiniteAE`, in place of those the summary was made with, such as `reg`.
         """
+        rows = self._interactions(self._form(form))
         if bool(self.model["own_kernel"]) != (kernel is not None):
             raise ValueError("give the kernel that the summary was made with, and none where it was a built-in one")
         settings = {name: value for name, value in self.model.items() if name != "own_kernel"}
@@ -125,7 +126,7 @@ class Summary:
             **{"reg": self.reg, "item_weights": self.item_weights, "kernel": kernel, **settings, **params}
         )
         labels = self.labels if form == "soft" else self.hard_labels
-        return model.fit(self._interactions(self._form(form)), validation, targets=labels)
+        return model.fit(rows, validation, targets=labels)
 
     def to_csr(self, form: str = "hard") -> sp.csr_matrix:
         """(n_synthetic, n_items) SciPy CSR."""

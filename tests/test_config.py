@@ -27,7 +27,7 @@ from distillcf.config import Config
             for value in (-1, 1.0, False, None, 2**63)
         ),
         *(
-            ({name: 0}, f"{name} must be a finite number above 0 .*, got 0")
+            ({name: 0}, f"{name} must be a finite number at least 1e-12 .*, got 0")
             for name in ("temperature", "learning_rate", "reg")
         ),
         *(
@@ -42,7 +42,7 @@ from distillcf.config import Config
         ({"l1": None}, "l1 must be a finite number .*, got None"),
         ({"held_out": -0.1}, "held_out must be .*at least 0 and below 1, got -0.1"),
         ({"held_out": 1.0}, "held_out must be .*at least 0 and below 1"),
-        ({"reg": (1.0, 0.0)}, "reg must be .*above 0 .*, got 0.0"),
+        ({"reg": (1.0, 0.0)}, "reg must be .*at least 1e-12 .*, got 0.0"),
         ({"reg": [1.0, "2"]}, "reg must be a finite number .*, got '2'"),
         ({"reg": np.array([[1.0, 2.0]])}, "reg must be a sequence of numbers"),
         ({"metric": "HR"}, "unknown metric 'HR'"),
