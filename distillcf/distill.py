@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from tqdm import tqdm
 
 from distillcf import checkpoint as checkpoints
 from distillcf.batches import Batches
-from distillcf.checkpoint import Best, Progress
+from distillcf.checkpoint import Progress
 from distillcf.config import Config
 from distillcf.errors import DivergedError
 from distillcf.inner import Student, described, full_data_model, given_scores
@@ -97,7 +95,11 @@ def distill(
     started = time.perf_counter()
     config = Config(n_users=n_users, seed=seed, **settings)
     checks.flag("progress", progress)
-    files = _Files.checked(checkpoint, checkpoint_every, resume)
+    every = checks.whole("checkpoint_every", checkpoint_every)
+    # What is wrong with files is told now, and not after an hour of work.
+    file = None if checkpoint is None else writable("checkpoint", checkpoint)
+    if resume is not None:
+        checkpoints.read(readable("resume", resume))
     everybody = as_clicks(X)
     clicks = drop_empty_users(everybody)
     split = None if validation is None else as_split(everybody, validation)
@@ -126,44 +128,26 @@ def distill(
             clicks, split, student, batches, begun.state, scores=scores, own_kernel=about["own_kernel"]
         ),
     }
-    if files.resume is not None:
-        begun = checkpoints.load(files.resume, begun.state, identity)
-    summary = partial(_summary, judge, config, clicks.item_ids, student.inputs.item_weights, identity)
+    if resume is not None:
+        begun = checkpoints.load(Path(resume), begun.state, identity)
+
+    def save(done: Progress) -> None:
+        if file is not None:
+            checkpoints.save(file, done, identity)
+
     done = begun
     with bar("distilling", progress, total=config.steps, unit="step") as shown:
         shown.update(begun.step)
         for done in loop.steps(begun, started):
             _show(shown, config, done)
-            if not np.isfinite(done.losses[-1:]).all():
-                # Without the loss that is none, so that it can be read again.
-                files.save(done._replace(losses=done.losses[:-1]), identity)
-                raise DivergedError(_diagnosis(config, done), done.best and summary(done.best, done.history))
-            if done.step % files.every == 0 or loop.ended(done):
-                files.save(done, identity)
-    assert done.best is not None
-    return summary(done.best, done.history)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Where the progress is written to, how often, and where it is read from."""
-
-    path: Path | None
-    every: int
-    resume: Path | None
-
-    @classmethod
-    def checked(cls, path: Any, every: Any, resume: Any) -> _Files:
-        """What is wrong with them is told now, and not after an hour of work."""
-        found = None if resume is None else readable("resume", resume)
-        if found is not None:
-            checkpoints.read(found)
-        to = None if path is None else writable("checkpoint", path)
-        return cls(to, checks.whole("checkpoint_every", every), found)
-
-    def save(self, progress: Progress, identity: dict[str, Any]) -> None:
-        if self.path is not None:
-            checkpoints.save(self.path, progress, identity)
+            if done.step % every == 0 or loop.ended(done):
+                save(done)
+    summary = done.best and _summary(judge, clicks.item_ids, student.inputs.item_weights, identity, done)
+    if not loop.ended(done):
+        save(done)
+        raise DivergedError(_diagnosis(config, done), summary)
+    assert summary is not None
+    return summary
 
 
 def _check(config: Config, clicks: Interactions, model: Any, scores: Any) -> None:
@@ -216,20 +200,16 @@ def _begin(config: Config, clicks: Interactions, start: str | Summary | Interact
 
 
 def _summary(
-    judge: Judge,
-    config: Config,
-    item_ids: np.ndarray,
-    item_weights: np.ndarray | None,
-    identity: dict[str, Any],
-    best: Best,
-    history: list[dict[str, Any]],
+    judge: Judge, item_ids: np.ndarray, item_weights: np.ndarray | None, identity: dict[str, Any], done: Progress
 ) -> Summary:
-    """The summary of a state, with the binary rows that are best on validation."""
+    """The summary of the best state, with the binary rows that are best on validation."""
+    best, config = done.best, identity["settings"]
+    assert best is not None
     with precision(np.float32):
         soft = judge.soft(best.logits)
         support = judge.support(soft, best.reg)
         hard = judge.best_hard(best.logits, np.asarray(soft), best.reg)
-    free = config.labels == "free"
+    free = config["labels"] == "free"
     return Summary(
         logits=best.logits,
         soft=np.asarray(soft),
@@ -240,10 +220,10 @@ def _summary(
         item_weights=item_weights,
         model=identity["model"],
         reg=best.reg,
-        config=identity["settings"],
+        config=config,
         fingerprint=identity["source data"],
         kept=best.step,
-        history=history,
+        history=done.history,
     )
 
 

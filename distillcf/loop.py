@@ -29,7 +29,7 @@ class Loop:
     judge: Judge
 
     def steps(self, begun: Progress, started: float) -> Iterator[Progress]:
-        """The progress after each outer step; a step whose loss is not finite is the last, and changes nothing."""
+        """The progress after each outer step, until the loop has `ended` or the next step's loss is not finite."""
         config, progress = self.config, begun
         update = make_update(config, self.objective)
         before = begun.history[-1]["seconds"] if begun.history else 0.0
@@ -40,11 +40,9 @@ class Loop:
             state, loss = update(progress.state, batch, jnp.int32(step))
             # The next batch is laid out while this step is computed.
             batch = self.batches(step + 1)
-            losses = [*progress.losses, float(loss)]
-            if not np.isfinite(losses[-1]):
-                yield progress._replace(losses=losses)
+            if not np.isfinite(loss):
                 return
-            progress = progress._replace(step=step + 1, state=state, losses=losses)
+            progress = progress._replace(step=step + 1, state=state, losses=[*progress.losses, float(loss)])
             if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
                 progress = self._validated(progress, before + time.perf_counter() - started)
             yield progress

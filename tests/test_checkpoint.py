@@ -6,10 +6,12 @@ import pickle
 import shutil
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from test_distill import (  # noqa: F401 - a fixture for this module too
     assert_same_bits,
     compiled_once,
@@ -20,11 +22,13 @@ from test_distill import (  # noqa: F401 - a fixture for this module too
     teacher,
 )
 
+import distillcf
 import infae
 from distillcf import CheckpointError, checkpoint
 from distillcf.coresets import random_users
 from infae import InfiniteAE, Interactions
 from infae.data import Split
+from infae.data.synthetic import synthetic
 from infae.kernels import ReluNTK
 
 STEPS = 12
@@ -172,6 +176,19 @@ def test_seconds_go_on_from_those_before(planted, recorded, tmp_path):
     path = shutil.copy(folder / "9.npz", tmp_path / "run.npz")
     rewrite(path, about=about(path, history=past))
     assert 1000 < run(planted, resume=path).history[-1]["seconds"] < 1100
+
+
+def test_a_checkpoint_of_version_0_1_is_gone_on_from():
+    """Of step 3 of 4; its two validations are one and the run's own."""
+    clicks = synthetic(30, 10, n_groups=2, mean_clicks=4, seed=0).interactions
+    settings = {"labels": "free", "objective": "softmax", "reg": (0.5, 2), "model": teacher()}
+    settings |= {"n_users": 3, "steps": 4, "validate_every": 2, "n_draws": 5, "seed": 0}
+    path = Path(__file__).parent / "files" / "checkpoint_of_0.1.npz"
+    resumed, whole = (distillcf.distill(clicks, resume=resume, **settings) for resume in (path, None))
+    assert steps_of(resumed) == [2, 4]
+    with np.load(path) as archive:
+        assert resumed.history[0] == pytest.approx(json.loads(str(archive["about"]))["history"][0], nan_ok=True)
+    assert_allclose(resumed.logits, whole.logits, rtol=1e-3, atol=1e-3)
 
 
 # --- whole at any moment --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import inspect
 import json
 import pickle
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import oracles
@@ -125,6 +126,22 @@ def test_every_attribute_survives(small, tmp_path):
     for name in (field.name for field in fields(Summary)):
         if name not in ARRAYS:
             assert repr(getattr(loaded, name)) == repr(getattr(odd, name)), name
+
+
+@pytest.mark.parametrize("name", ["summary_of_0.1.npz", "summary_of_0.1_clicks.npz"])
+def test_files_of_version_0_1_load(name):
+    """With free labels and item weights, and without either."""
+    path = Path(__file__).parent / "files" / name
+    loaded = distillcf.load(path)
+    with np.load(path) as archive:
+        for array in ARRAYS:
+            found = getattr(loaded, array)
+            assert_array_equal(archive[array], np.zeros(0) if found is None else found)
+        assert json.loads(str(archive["about"]))["config"] == loaded.config
+    assert (loaded.labels is None) == (loaded.item_weights is None) == ("clicks" in name)
+    assert [row["step"] for row in loaded.history] == [2, 4]
+    for form in FORMS:
+        assert np.isfinite(loaded.fit(form).predict(np.eye(10))).all()
 
 
 def documented_lines():
