@@ -142,9 +142,10 @@ def distill(
             _show(shown, config, done)
             if done.step % every == 0 or loop.ended(done):
                 save(done)
-    summary = done.best and _summary(judge, clicks.item_ids, student.inputs.item_weights, identity, done)
-    if not loop.ended(done):
+    if diverged := not loop.ended(done):
         save(done)
+    summary = done.best and _summary(judge, clicks.item_ids, student.inputs.item_weights, identity, done)
+    if diverged:
         raise DivergedError(_diagnosis(config, done), summary)
     assert summary is not None
     return summary

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from infae.data.interactions import Interactions
@@ -29,12 +32,17 @@ def to_parquet(clicks: Interactions, path: str | os.PathLike[str]) -> None:
 
 
 def to_recbole(clicks: Interactions, path: str | os.PathLike[str]) -> None:
-    """RecBole's atomic interaction file; ValueError for a path that does not end in `.inter`."""
+    """RecBole's atomic interaction file; ValueError for a path without the ending `.inter`, or ids it cannot hold."""
     file = writable("path", path)
     if file.suffix != ".inter":
         raise ValueError(f"RecBole finds its interactions by the ending .inter, got {file.name!r}")
+    for id_ in chain(clicks.user_ids.tolist(), clicks.item_ids.tolist()):
+        # Readers differ in what they make of quotes: a file without any is the same to all.
+        if re.search(r'^"|[\t\r\n]', str(id_)):
+            raise ValueError(f"RecBole's format has no tab, line break or leading quote in ids, got {id_!r}; rename it")
     types = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
-    _write(to_frame(clicks).rename(columns=types), "to_csv", file, sep="\t", index=False)
+    frame = to_frame(clicks).rename(columns=types)
+    _write(frame, "to_csv", file, sep="\t", index=False, quoting=csv.QUOTE_NONE)
 
 
 def _write(frame: pd.DataFrame, method: str, path: str | os.PathLike[str], **options: Any) -> None:

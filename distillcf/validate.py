@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ from infae.errors import NonFiniteScoresError
 from infae.linalg.tiles import precision
 from infae.machine import Dual
 from infae.ranking.evaluate import batch_size, evaluate, metric_k
-from infae.tuning.best import Best, Trial, best
+from infae.tuning.best import Trial, best
+
+T = TypeVar("T")
 
 # Candidates for the stored binary rows, beside the most probable ones.
 _HARD_SAMPLES = 4
@@ -99,15 +102,14 @@ class Judge:
         if self._split is None:
             return float("nan"), reg
         regs = self._config.reg_grid or (reg,)
-        found = self._best([Trial({"reg": each}, self.support(clicks, each)) for each in regs])
-        return found.value, found.params["reg"]
+        return self._best(regs, lambda each: self.value(self.support(clicks, each)))[::-1]
 
     def best_hard(self, logits: np.ndarray, soft: np.ndarray, reg: float) -> Support:
         """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
         rng = np.random.default_rng([self._config.seed, 4])
         samples = [hard_sample(logits, self._config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
-        supports = (self.support(self._nobodys(rows, soft), reg) for rows in (*samples, most_probable(soft)))
-        return self._best([Trial({}, support) for support in supports]).candidate
+        supports = [self.support(self._nobodys(rows, soft), reg) for rows in (*samples, most_probable(soft))]
+        return self._best(supports, self.value)[0]
 
     def value(self, support: Support) -> float:
         """The metric on validation; -inf where the student has no finite scores, NaN where nothing is held out."""
@@ -121,14 +123,13 @@ class Judge:
         except NonFiniteScoresError:
             return float("-inf")
 
-    def _best(self, trials: list[Trial[Support]]) -> Best[Support]:
-        """The best on validation; the first where nothing is held out, or the student fails on all of them."""
+    def _best(self, candidates: Sequence[T], value: Callable[[T], float]) -> tuple[T, float]:
+        """The best on validation and its metric; the first where nothing is held out, or none has a finite metric."""
         try:
-            return best(trials, self.value, self._config.metric)
+            found = best((Trial({}, candidate) for candidate in candidates), value, self._config.metric)
         except ValueError:
-            params, support, _ = trials[0]
-            assert support is not None
-            return Best(support, params, self.value(support), [])
+            return candidates[0], value(candidates[0])
+        return found.candidate, found.value
 
     def _nobodys(self, rows: np.ndarray, soft: np.ndarray) -> np.ndarray:
         """The rows, those that equal a real user's history with their likeliest further click until they do not."""

@@ -30,6 +30,7 @@ from distillcf import Summary, SummaryFileError
 from infae import InfiniteAE, Interactions
 from infae.data.arrays import read_parquet
 from infae.data.fingerprint import clicks_fingerprint
+from infae.data.readers import read_inter
 
 FORMS = ("hard", "soft")
 EXPORTS = {
@@ -478,6 +479,21 @@ def test_recboles_file_to_the_letter(small, tmp_path):
 def test_recbole_asks_for_its_ending(name, small, tmp_path):
     with pytest.raises(ValueError, match=r"ending \.inter, got"):
         small.to_recbole(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_recbole_and_this_library_read_the_same_ids(small, tmp_path):
+    odd = replace(small, item_ids=np.array(['5" pipe', "O'Neill, J.", " a b", "é"]))
+    odd.to_recbole(tmp_path / "made.inter")
+    as_recbole = pd.read_csv(tmp_path / "made.inter", sep="\t", engine="python", dtype=str)["item_id:token"]
+    ours = read_inter(tmp_path / "made.inter")["item_id"]
+    assert as_recbole.tolist() == ours.tolist() == odd.to_frame()["item_id"].tolist()
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", '"a', '"a"', "a\r"])
+def test_ids_that_recboles_format_cannot_hold_are_refused(name, small, tmp_path):
+    with pytest.raises(ValueError, match="rename it"):
+        replace(small, item_ids=np.array(["d", "b", "c", name])).to_recbole(tmp_path / "made.inter")
     assert not list(tmp_path.iterdir())
 
 
