@@ -12,8 +12,8 @@ import numpy as np
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.inputs import InputMap
-from infae.kernels.grams import Kernel
-from infae.machine import Dual
+from infae.kernels.base import Kernel
+from infae.machine import KernelMachine
 from infae.model import InfiniteAE
 from infae.solvers.dense import solve_dense
 from infae.tuning.best import Trial, best
@@ -61,12 +61,12 @@ class Student:
         """With the kernel and the inputs that a model has on these clicks."""
         return cls(*model.components(clicks))
 
-    def fit(self, support: Support) -> Dual:
+    def fit(self, support: Support) -> KernelMachine:
         """The inner loop in closed form: alpha = (K_ss + reg * mean diagonal * I)^-1 labels (Eq. 3)."""
         rows = self.inputs.dense(support.clicks)
-        return Dual(self.kernel, rows, solve_dense(self.kernel(rows), support.labels, support.reg))
+        return KernelMachine(self.kernel, rows, solve_dense(self.kernel(rows), support.labels, support.reg))
 
-    def predict(self, fitted: Dual, shown: jax.Array | np.ndarray) -> jax.Array:
+    def predict(self, fitted: KernelMachine, shown: jax.Array | np.ndarray) -> jax.Array:
         """(n_users, n_items) scores K_us alpha of (n_users, n_items) histories."""
         return fitted(self.inputs.dense(jnp.asarray(shown)))
 

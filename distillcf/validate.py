@@ -18,10 +18,10 @@ from distillcf.prior import hard_sample, most_probable, soft_clicks
 from infae.data.coerce import as_histories
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.errors import NonFiniteScoresError
+from infae.errors import NonFiniteScoresError, NoUsableSettingError
 from infae.linalg.tiles import precision
-from infae.machine import Dual
-from infae.ranking.evaluate import batch_size, evaluate, metric_k
+from infae.machine import KernelMachine, batch_size
+from infae.ranking.evaluate import evaluate_by
 from infae.tuning.best import Trial, best
 
 T = TypeVar("T")
@@ -116,10 +116,8 @@ class Judge:
         if self._split is None:
             return float("nan")
         fitted = Fitted(self._student, support, self._item_ids)
-        metric = self._config.metric
-        n_negatives = 50 if metric == "AUC-sampled" else 0
         try:
-            return evaluate(fitted, self._split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
+            return evaluate_by(fitted, self._split, [self._config.metric])[self._config.metric]
         except NonFiniteScoresError:
             return float("-inf")
 
@@ -127,7 +125,7 @@ class Judge:
         """The best on validation and its metric; the first where nothing is held out, or none has a finite metric."""
         try:
             found = best((Trial({}, candidate) for candidate in candidates), value, self._config.metric)
-        except ValueError:
+        except NoUsableSettingError:
             return candidates[0], value(candidates[0])
         return found.candidate, found.value
 
@@ -155,4 +153,4 @@ _solve_labels = jax.jit(LabelSystem.solve, static_argnums=1)
 
 @partial(jax.jit, static_argnums=0)
 def _predict(student: Student, anchors: jax.Array, coef: jax.Array, shown: jax.Array) -> jax.Array:
-    return student.predict(Dual(student.kernel, anchors, coef), shown)
+    return student.predict(KernelMachine(student.kernel, anchors, coef), shown)

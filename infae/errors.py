@@ -14,7 +14,11 @@ class SingularKernelError(ArithmeticError):
 
 
 class NonFiniteScoresError(ValueError):
-    """A model's scores hold NaN or infinity, which cannot be ranked."""
+    """Scores hold NaN or infinity, which cannot be ranked."""
+
+
+class NoUsableSettingError(ValueError):
+    """Of all settings tried none has a finite value on validation."""
 
 
 class IllConditionedWarning(RuntimeWarning):

@@ -468,7 +468,7 @@ def test_the_fit_of_a_summary_is_what_was_validated(params, settings, planted):
     assert {name: getattr(fitted, name) for name in ("depth", "w_std", "b_std", "row_power")} == {
         name: getattr(model, name) for name in ("depth", "w_std", "b_std", "row_power")
     }
-    assert not hasattr(model, "dual_")
+    assert not hasattr(model, "machine_")
 
 
 def test_own_kernels_are_asked_for(planted):
@@ -799,7 +799,7 @@ def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
     ids=lambda value: str(value)[:40],
 )
 def test_bad_settings_are_refused_before_any_work(settings, message, planted, monkeypatch):
-    monkeypatch.setattr("infae.fitting.symmetric_gram", no_work)
+    monkeypatch.setattr("infae.solvers.exact.symmetric_gram", no_work)
     with pytest.raises(ValueError, match=message):
         distil(planted.train, **settings)
 

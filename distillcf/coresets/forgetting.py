@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from scipy.special import expit
 
 from infae.data.coerce import as_clicks
-from infae.data.ops import row_of
+from infae.data.ops import row_of, unclicked
 from infae.linalg.tiles import precision
 from infae.runtime import checks
 
@@ -117,15 +117,10 @@ def pairs(clicks: sp.csr_matrix, rng: np.random.Generator) -> tuple[np.ndarray, 
 
     The second is uniform over the user's non-clicks; clicks of users who have none are left out.
     """
-    row, n_items = row_of(clicks), clicks.shape[1]
-    # Of the items before a user's k-th click (from 0), `column - k` are no clicks. So the r-th
-    # non-click is at r + (the clicks with at most r non-clicks before them): found without rejection.
-    before = clicks.indices - (np.arange(row.size) - clicks.indptr[row])
-    key = row * n_items + before
-    n_free = n_items - np.diff(clicks.indptr)
+    n_free = clicks.shape[1] - np.diff(clicks.indptr)
+    row = row_of(clicks)
     entry = np.flatnonzero(n_free[row])
     user = row[entry]
-    r = rng.integers(0, n_free[user])
-    n_before = np.searchsorted(key, user * n_items + r, side="right") - clicks.indptr[user]
+    passed = unclicked(clicks, user, rng.integers(0, n_free[user]))
     order = rng.permutation(entry.size)
-    return clicks.indices[entry][order], (r + n_before)[order]
+    return clicks.indices[entry][order], passed[order]

@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
-from infae.ranking.evaluate import Recommender, batch_size
+from infae.machine import batch_size
+from infae.ranking.evaluate import Recommender
 
 
 class Matches(NamedTuple):

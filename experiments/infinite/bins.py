@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from infae.data.splits import Part, Split
+from infae.machine import batch_size
 from infae.ranking import metrics
-from infae.ranking.evaluate import Recommender, batch_size
+from infae.ranking.evaluate import Recommender
 
 
 def coldness_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
