@@ -8,8 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from distillcf.config import Config
-from distillcf.inner import Scores
-from distillcf.losses import Batch
+from distillcf.inner import Batch, Scores
 from infae.data.coerce import RowIndex
 
 
@@ -26,16 +25,17 @@ class Batches:
     """
 
     def __init__(self, clicks: sp.csr_matrix, config: Config, scores: Scores | None):
-        self._clicks, self._config, self._scores = clicks, config, scores
-        self.size = min(config.batch_size, clicks.shape[0])
+        self._clicks, self._config, self.scores = clicks, config, scores
+        self.n_users = clicks.shape[0]
+        self.size = min(config.batch_size, self.n_users)
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __call__(self, step: int) -> Batch:
         """The batch of an outer step."""
-        epoch, place = divmod(step, self._clicks.shape[0] // self.size)
+        epoch, place = divmod(step, self.n_users // self.size)
         if epoch != self._epoch:
             rng = np.random.default_rng([self._config.seed, 1, epoch])
-            self._epoch, self._order = epoch, rng.permutation(self._clicks.shape[0])
+            self._epoch, self._order = epoch, rng.permutation(self.n_users)
         rows = self._order[place * self.size : (place + 1) * self.size]
         return self.of(rows, np.random.default_rng([self._config.seed, 2, step]))
 
@@ -47,11 +47,11 @@ class Batches:
             shown = clicks.copy()
             shown.data = shown.data * (rng.random(shown.nnz) >= self._config.held_out)
         history = shown.toarray()
-        if self._scores is None:
+        if self.scores is None:
             whole = self._config.held_out == 0
             weights = np.ones_like(history) if whole else (history == 0).astype(history.dtype)
             return Batch(history, clicks.toarray(), weights)
-        targets = self._scores(rows)
+        targets = self.scores(rows)
         # Whatever a model says of clicks that are never recommended again is not worth matching.
         counts = np.ones_like(history) if self._config.labels == "free" else (clicks.toarray() == 0)
         return Batch(history, targets, counts.astype(history.dtype))
@@ -63,13 +63,12 @@ class Batches:
 
     def blocks(self, size: int) -> list[np.ndarray]:
         """All users, `size` at a time."""
-        n = self._clicks.shape[0]
-        return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+        return [np.arange(start, min(start + size, self.n_users)) for start in range(0, self.n_users, size)]
 
     def mean_square(self) -> float:
         """Mean over users of the weighted sum of squared targets; estimated from up to 4,096 users."""
         rng = np.random.default_rng([self._config.seed, 3])
-        rows = rng.permutation(self._clicks.shape[0])[:4096]
+        rows = rng.permutation(self.n_users)[:4096]
         total = 0.0
         for part in np.array_split(rows, -(-rows.size // 512)):
             batch = self.of(part, rng)

@@ -10,8 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distillcf.batches import Batches
 from distillcf.errors import CheckpointError
+from distillcf.inner import Student
 from distillcf.step import State
+from infae.data.fingerprint import clicks_fingerprint, fingerprint
+from infae.data.interactions import Interactions
+from infae.data.splits import Split
+from infae.linalg.tiles import precision
+from infae.runtime import checks
 from infae.storage import npz
 
 FORMAT = "distillcf.checkpoint"
@@ -65,22 +72,78 @@ def load(path: Path, like: State, identity: dict[str, Any]) -> Progress:
       FileNotFoundError: no such file.
       CheckpointError: foreign, damaged, or of another run; then it names what differs.
     """
-    fields = npz.read(path, FORMAT, VERSION, CheckpointError, "start again without resume")
+    fields = read(path)
     try:
         about = json.loads(str(fields["about"]))
         if not isinstance(about["identity"], dict):
             raise ValueError("the identity is no dictionary")
         if differing := _differences(about["identity"], identity):
             raise CheckpointError(f"{path} is a checkpoint of another run: {'; '.join(differing)}")
-        best = about["best"] and Best(_checked(fields["best_logits"], "best_logits", like.logits), **about["best"])
-        step = about["step"]
-        if not isinstance(step, int) or not 0 <= step <= identity["settings"]["steps"]:
-            raise ValueError(f"{step!r} is no step of this run")
-        return Progress(step, _state(fields, like), best, about["losses"], about["history"])
+        step = checks.whole("step", about["step"], 0, identity["settings"]["steps"])
+        best = about["best"] and _best(about["best"], _checked(fields["best_logits"], "best_logits", like.logits), step)
+        losses = [checks.number("a loss", loss) for loss in about["losses"]]
+        return Progress(step, _state(fields, like), best, losses, checked_history(about["history"]))
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}; start again without resume") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The arrays of a checkpoint; raises CheckpointError where the file is none."""
+    return npz.read(path, FORMAT, VERSION, CheckpointError, "start again without resume")
+
+
+def checked_history(rows: Any) -> list[dict[str, Any]]:
+    """The rows of a history, one a validation; ValueError or TypeError where they are none."""
+    for row in rows:
+        checks.whole("step", row["step"], 0)
+        if not all(isinstance(value, (int, float)) for value in row.values()):
+            raise ValueError(f"the history holds {row}")
+    return list(rows)
+
+
+def fingerprints(
+    clicks: Interactions,
+    split: Split | None,
+    student: Student,
+    batches: Batches,
+    state: State,
+    *,
+    scores: Any,
+    own_kernel: bool,
+) -> dict[str, str | None]:
+    """Of all the data that a run is given and starts from; `scores` and an own kernel are the caller's."""
+    weights = student.inputs.item_weights
+    parts = () if split is None else (split.validation, split.context("validation"))
+    return {
+        "start data": fingerprint([np.asarray(state.logits)]),
+        "source data": clicks_fingerprint(clicks),
+        "validation data": fingerprint([np.array([*map(clicks_fingerprint, parts)])]) if parts else None,
+        "item weights data": None if weights is None else fingerprint([weights]),
+        "scores data": _scores_fingerprint(batches) if scores is None else fingerprint([np.asarray(scores)]),
+        "kernel data": fingerprint([_kernel_of_a_few(student, batches)]) if own_kernel else None,
+    }
+
+
+def _scores_fingerprint(batches: Batches) -> str | None:
+    # Some users' scores tell of a model: they depend on all its settings.
+    some = np.arange(min(256, batches.n_users))
+    return None if batches.scores is None else fingerprint([batches.scores(some)])
+
+
+def _kernel_of_a_few(student: Student, batches: Batches) -> np.ndarray:
+    """(8, 8) at most: what tells a caller's own kernel from another, code being no data."""
+    with precision(np.float32):
+        shown = batches.of(batches.blocks(8)[0]).shown
+        return np.asarray(student.kernel(student.inputs.dense(jnp.asarray(shown))))
+
+
+def _best(about: dict[str, Any], logits: np.ndarray, step: int) -> Best:
+    if not isinstance(about["value"], float):
+        raise ValueError(f"{about['value']!r} is no value of a metric")
+    reg = checks.number("reg", about["reg"], above=0)
+    return Best(logits, reg, about["value"], checks.whole("step", about["step"], 0, step))
 
 
 def _state(fields: dict[str, Any], like: State) -> State:

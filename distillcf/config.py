@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from infae.ranking.evaluate import metric_k
+from infae.runtime import checks
 
-CHOICES = {
-    "labels": ("clicks", "free"),
-    "sampler": ("expected", "gumbel"),
-    "objective": ("match", "squared", "softmax", "logistic"),
-}
+# The outer loop computes with integers and numbers of 32 bits, and with squares of the penalties.
+_LARGEST_WHOLE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -73,36 +72,18 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("n_users", "n_draws", "steps", "batch_size", "validate_every"):
-            whole(name, getattr(self, name), 1)
-        for name in ("patience", "seed"):
-            whole(name, getattr(self, name), 0)
-        for name in ("temperature", "learning_rate"):
-            _number(name, getattr(self, name), above=0)
-        if self.sharpness is None:
-            # The one default that depends on another setting.
-            object.__setattr__(self, "sharpness", 0.0 if self.labels == "free" else 0.003)
-        for name in ("l1", "sharpness", "label_penalty"):
-            _number(name, getattr(self, name), least=0)
-        _number("held_out", self.held_out, least=0, below=1)
-        if isinstance(self.reg, tuple) and not self.reg:
-            raise ValueError("reg is an empty sequence; give numbers to choose from, or None to learn it")
-        for reg in self.reg if isinstance(self.reg, tuple) else (self.reg,):
-            if reg is not None:
-                _number("reg", reg, above=0)
-        metric_k(self.metric)
+        for name, check in _CHECKS.items():
+            value = getattr(self, name)
+            if name == "sharpness" and value is None:
+                value = 0.0 if self.labels == "free" else 0.003
+            object.__setattr__(self, name, check(name, value))
 
     @property
     def reg_grid(self) -> tuple[float, ...]:
         """The regs to choose from; empty where reg is learnt."""
         if self.reg is None:
             return ()
-        return tuple(map(float, self.reg)) if isinstance(self.reg, tuple) else (float(self.reg),)
+        return self.reg if isinstance(self.reg, tuple) else (self.reg,)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for records and files."""
@@ -111,25 +92,36 @@ class Config:
         return settings
 
 
-def plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, and sequences as tuples of such; anything else as it is."""
-    if isinstance(value, (tuple, list)):
-        return tuple(map(plain, value))
-    return value.item() if isinstance(value, np.generic) else value
+def _regs(name: str, value: Any) -> float | tuple[float, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(_positive(name, reg) for reg in checks.sequence(name, value, "number"))
+    return _positive(name, value)
 
 
-def whole(name: str, value: Any, least: int) -> None:
-    """ValueError unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+def _metric(name: str, value: Any) -> str:
+    if isinstance(value, str) and value.isascii():
+        metric_k(value)
+        return value
+    raise ValueError(f"{name} must be a name such as 'HR@100', got {checks.shown(value)}")
 
 
-def _number(
-    name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    if not (value > above and value >= least and value < below):
-        bounds = f"above {above}" if above > -math.inf else f"at least {least}"
-        upper = f" and below {below}" if below < math.inf else ""
-        raise ValueError(f"{name} must be {bounds}{upper}, got {value!r}")
+_whole = partial(checks.whole, most=_LARGEST_WHOLE)
+_positive = partial(checks.number, least=1e-12, most=1e30)
+_penalty = partial(checks.number, least=0, most=1e12)
+
+# In this order, for `sharpness` left open goes by `labels`.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "labels": partial(checks.choice, choices=("clicks", "free")),
+    "sampler": partial(checks.choice, choices=("expected", "gumbel")),
+    "objective": partial(checks.choice, choices=("match", "squared", "softmax", "logistic")),
+    **dict.fromkeys(("n_users", "n_draws", "steps", "batch_size", "validate_every"), _whole),
+    "patience": partial(_whole, least=0),
+    "seed": checks.seed,
+    **dict.fromkeys(("temperature", "learning_rate"), _positive),
+    **dict.fromkeys(("l1", "sharpness", "label_penalty"), _penalty),
+    "held_out": partial(checks.share, least=0),
+    "reg": _regs,
+    "metric": _metric,
+}

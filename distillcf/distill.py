@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from distillcf import checkpoint as checkpoints
 from distillcf.batches import Batches
-from distillcf.checkpoint import Best, Progress
+from distillcf.checkpoint import Progress
 from distillcf.config import Config
 from distillcf.errors import DivergedError
-from distillcf.inner import Scores, inner_model
-from distillcf.losses import LOSSES, Objective, Student
-from distillcf.prior import most_probable
-from distillcf.start import begin, check
-from distillcf.step import make_update, soft_clicks
+from distillcf.inner import Student, described, full_data_model, given_scores
+from distillcf.loop import Loop
+from distillcf.losses import LOSSES, Objective
+from distillcf.prior import first_rows, initial_logits
+from distillcf.step import init
 from distillcf.summary import Summary
 from distillcf.validate import Judge
 from infae.data.coerce import as_clicks, as_split, drop_empty_users
-from infae.data.fingerprint import clicks_fingerprint, fingerprint
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.linalg.tiles import precision
 from infae.model import InfiniteAE
+from infae.runtime import checks
+from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar
+from infae.storage.paths import readable, writable
 
 
 def distill(
@@ -87,167 +87,145 @@ def distill(
     Raises:
       ValueError: bad settings or data; more synthetic users than real ones; a validation set of
         other items.
+      OSError: `checkpoint` cannot be written, or `resume` is not there, said before starting.
       MemoryError: what a step needs is not to be had, said before starting.
       DivergedError: the loss is not finite; it holds the best summary until then.
       CheckpointError: `resume` names a foreign or damaged file, or one of other data or settings.
     """
     started = time.perf_counter()
-    file = None if checkpoint is None else Path(checkpoint)
     config = Config(n_users=n_users, seed=seed, **settings)
+    checks.flag("progress", progress)
+    every = checks.whole("checkpoint_every", checkpoint_every)
+    # What is wrong with files is told now, and not after an hour of work.
+    file = None if checkpoint is None else writable("checkpoint", checkpoint)
+    if resume is not None:
+        checkpoints.read(readable("resume", resume))
     everybody = as_clicks(X)
     clicks = drop_empty_users(everybody)
     split = None if validation is None else as_split(everybody, validation)
-    check(config, clicks, checkpoint_every, file)
-    student, described, targets = inner_model(config, clicks, split, model, scores, everybody, progress)
+    _check(config, clicks, model, scores)
+    targets = None if scores is None else given_scores(scores, everybody)
+    begun = _begin(config, clicks, start)
+
+    matched = config.objective == "match" and targets is None
+    model = full_data_model(clicks, split, config.metric, model, fit=matched, progress=progress)
+    if matched:
+        # What the model says of its users without the echo of their own clicks.
+        targets = model.leave_one_out
+    student = Student.of(model, clicks)
     batches = Batches(clicks.matrix, config, targets)
     scale = batches.mean_square() if config.objective in ("match", "squared") else 1.0
     objective = Objective(student, LOSSES[config.objective], scale or 1.0, config.l1)
     judge = Judge(student, config, batches, clicks.item_ids, split)
-    begun = begin(config, clicks, start)
-    source = clicks_fingerprint(clicks)
-    weights = student.inputs.item_weights
+    loop = Loop(config, objective, batches, judge)
+
+    about = described(model)
     identity = {
         "settings": config.as_dict(),
-        "model": described,
+        "model": about,
         "start": start if isinstance(start, str) else type(start).__name__,
-        "start data": fingerprint([np.asarray(begun.state.logits)]),
-        "source data": source,
-        "validation data": None if split is None else _validation_fingerprint(split),
-        "item weights data": None if weights is None else fingerprint([weights]),
-        "scores data": _scores_fingerprint(scores, targets, clicks.n_users),
-        "kernel data": fingerprint([_kernel_of_a_few(student, batches)]) if described["own_kernel"] else None,
+        **checkpoints.fingerprints(
+            clicks, split, student, batches, begun.state, scores=scores, own_kernel=about["own_kernel"]
+        ),
     }
     if resume is not None:
         begun = checkpoints.load(Path(resume), begun.state, identity)
 
-    def summary(best: Best, history: list[dict[str, Any]]) -> Summary:
-        with precision(np.float32):
-            soft = soft_clicks(config, jnp.asarray(best.logits), _judging_key(config))
-            support = judge.support(soft, best.reg)
-            hard = judge.best_hard(best.logits, np.asarray(soft), best.reg)
-        free = config.labels == "free"
-        return Summary(
-            logits=best.logits,
-            soft=np.asarray(soft),
-            hard=np.asarray(hard.clicks).astype(np.uint8),
-            labels=np.asarray(support.labels) if free else None,
-            hard_labels=np.asarray(hard.labels) if free else None,
-            item_ids=clicks.item_ids,
-            item_weights=weights,
-            model=described,
-            reg=best.reg,
-            config=config.as_dict(),
-            fingerprint=source,
-            kept=best.step,
-            history=history,
-        )
+    def save(done: Progress) -> None:
+        if file is not None:
+            checkpoints.save(file, done, identity)
 
     done = begun
     with bar("distilling", progress, total=config.steps, unit="step") as shown:
         shown.update(begun.step)
-        for done in _steps(config, objective, batches, judge, begun, started):
-            shown.update(done.step - shown.n)
-            if done.history:
-                shown.set_postfix(_shown(config, done))
-            if not np.isfinite(done.losses[-1:]).all():
-                # Without the loss that is none, so that it can be read again.
-                if file is not None:
-                    checkpoints.save(file, done._replace(losses=done.losses[:-1]), identity)
-                raise DivergedError(_diagnosis(config, done), done.best and summary(done.best, done.history))
-            ends = done.step == config.steps or _stale(config, done)
-            if file is not None and (done.step % checkpoint_every == 0 or ends):
-                checkpoints.save(file, done, identity)
-            if ends:
-                break
-    assert done.best is not None
-    return summary(done.best, done.history)
+        for done in loop.steps(begun, started):
+            _show(shown, config, done)
+            if done.step % every == 0 or loop.ended(done):
+                save(done)
+    if diverged := not loop.ended(done):
+        save(done)
+    summary = done.best and _summary(judge, clicks.item_ids, student.inputs.item_weights, identity, done)
+    if diverged:
+        raise DivergedError(_diagnosis(config, done), summary)
+    assert summary is not None
+    return summary
 
 
-def _steps(
-    config: Config, objective: Objective, batches: Batches, judge: Judge, begun: Progress, started: float
-) -> Iterator[Progress]:
-    """The progress after each outer step; a step whose loss is not finite is the last, and changes nothing."""
-    update = make_update(config, objective)
-    progress = begun
-    before = begun.history[-1]["seconds"] if begun.history else 0.0
-    batch = batches(begun.step)
-    for step in range(begun.step, config.steps):
-        if _stale(config, progress):
-            return
-        state, loss = update(progress.state, batch, jnp.int32(step))
-        # The next batch is laid out while this step is computed.
-        batch = batches(step + 1)
-        losses = [*progress.losses, float(loss)]
-        if not np.isfinite(losses[-1]):
-            yield progress._replace(losses=losses)
-            return
-        progress = progress._replace(step=step + 1, state=state, losses=losses)
-        if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
-            progress = _validated(config, judge, progress, before + time.perf_counter() - started)
-        yield progress
-
-
-def _validated(config: Config, judge: Judge, progress: Progress, seconds: float) -> Progress:
-    state = progress.state
-    with precision(np.float32):
-        soft = soft_clicks(config, state.logits, _judging_key(config))
-        value, reg = judge.best(soft, float(jnp.exp(state.log_reg)))
-        values = {config.metric: value}
-        if config.sharpness:
-            values[f"{config.metric} hard"] = judge.value(judge.support(most_probable(np.asarray(soft)), reg))
-        if config.reg_grid:
-            state = state._replace(log_reg=jnp.log(jnp.float32(reg)))
-        best = progress.best
-        if best is None or _eligible(config, progress.step) > _eligible(config, best.step) or not value <= best.value:
-            best = Best(np.asarray(state.logits), reg, value, progress.step)
-        row = {
-            "step": progress.step,
-            "loss": float(np.mean(progress.losses)),
-            **values,
-            "reg": reg,
-            "clicks": float(jnp.mean(jnp.sum(soft, axis=1))),
-            "variance": float(jnp.mean(jnp.sum(soft * (1 - soft), axis=1))),
-            "seconds": seconds,
-        }
-    return progress._replace(state=state, best=best, losses=[], history=[*progress.history, row])
-
-
-def _eligible(config: Config, step: int) -> bool:
-    """Whether a state may be the best: a prior that is to be sharp is not taken before it is."""
-    return not config.sharpness or step > 0.75 * config.steps
-
-
-def _stale(config: Config, progress: Progress) -> bool:
-    """No better validation for `patience` times, of those whose states may be kept."""
-    if not config.patience or progress.best is None or np.isnan(progress.best.value):
-        return False
-    if not _eligible(config, progress.best.step):
-        return False
-    return progress.step - progress.best.step >= config.patience * config.validate_every
-
-
-def _validation_fingerprint(split: Split) -> str:
-    return fingerprint(
-        [np.array([clicks_fingerprint(split.validation), clicks_fingerprint(split.context("validation"))])]
+def _check(config: Config, clicks: Interactions, model: Any, scores: Any) -> None:
+    """What can be known to fail is told before any work; see `distill`."""
+    if not (model is None or isinstance(model, InfiniteAE)):
+        raise ValueError(f"model must be an InfiniteAE or None, got {checks.shown(model)}")
+    if scores is not None and config.objective != "match":
+        raise ValueError(f"scores are matched by objective='match', got objective={config.objective!r}")
+    if config.n_users > clicks.n_users:
+        raise ValueError(
+            f"expected at most as many synthetic users as there are real ones with clicks, {clicks.n_users:,}, "
+            f"got n_users={config.n_users:,}: a summary is smaller than its source"
+        )
+    batch = min(config.batch_size, clicks.n_users)
+    require_memory(
+        required_bytes(config.n_users, clicks.n_items, batch, config.n_draws),
+        f"a step with {config.n_users:,} synthetic users x {clicks.n_items:,} items and batches of {batch:,} users, "
+        f"and {config.n_draws:,} draws a user,",
+        "ask for fewer synthetic users or draws, or a smaller batch_size",
     )
 
 
-def _scores_fingerprint(given: np.ndarray | None, targets: Scores | None, n_users: int) -> str | None:
-    if given is not None:
-        return fingerprint([np.asarray(given)])
-    # Of a model some users' scores tell: they depend on all its settings.
-    return None if targets is None else fingerprint([targets(np.arange(min(256, n_users)))])
+def required_bytes(n_users: int, n_items: int, batch_size: int, n_draws: int) -> int:
+    """An estimate of the peak memory, of a step in float32 or of a hard sample's draws, whichever is more.
+
+    A step has some 14 support-shaped, 8 batch-shaped and 12 kernel arrays, a draw some 4 numbers of 64 bits.
+    """
+    support, shown, kernel = n_users * n_items, batch_size * n_items, n_users * (n_users + batch_size)
+    return max(4 * (14 * support + 8 * shown + 12 * kernel), 32 * n_users * n_draws)
 
 
-def _kernel_of_a_few(student: Student, batches: Batches) -> np.ndarray:
-    """(8, 8) at most: what tells a caller's own kernel from another, code being no data."""
+def _begin(config: Config, clicks: Interactions, start: str | Summary | Interactions) -> Progress:
+    """The progress before the first step: from users mixed, random, head or given ones, or a summary's prior."""
+    reg = config.reg_grid[0] if config.reg_grid else 1.0
+    if isinstance(start, (Summary, Interactions)) and not (
+        start.n_users == config.n_users and np.array_equal(start.item_ids, clicks.item_ids)
+    ):
+        raise ValueError(
+            f"start must have {config.n_users:,} users over X's own {clicks.n_items:,} items in the same order, "
+            f"got {start.n_users:,} users x {start.item_ids.size:,} items"
+        )
+    if isinstance(start, Summary):
+        logits, reg = start.logits, reg if config.reg_grid else start.reg
+    elif isinstance(start, Interactions):
+        logits = initial_logits(np.minimum(start.matrix.toarray(), 1), config.n_draws)
+    else:
+        logits = initial_logits(first_rows(clicks, config.n_users, config.seed, start), config.n_draws)
     with precision(np.float32):
-        shown = batches.of(batches.blocks(8)[0]).shown
-        return np.asarray(student.kernel(student.inputs.dense(jnp.asarray(shown))))
+        return Progress(0, init(config, logits, reg), None, [], [])
 
 
-def _judging_key(config: Config) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(config.seed), config.steps)
+def _summary(
+    judge: Judge, item_ids: np.ndarray, item_weights: np.ndarray | None, identity: dict[str, Any], done: Progress
+) -> Summary:
+    """The summary of the best state, with the binary rows that are best on validation."""
+    best, config = done.best, identity["settings"]
+    assert best is not None
+    with precision(np.float32):
+        soft = judge.soft(best.logits)
+        support = judge.support(soft, best.reg)
+        hard = judge.best_hard(best.logits, np.asarray(soft), best.reg)
+    free = config["labels"] == "free"
+    return Summary(
+        logits=best.logits,
+        soft=np.asarray(soft),
+        hard=np.asarray(hard.clicks).astype(np.uint8),
+        labels=np.asarray(support.labels) if free else None,
+        hard_labels=np.asarray(hard.labels) if free else None,
+        item_ids=item_ids,
+        item_weights=item_weights,
+        model=identity["model"],
+        reg=best.reg,
+        config=config,
+        fingerprint=identity["source data"],
+        kept=best.step,
+        history=done.history,
+    )
 
 
 def _diagnosis(config: Config, progress: Progress) -> str:
@@ -259,11 +237,9 @@ def _diagnosis(config: Config, progress: Progress) -> str:
     )
 
 
-def _shown(config: Config, progress: Progress) -> dict[str, str]:
-    row = progress.history[-1]
-    return {
-        "loss": f"{row['loss']:.4f}",
-        config.metric: f"{row[config.metric]:.4f}",
-        "reg": f"{row['reg']:.3g}",
-        "clicks": f"{row['clicks']:.1f}",
-    }
+def _show(shown: tqdm, config: Config, progress: Progress) -> None:
+    shown.update(progress.step - shown.n)
+    if progress.history:
+        row = progress.history[-1]
+        numbers = {"loss": ".4f", config.metric: ".4f", "reg": ".3g", "clicks": ".1f"}
+        shown.set_postfix({name: f"{row[name]:{form}}" for name, form in numbers.items()})

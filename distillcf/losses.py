@@ -8,80 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infae.inputs import InputMap
-from infae.kernels.base import Kernel
-from infae.machine import KernelMachine
-from infae.solvers.dense import solve_dense
-
-
-class Support(NamedTuple):
-    """A synthetic data set, as the inner model is fitted on it."""
-
-    clicks: jax.Array  # (n_synthetic, n_items) in [0, 1]
-    labels: jax.Array  # (n_synthetic, n_items), the clicks themselves in the paper
-    reg: jax.Array  # (), relative to the kernel's mean diagonal
-
-
-class Batch(NamedTuple):
-    """Real users to be served."""
-
-    shown: jax.Array | np.ndarray  # (n_users, n_items) histories that are scored
-    targets: jax.Array | np.ndarray  # (n_users, n_items) clicks, or scores to be matched
-    weights: jax.Array | np.ndarray  # (n_users, n_items) 1 where a cell counts, 0 where not
-
-
-@dataclass(frozen=True, eq=False)
-class Student:
-    """The inner model: ∞-AE with this kernel on these inputs.
-
-    Attributes:
-      kernel: between input rows; traceable.
-      inputs: from clicks to input rows.
-    """
-
-    kernel: Kernel
-    inputs: InputMap
-
-    def fit(self, support: Support) -> KernelMachine:
-        """The inner loop in closed form: alpha = (K_ss + reg * mean diagonal * I)^-1 labels (Eq. 3)."""
-        rows = self.inputs.dense(support.clicks)
-        return KernelMachine(self.kernel, rows, solve_dense(self.kernel(rows), support.labels, support.reg))
-
-    def predict(self, fitted: KernelMachine, shown: jax.Array | np.ndarray) -> jax.Array:
-        """(n_users, n_items) scores K_us alpha of (n_users, n_items) histories."""
-        return fitted(self.inputs.dense(jnp.asarray(shown)))
-
-    def smoother(self, clicks: jax.Array, reg: jax.Array, shown: jax.Array | np.ndarray) -> jax.Array:
-        """(n_users, n_synthetic) Phi with scores = Phi labels: K_us (K_ss + reg * mean diagonal * I)^-1."""
-        identity = jnp.eye(clicks.shape[0], dtype=clicks.dtype)
-        return self.predict(self.fit(Support(clicks, identity, reg)), shown)
-
-
-class LabelSystem(NamedTuple):
-    """Normal equations of the labels that serve users best, summed over any number of batches."""
-
-    square: jax.Array  # (n_synthetic, n_synthetic) Phi' Phi
-    right: jax.Array  # (n_synthetic, n_items) Phi' targets
-
-    @classmethod
-    def of(cls, student: Student, clicks: jax.Array, reg: jax.Array, batch: Batch) -> LabelSystem:
-        """Of one batch; all cells count, whatever its weights."""
-        phi = student.smoother(clicks, reg, batch.shown)
-        return cls(phi.T @ phi, phi.T @ batch.targets)
-
-    def __add__(self, other: LabelSystem) -> LabelSystem:  # type: ignore[override]
-        return LabelSystem(self.square + other.square, self.right + other.right)
-
-    def solve(self, penalty: float) -> jax.Array:
-        """(n_synthetic, n_items) Y = argmin |Phi Y - targets|^2 + penalty * mean diagonal(Phi' Phi) * |Y|^2."""
-        return solve_dense(self.square, self.right, penalty)
-
+from distillcf.inner import Batch, Student, Support
 
 Loss = Callable[[jax.Array, Batch], jax.Array]
 """(scores, batch) -> (): the mean over users of a sum over items."""

@@ -1,4 +1,4 @@
-"""From a prior over clicks to support rows: multi-step Gumbel sampling, its expectation, and hard samples.
+"""A prior over clicks: where it starts, and the rows it gives (Gumbel sampling, its expectation, hard samples).
 
 A prior is a (n_synthetic, n_items) array of logits; row u's distribution over items is
 p_u = softmax(logits_u), and a synthetic user is what n_draws draws from it, with replacement,
@@ -13,6 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+
+from distillcf.config import Config
+from distillcf.coresets import head_users, random_users
+from infae.data.interactions import Interactions
+from infae.runtime import checks
+
+# Of a starting row, clicks that its user never made, as a share of those it did: what optimisation can take up.
+_SPURIOUS = 0.5
+
+
+def soft_clicks(config: Config, logits: jax.Array, key: jax.Array) -> jax.Array:
+    """(n_synthetic, n_items) support rows of a prior; `key` is for the Gumbel sampler alone."""
+    if config.sampler == "expected":
+        return expected_inclusion(logits, config.n_draws)
+    return gumbel_inclusion(logits, key, config.n_draws, config.temperature)
 
 
 def expected_inclusion(logits: jax.Array, n_draws: float) -> jax.Array:
@@ -56,11 +71,9 @@ def gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, temperatur
     return _clipped(_sum_of_draws(logits, key, n_draws, temperature))
 
 
-def _check(n_draws: int, temperature: float = 1.0) -> None:
-    if not n_draws >= 1:
-        raise ValueError(f"n_draws (gamma) must be at least 1, got {n_draws!r}")
-    if not temperature > 0:
-        raise ValueError(f"temperature (tau) must be above 0, got {temperature!r}")
+def _check(n_draws: int, temperature: float) -> None:
+    checks.whole("n_draws", n_draws)
+    checks.number("temperature", temperature, above=0)
 
 
 def _forward(
@@ -129,7 +142,7 @@ def hard_sample(logits: np.ndarray, n_draws: int, rng: np.random.Generator) -> s
 
     Raises ValueError for n_draws below 1.
     """
-    _check(n_draws)
+    checks.whole("n_draws", n_draws)
     shifted = np.asarray(logits, np.float64)
     share = np.exp(shifted - shifted.max(axis=1, keepdims=True))
     cumulative = np.cumsum(share, axis=1)
@@ -143,3 +156,35 @@ def hard_sample(logits: np.ndarray, n_draws: int, rng: np.random.Generator) -> s
     clicks = sp.csr_matrix((np.ones(drawn.size, np.float32), (drawn // m, drawn % m)), shape=(n, m))
     clicks.sort_indices()
     return clicks
+
+
+def first_rows(clicks: Interactions, n_users: int, seed: int, start: str) -> np.ndarray:
+    """(n_users, n_items) of 0 and 1 to start from: "mixed", halves of two users a row; "random" or "head" users."""
+    checks.choice("start, unless it is a Summary or Interactions,", start, ("mixed", "random", "head"))
+    if start == "mixed":
+        return mixtures(clicks, n_users, seed)
+    draw = random_users if start == "random" else head_users
+    return np.minimum(draw(clicks, n_users, seed).matrix.toarray(), 1)
+
+
+def mixtures(clicks: Interactions, n_users: int, seed: int) -> np.ndarray:
+    """(n_users, n_items) rows that are nobody's: of two random users each half of the clicks, at random, rounded up."""
+    rng = np.random.default_rng([seed, 5])
+    rows = np.zeros((n_users, clicks.n_items), np.float32)
+    for row in rows:
+        for user in rng.choice(clicks.n_users, min(2, clicks.n_users), replace=False):
+            items = clicks.matrix.indices[clicks.matrix.indptr[user] : clicks.matrix.indptr[user + 1]]
+            row[rng.choice(items, -(-items.size // 2), replace=False)] = 1
+    return rows
+
+
+def initial_logits(clicks: np.ndarray, n_draws: int) -> np.ndarray:
+    """Logits whose expected inclusion is near the given clicks in [0, 1], with some mass on all other items.
+
+    The mass is worth half as many clicks as the row has, and at most half of the draws.
+    """
+    n_clicks = np.maximum(clicks.sum(axis=1, keepdims=True), 1e-6)
+    n_others = np.maximum((1 - clicks).sum(axis=1, keepdims=True), 1e-6)
+    background = np.minimum(_SPURIOUS * n_clicks / n_draws, 0.5)
+    share = clicks * (1 - background) / n_clicks + (1 - clicks) * background / n_others
+    return np.log(np.maximum(share, 1e-12)).astype(np.float32)

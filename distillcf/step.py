@@ -1,4 +1,4 @@
-"""The outer loop's state, its start and one step of it, as pure functions."""
+"""The outer loop's state and one step of it, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy as np
 import optax
 
 from distillcf.config import Config
-from distillcf.losses import Batch, LabelSystem, Objective, Student, Support
-from distillcf.prior import expected_inclusion, gumbel_inclusion
+from distillcf.inner import Batch, LabelSystem, Student, Support
+from distillcf.losses import Objective
+from distillcf.prior import soft_clicks
 from infae.linalg.tiles import precision
 
-# Of a starting row, clicks that its user never made, as a share of those it did: what optimisation can take up.
-_SPURIOUS = 0.5
 _LEARNT_REG_RATE = 0.03
 
 
@@ -27,18 +26,6 @@ class State(NamedTuple):
 
 
 Update = Callable[[State, Batch, jax.Array], tuple[State, jax.Array]]
-
-
-def initial_logits(clicks: np.ndarray, n_draws: int) -> np.ndarray:
-    """Logits whose expected inclusion is near the given clicks in [0, 1], with some mass on all other items.
-
-    The mass is worth half as many clicks as the row has, and at most half of the draws.
-    """
-    n_clicks = np.maximum(clicks.sum(axis=1, keepdims=True), 1e-6)
-    n_others = np.maximum((1 - clicks).sum(axis=1, keepdims=True), 1e-6)
-    background = np.minimum(_SPURIOUS * n_clicks / n_draws, 0.5)
-    share = clicks * (1 - background) / n_clicks + (1 - clicks) * background / n_others
-    return np.log(np.maximum(share, 1e-12)).astype(np.float32)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -54,13 +41,6 @@ def init(config: Config, logits: np.ndarray, reg: float) -> State:
     """The state before the first step."""
     parameters = {"logits": jnp.asarray(logits, jnp.float32), "log_reg": jnp.log(jnp.float32(reg))}
     return State(parameters["logits"], parameters["log_reg"], optimizer(config).init(parameters))
-
-
-def soft_clicks(config: Config, logits: jax.Array, key: jax.Array) -> jax.Array:
-    """(n_synthetic, n_items) support rows of a prior; `key` is for the Gumbel sampler alone."""
-    if config.sampler == "expected":
-        return expected_inclusion(logits, config.n_draws)
-    return gumbel_inclusion(logits, key, config.n_draws, config.temperature)
 
 
 def outer_loss(config: Config, objective: Objective) -> Callable[[dict[str, jax.Array], Batch, jax.Array], jax.Array]:

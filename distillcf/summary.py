@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from distillcf import export
+from distillcf.checkpoint import checked_history
+from distillcf.config import Config
 from distillcf.errors import SummaryFileError
 from distillcf.prior import hard_sample
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.kernels.base import Kernel
 from infae.model import InfiniteAE
-from infae.runtime.checks import shown
+from infae.runtime import checks
 from infae.storage import npz
-from infae.storage.atomic import replacing
+from infae.storage.paths import readable, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class Summary:
         or on sparse data, worse than real users drawn at random. Users drawn this way are not
         compared with the source, which a summary does not hold.
         """
-        rng = np.random.default_rng([self.config["seed"], 6, seed])
+        rng = np.random.default_rng([self.config["seed"], 6, checks.seed("seed", seed)])
         return self._interactions(hard_sample(self.logits, self.config["n_draws"], rng))
 
     def interactions(self, form: str = "hard") -> Interactions:
@@ -118,6 +118,7 @@ class Summary:
           kernel: the caller's own, where one was used.
           params: of `InfiniteAE`, in place of those the summary was made with, such as `reg`.
         """
+        rows = self._interactions(self._form(form))
         if bool(self.model["own_kernel"]) != (kernel is not None):
             raise ValueError("give the kernel that the summary was made with, and none where it was a built-in one")
         settings = {name: value for name, value in self.model.items() if name != "own_kernel"}
@@ -125,7 +126,7 @@ class Summary:
             **{"reg": self.reg, "item_weights": self.item_weights, "kernel": kernel, **settings, **params}
         )
         labels = self.labels if form == "soft" else self.hard_labels
-        return model.fit(self._interactions(self._form(form)), validation, targets=labels)
+        return model.fit(rows, validation, targets=labels)
 
     def to_csr(self, form: str = "hard") -> sp.csr_matrix:
         """(n_synthetic, n_items) SciPy CSR."""
@@ -133,30 +134,19 @@ class Summary:
 
     def to_frame(self, form: str = "hard") -> pd.DataFrame:
         """One row a click: `user_id`, `item_id` (the source's own) and `rating`, 1 or the soft value."""
-        clicks = self.interactions(form)
-        return clicks.to_frame().assign(rating=clicks.matrix.tocoo().data)
+        return export.to_frame(self.interactions(form))
 
     def to_csv(self, path: str | os.PathLike[str], form: str = "hard") -> None:
         """`to_frame` as CSV."""
-        self._write(path, lambda aside: self.to_frame(form).to_csv(aside, index=False))
+        export.to_csv(self.interactions(form), path)
 
     def to_parquet(self, path: str | os.PathLike[str], form: str = "hard") -> None:
         """`to_frame` as Parquet; needs the `parquet` extra."""
-        self._write(path, lambda aside: self.to_frame(form).to_parquet(aside, index=False))
+        export.to_parquet(self.interactions(form), path)
 
     def to_recbole(self, path: str | os.PathLike[str], form: str = "hard") -> None:
-        """RecBole's atomic interaction file; `path` ends in `.inter` and the name before is the data set's.
-
-        Raises ValueError for another ending, and for ids that are empty or hold a tab or a line end: the
-        format has no way to write them.
-        """
-        if unwritable := [i for i in map(str, self.item_ids.tolist()) if not i or set(i) & set("\t\r\n\0")]:
-            raise ValueError(f"RecBole's files part ids by tabs and lines, got {shown(unwritable[0])}; use to_csv")
-        if Path(path).suffix != ".inter":
-            raise ValueError(f"RecBole finds its interactions by the ending .inter, got {Path(path).name!r}")
-        types = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
-        frame = self.to_frame(form).rename(columns=types)
-        self._write(path, lambda aside: frame.to_csv(aside, sep="\t", index=False, quoting=csv.QUOTE_NONE))
+        """RecBole's atomic interaction file; `path` ends in `.inter` and the name before is the data set's."""
+        export.to_recbole(self.interactions(form), path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the summary to an `.npz` without pickles.
@@ -173,7 +163,7 @@ class Summary:
         about = {name: getattr(self, name) for name in _ABOUT}
         about["optional"] = [name for name in _OPTIONAL if getattr(self, name) is not None]
         npz.write(
-            Path(path),
+            writable("path", path),
             FORMAT,
             VERSION,
             **{name: getattr(self, name) for name in ("logits", "soft", "hard", "item_ids")},
@@ -182,17 +172,11 @@ class Summary:
         )
 
     def _form(self, form: str) -> np.ndarray:
-        if form not in ("soft", "hard"):
-            raise ValueError(f"form must be 'soft' or 'hard', got {form!r}")
-        return self.soft if form == "soft" else self.hard
+        return self.soft if checks.choice("form", form, ("soft", "hard")) == "soft" else self.hard
 
     def _interactions(self, rows: np.ndarray | sp.csr_matrix) -> Interactions:
         matrix = sp.csr_matrix(rows, dtype=np.float32)
         return Interactions(matrix, np.arange(matrix.shape[0]), self.item_ids)
-
-    def _write(self, path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
-        with replacing(Path(path)) as aside:
-            write(aside)
 
 
 _OPTIONAL = ("labels", "hard_labels", "item_weights")
@@ -202,10 +186,10 @@ _ABOUT = ("model", "reg", "config", "fingerprint", "kept", "history")
 def load(path: str | os.PathLike[str]) -> Summary:
     """The summary that `Summary.save` wrote.
 
-    Raises FileNotFoundError, or SummaryFileError where the file is foreign, damaged or of
-    another version.
+    Raises FileNotFoundError, IsADirectoryError, or SummaryFileError where the file is foreign,
+    damaged or of another version.
     """
-    path = Path(path)
+    path = readable("path", path)
     fields = npz.read(path, FORMAT, VERSION, SummaryFileError, "distill again")
     try:
         about = json.loads(str(fields["about"]))
@@ -231,19 +215,35 @@ def _check(summary: Summary) -> None:
     shape = (len(summary.logits), summary.item_ids.size)
     for name in ("logits", "soft", "hard", "labels", "hard_labels"):
         array = getattr(summary, name)
-        if array is not None and (array.shape != shape or not np.isfinite(array).all()):
+        if array is not None and (array.shape != shape or array.dtype.kind not in "uf" or not np.isfinite(array).all()):
             raise ValueError(f"{name} of shape {array.shape} should be finite numbers of shape {shape}")
     if not ((summary.soft >= 0).all() and (summary.soft <= 1).all() and np.isin(summary.hard, (0, 1)).all()):
         raise ValueError("soft should lie in [0, 1] and hard be 0 or 1")
-    if np.unique(summary.item_ids).size != summary.item_ids.size:
-        raise ValueError("item_ids repeat")
-    weights = summary.item_weights
-    if weights is not None and (weights.shape != shape[1:] or not np.isfinite(weights).all()):
-        raise ValueError(f"item_weights of shape {weights.shape} should be finite, one an item")
-    if summary.model.keys() != {"depth", "w_std", "b_std", "row_power", "own_kernel"}:
-        raise ValueError(f"the inner model has unknown settings: {summary.model}")
-    if not isinstance(summary.reg, float) or not {"seed", "n_draws"} <= summary.config.keys():
-        raise ValueError("reg or config are not what was written")
+    ids, weights = summary.item_ids, summary.item_weights
+    if ids.shape != shape[1:] or ids.dtype.kind not in "iuU" or np.unique(ids).size != ids.size:
+        raise ValueError("item_ids should be distinct whole numbers or texts")
+    if weights is not None and not (weights.shape == ids.shape and np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError(f"item_weights of shape {weights.shape} should be positive and finite, one an item")
+    _check_about(summary, shape[0])
+
+
+def _check_about(summary: Summary, n_users: int) -> None:
+    model, config = summary.model, Config(**summary.config)
+    if model.keys() != {"depth", "w_std", "b_std", "row_power", "own_kernel"}:
+        raise ValueError(f"the inner model has unknown settings: {model}")
+    checks.whole("depth", model["depth"])
+    checks.flag("own_kernel", model["own_kernel"])
+    for name in ("w_std", "b_std", "row_power"):
+        checks.number(name, model[name])
+    checks.number("reg", summary.reg, above=0)
+    if config.n_users != n_users:
+        raise ValueError(f"the settings are of {config.n_users} users, the rows of {n_users}")
+    if (summary.labels is None) != (summary.hard_labels is None):
+        raise ValueError("labels and hard_labels should both be there, or neither")
+    checks.whole("kept", summary.kept, 0, config.steps)
+    checked_history(summary.history)
+    if len(summary.fingerprint) != 64 or not set(summary.fingerprint) <= set("0123456789abcdef"):
+        raise ValueError(f"{summary.fingerprint!r} is no SHA-256")
 
 
 def _or_none(array: np.ndarray) -> np.ndarray | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,18 @@ import scipy.sparse as sp
 
 from distillcf.batches import Batches
 from distillcf.config import Config
-from distillcf.losses import LabelSystem, Student, Support
-from distillcf.prior import hard_sample, most_probable
+from distillcf.inner import LabelSystem, Student, Support
+from distillcf.prior import hard_sample, most_probable, soft_clicks
 from infae.data.coerce import as_histories
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
+from infae.errors import NonFiniteScoresError, NoUsableSettingError
 from infae.linalg.tiles import precision
 from infae.machine import KernelMachine, batch_size
-from infae.ranking.evaluate import evaluate, metric_k
+from infae.ranking.evaluate import evaluate_by
+from infae.tuning.best import Trial, best
+
+T = TypeVar("T")
 
 # Candidates for the stored binary rows, beside the most probable ones.
 _HARD_SAMPLES = 4
@@ -40,7 +45,9 @@ class Fitted:
 
     def predict(self, histories: Interactions, /) -> np.ndarray:
         """(n_users, n_items) scores."""
-        shown = as_histories(histories, self.item_ids_)
+        return self._in_batches(as_histories(histories, self.item_ids_))
+
+    def _in_batches(self, shown: sp.csr_matrix) -> np.ndarray:
         scores = np.empty(shown.shape, np.float32)
         step = batch_size(shown.shape[1])
         for start in range(0, shown.shape[0], step):
@@ -68,6 +75,12 @@ class Judge:
         self._student, self._config, self._batches = student, config, batches
         self._item_ids, self._split = item_ids, split
 
+    def soft(self, logits: jax.Array | np.ndarray) -> jax.Array:
+        """The support rows of a prior that are judged: from the Gumbel sampler always those of the same noise."""
+        with precision(np.float32):
+            key = jax.random.fold_in(jax.random.key(self._config.seed), self._config.steps)
+            return soft_clicks(self._config, jnp.asarray(logits), key)
+
     def support(self, rows: jax.Array | np.ndarray, reg: float) -> Support:
         """With the labels that belong to the clicks: themselves, or solved from all real users."""
         clicks, reg_array = jnp.asarray(rows), jnp.float32(reg)
@@ -88,31 +101,33 @@ class Judge:
         """
         if self._split is None:
             return float("nan"), reg
-        values = {r: self.value(self.support(clicks, r)) for r in self._config.reg_grid or (reg,)}
-        chosen = max(values, key=values.__getitem__)
-        return values[chosen], chosen
-
-    def value(self, support: Support) -> float:
-        """The metric on validation; -inf where the student has no finite scores, NaN where nothing is held out."""
-        if self._split is None:
-            return float("nan")
-        fitted = Fitted(self._student, support, self._item_ids)
-        metric = self._config.metric
-        n_negatives = 50 if metric == "AUC-sampled" else 0
-        try:
-            return evaluate(fitted, self._split, on="validation", k=metric_k(metric), n_negatives=n_negatives)[metric]
-        except ValueError as error:
-            if "NaN or infinity" in str(error):
-                return float("-inf")
-            raise
+        regs = self._config.reg_grid or (reg,)
+        return self._best(regs, lambda each: self.value(self.support(clicks, each)))[::-1]
 
     def best_hard(self, logits: np.ndarray, soft: np.ndarray, reg: float) -> Support:
         """Binary rows with their labels: on validation the best of some samples and of the most probable rows."""
         rng = np.random.default_rng([self._config.seed, 4])
         samples = [hard_sample(logits, self._config.n_draws, rng).toarray() for _ in range(_HARD_SAMPLES)]
         supports = [self.support(self._nobodys(rows, soft), reg) for rows in (*samples, most_probable(soft))]
-        # Without a validation part every value is NaN, and the first sample is taken.
-        return max(supports, key=self.value)
+        return self._best(supports, self.value)[0]
+
+    def value(self, support: Support) -> float:
+        """The metric on validation; -inf where the student has no finite scores, NaN where nothing is held out."""
+        if self._split is None:
+            return float("nan")
+        fitted = Fitted(self._student, support, self._item_ids)
+        try:
+            return evaluate_by(fitted, self._split, [self._config.metric])[self._config.metric]
+        except NonFiniteScoresError:
+            return float("-inf")
+
+    def _best(self, candidates: Sequence[T], value: Callable[[T], float]) -> tuple[T, float]:
+        """The best on validation and its metric; the first where nothing is held out, or none has a finite metric."""
+        try:
+            found = best((Trial({}, candidate) for candidate in candidates), value, self._config.metric)
+        except NoUsableSettingError:
+            return candidates[0], value(candidates[0])
+        return found.candidate, found.value
 
     def _nobodys(self, rows: np.ndarray, soft: np.ndarray) -> np.ndarray:
         """The rows, those that equal a real user's history with their likeliest further click until they do not."""

@@ -22,8 +22,7 @@ import distillcf
 import infae
 from distillcf.batches import Batches
 from distillcf.config import Config as Settings
-from distillcf.inner import choose_teacher
-from distillcf.losses import Student
+from distillcf.inner import Student, choose_teacher
 from distillcf.validate import Fitted, Judge
 from experiments.study import flags, plots
 from experiments.study.flags import option

@@ -6,10 +6,12 @@ import pickle
 import shutil
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from test_distill import (  # noqa: F401 - a fixture for this module too
     assert_same_bits,
     compiled_once,
@@ -20,11 +22,13 @@ from test_distill import (  # noqa: F401 - a fixture for this module too
     teacher,
 )
 
+import distillcf
 import infae
 from distillcf import CheckpointError, checkpoint
 from distillcf.coresets import random_users
 from infae import InfiniteAE, Interactions
 from infae.data import Split
+from infae.data.synthetic import synthetic
 from infae.kernels import ReluNTK
 
 STEPS = 12
@@ -172,6 +176,19 @@ def test_seconds_go_on_from_those_before(planted, recorded, tmp_path):
     path = shutil.copy(folder / "9.npz", tmp_path / "run.npz")
     rewrite(path, about=about(path, history=past))
     assert 1000 < run(planted, resume=path).history[-1]["seconds"] < 1100
+
+
+def test_a_checkpoint_of_version_0_1_is_gone_on_from():
+    """Of step 3 of 4; its two validations are one and the run's own."""
+    clicks = synthetic(30, 10, n_groups=2, mean_clicks=4, seed=0).interactions
+    settings = {"labels": "free", "objective": "softmax", "reg": (0.5, 2), "model": teacher()}
+    settings |= {"n_users": 3, "steps": 4, "validate_every": 2, "n_draws": 5, "seed": 0}
+    path = Path(__file__).parent / "files" / "checkpoint_of_0.1.npz"
+    resumed, whole = (distillcf.distill(clicks, resume=resume, **settings) for resume in (path, None))
+    assert steps_of(resumed) == [2, 4]
+    with np.load(path) as archive:
+        assert resumed.history[0] == pytest.approx(json.loads(str(archive["about"]))["history"][0], nan_ok=True)
+    assert_allclose(resumed.logits, whole.logits, rtol=1e-3, atol=1e-3)
 
 
 # --- whole at any moment --------------------------------------------------------------------------
@@ -488,6 +505,13 @@ def test_versions(planted, saved):
         {"about": {"step": "six"}},
         {"about": {"step": 13}},
         {"about": {"best": {"value": 0.5}}},
+        {"about": {"best": {"value": "good", "reg": 1.0, "step": 4}}},
+        {"about": {"best": {"value": 0.5, "reg": -1.0, "step": 4}}},
+        {"about": {"best": {"value": 0.5, "reg": 1.0, "step": 7}}},
+        {"about": {"losses": [0.1, None]}},
+        {"about": {"losses": 3}},
+        {"about": {"history": [{"loss": 0.1}]}},
+        {"about": {"history": [{"step": 4, "loss": "low"}]}},
         {"state_0": np.zeros((8, 61), np.float32)},
         {"state_0": np.zeros((8, 60), np.float64)},
         {"state_0": np.full((8, 60), np.nan, np.float32)},
@@ -517,12 +541,43 @@ def no_work(*args, **kwargs):
     raise AssertionError("work was begun")
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(planted, tmp_path, monkeypatch):
+@pytest.fixture
+def idle(monkeypatch):
+    """No model may be fitted and no step taken."""
     monkeypatch.setattr(InfiniteAE, "fit", no_work)
+    monkeypatch.setattr("distillcf.step.jax.value_and_grad", no_work)
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_checkpoint_that_cannot_be_written_is_told_before_any_work(planted, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    for folder in (tmp_path / "missing", tmp_path / "file"):
-        with pytest.raises(OSError, match="directory"):
-            run(planted, checkpoint=folder / "run.npz")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for path, error, message in [
+        (tmp_path / "missing" / "run.npz", OSError, "directory"),
+        (tmp_path / "file" / "run.npz", OSError, "directory"),
+        (tmp_path, IsADirectoryError, "checkpoint must be a file, and .* is a folder"),
+        (tmp_path / "link", FileNotFoundError, "link to .*nothing"),
+        ("/dev/null", ValueError, "device"),
+        (3, ValueError, "checkpoint must be the path of a file, got 3"),
+        ("", ValueError, "checkpoint must be the path"),
+    ]:
+        with pytest.raises(error, match=message):
+            run(planted, checkpoint=path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+@pytest.mark.usefixtures("idle")
+def test_a_checkpoint_that_cannot_be_read_is_told_before_any_work(planted, tmp_path):
+    (tmp_path / "file").write_text("no checkpoint")
+    for path, error, message in [
+        (tmp_path, IsADirectoryError, "resume must be a file, and .* is a folder"),
+        (tmp_path / "none.npz", FileNotFoundError, "resume must be a file, and there is no .*none"),
+        (tmp_path / "file", CheckpointError, "not a file of distillcf.checkpoint"),
+        ("/dev/null", ValueError, "device"),
+        (True, ValueError, "resume must be the path of a file, got True"),
+    ]:
+        with pytest.raises(error, match=message):
+            run(planted, resume=path)
 
 
 def test_settings_that_are_numpys_numbers_can_be_written(planted, tmp_path):

@@ -282,36 +282,35 @@ def test_forgetting_counts_are_means_over_the_ends_of_epochs(log, monkeypatch):
     assert_allclose(counts, np.mean([slow_inverse_auc(dense, scores) for scores in seen], axis=0), atol=1e-12)
 
 
-def test_one_step_is_adam_on_the_bpr_loss():
-    rng = np.random.default_rng(1)
-    bias, mean, square = rng.normal(size=5), rng.normal(size=5), rng.random(5)
+def test_steps_are_adam_on_the_bpr_loss():
+    """Three steps of one pair set, with Adam by hand and gradients by differences."""
     liked, passed = np.array([0, 0, 3, 1]), np.array([2, 2, 0, 3])
 
     def loss(b):
         return sum(math.log1p(math.exp(b[j] - b[i])) for i, j in zip(liked, passed, strict=True))
 
-    eye = 1e-6 * np.eye(5)
-    gradient = np.array([(loss(bias + e) - loss(bias - e)) / 2e-6 for e in eye])
-    mean_after = 0.9 * mean + 0.1 * gradient
-    square_after = 0.98 * square + 0.02 * gradient**2
-    expected = bias - 0.3 * (mean_after / (1 - 0.9**3)) / (np.sqrt(square_after / (1 - 0.98**3)) + 1e-8)
-    after = forgetting._step(forgetting._Proxy(bias, mean, square, n_steps=2), liked, passed, 0.3)
-    assert after.n_steps == 3
-    for got, want in ((after.bias, expected), (after.mean, mean_after), (after.square, square_after)):
-        assert_allclose(got, want, rtol=1e-6, atol=1e-8)
+    bias, mean, square = np.zeros(5), np.zeros(5), np.zeros(5)
+    proxy = forgetting.untrained(5)
+    for step in (1, 2, 3):
+        gradient = np.array([(loss(bias + e) - loss(bias - e)) / 2e-6 for e in 1e-6 * np.eye(5)])
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.98 * square + 0.02 * gradient**2
+        bias = bias - 0.3 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.98**step)) + 1e-8)
+        proxy = forgetting.epoch(proxy, liked, passed, 1, 0.3)
+        assert proxy.bias.dtype == np.float64
+        assert_allclose(proxy.bias, bias, rtol=1e-5, atol=1e-7)
 
 
 @given(CLICKS, SEEDS)
 def test_each_click_meets_a_non_click_of_the_same_user(dense, seed):
     # By itself, or it would not be known whose pair it is.
     for row in dense:
-        liked, passed = forgetting._pairs(Interactions.from_matrix(row[None]).matrix, np.random.default_rng(seed))
+        liked, passed = forgetting.pairs(Interactions.from_matrix(row[None]).matrix, np.random.default_rng(seed))
         if row.all() or not row.any():
             assert liked.size == passed.size == 0
         else:
             assert sorted(liked.tolist()) == np.flatnonzero(row).tolist()
             assert not row[passed].any()
-    liked, passed = forgetting._pairs(Interactions.from_matrix(dense).matrix, np.random.default_rng(seed))
+    liked, passed = forgetting.pairs(Interactions.from_matrix(dense).matrix, np.random.default_rng(seed))
     others = dense[~dense.all(axis=1)]
     assert_array_equal(np.bincount(liked, minlength=6), others.sum(axis=0))
     for i, j in zip(liked, passed, strict=True):
@@ -324,7 +323,7 @@ def test_every_non_click_is_equally_likely_to_be_met():
     rng = np.random.default_rng(0)
     met = np.zeros((2, 8))
     for _ in range(1000):
-        liked, passed = forgetting._pairs(matrix, rng)
+        liked, passed = forgetting.pairs(matrix, rng)
         np.add.at(met, (np.where(liked == 1, 1, 0), passed), 1)
     assert met[dense > 0].sum() == 0
     # 4000 over 4 items, and 1000 over 7.
@@ -336,9 +335,9 @@ def test_the_proxy_comes_to_rank_by_popularity():
     clicks = synthetic(400, 60, n_groups=1, mean_clicks=12, seed=2).interactions
     popularity = np.asarray(clicks.matrix.sum(axis=0)).ravel()
     rng = np.random.default_rng(0)
-    proxy = forgetting._untrained(60)
+    proxy = forgetting.untrained(60)
     for _ in range(10):
-        proxy = forgetting._epoch(proxy, *forgetting._pairs(clicks.matrix, rng), 100, 0.02)
+        proxy = forgetting.epoch(proxy, *forgetting.pairs(clicks.matrix, rng), 100, 0.02)
     places = [np.argsort(np.argsort(x)) for x in (proxy.bias, popularity)]
     assert np.corrcoef(*places)[0, 1] > 0.97
 
@@ -391,7 +390,7 @@ def test_a_budget_that_is_no_whole_number_of_at_least_one(size):
         with pytest.raises(ValueError, match=r"whole number of at least 1, got .*Budget\.share"):
             make(size)
     for sample in SAMPLERS:
-        with pytest.raises(ValueError, match="expected a budget of users to be a whole number of at least 1"):
+        with pytest.raises(ValueError, match="a budget of users must be a whole number of at least 1"):
             sample(np.eye(4), size)
 
 
@@ -429,17 +428,24 @@ def test_data_without_clicks_or_that_is_no_clicks(sample):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"epochs": 0}, "expected epochs to be a whole number of at least 1, got 0"),
-        ({"epochs": 1.5}, "expected epochs to be a whole number of at least 1, got 1.5"),
-        ({"batches": True}, "expected batches to be a whole number of at least 1, got True"),
-        ({"learning_rate": 0}, "learning_rate must be positive and finite, got 0"),
-        ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
-        ({"learning_rate": math.inf}, "learning_rate must be positive and finite, got inf"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number of at least 1, got 1.5"),
+        ({"batches": True}, "batches must be a whole number of at least 1, got True"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number above 0, got 0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number above 0, got nan"),
+        ({"learning_rate": math.inf}, "learning_rate must be a finite number above 0, got inf"),
     ],
 )
 def test_settings_of_the_proxy_that_are_none(setting, message):
     with pytest.raises(ValueError, match=message):
         svp_cf_users(np.eye(4), 1, **setting)
+
+
+@each_sampler
+@pytest.mark.parametrize("seed", [-1, None, 1.5, True, "0", 2**63])
+def test_seeds_are_whole_numbers(sample, seed):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0"):
+        sample(np.eye(4), 1, seed)
 
 
 def test_a_budget_does_not_change():

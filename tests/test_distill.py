@@ -21,9 +21,11 @@ import infae
 from distillcf import Config, DivergedError
 from distillcf.batches import Batches
 from distillcf.coresets import head_users, random_users
-from distillcf.losses import LOSSES, Batch, Objective, Student
-from distillcf.start import _mixtures, required_bytes
-from distillcf.step import init, initial_logits, make_update
+from distillcf.distill import required_bytes
+from distillcf.inner import Batch, Student
+from distillcf.losses import LOSSES, Objective
+from distillcf.prior import initial_logits, mixtures
+from distillcf.step import init, make_update
 from distillcf.validate import Judge
 from infae import InfiniteAE, Interactions
 from infae.data import Split, random_split, user_split
@@ -271,8 +273,8 @@ def test_named_starts_are_those_users(name, draw, planted):
 
 def test_a_mixed_start_is_halves_of_two_users(planted):
     real = planted.train.matrix.toarray() > 0
-    rows = _mixtures(planted.train, 50, seed=3) > 0
-    assert_array_equal(rows, _mixtures(planted.train, 50, seed=3) > 0)
+    rows = mixtures(planted.train, 50, seed=3) > 0
+    assert_array_equal(rows, mixtures(planted.train, 50, seed=3) > 0)
     halves = -(-real.sum(axis=1) // 2)
     for row in rows:
         shared = (real & row).sum(axis=1)
@@ -283,11 +285,11 @@ def test_a_mixed_start_is_halves_of_two_users(planted):
         ]
         assert pairs
     summary = distil(planted.train, steps=1)
-    assert summary.soft[_mixtures(planted.train, 8, seed=0) > 0].min() > 2 * np.median(summary.soft)
+    assert summary.soft[mixtures(planted.train, 8, seed=0) > 0].min() > 2 * np.median(summary.soft)
 
 
 def test_a_mixed_start_of_one_user_is_half_of_it():
-    rows = _mixtures(infae.Interactions.from_matrix(np.ones((1, 5))), 1, seed=0)
+    rows = mixtures(infae.Interactions.from_matrix(np.ones((1, 5))), 1, seed=0)
     assert rows.sum() == 3
 
 
@@ -334,8 +336,9 @@ def test_wrong_starts_are_refused(planted):
     renamed = Interactions(users.matrix, users.user_ids, users.item_ids + 1)
     turned = Interactions(users.matrix[:, ::-1].tocsr(), users.user_ids, users.item_ids[::-1])
     for start, settings, message in [
-        ("tail", {}, "'mixed', 'random', 'head', a Summary or Interactions, got 'tail'"),
+        ("tail", {}, "Summary or Interactions.*'mixed', 'random', 'head', got 'tail'"),
         (None, {}, "got None"),
+        (np.ones((8, 60)), {}, "'mixed', 'random', 'head'.*got a ndarray"),
         (random_users(X, 9, 0), {}, r"start must have 8 users over X's own 60 items.*got 9 users x 60 items"),
         (summary, {"n_users": 9}, "start must have 9 users.*got 8 users"),
         (renamed, {}, "in the same order"),
@@ -465,7 +468,7 @@ def test_the_fit_of_a_summary_is_what_was_validated(params, settings, planted):
     assert {name: getattr(fitted, name) for name in ("depth", "w_std", "b_std", "row_power")} == {
         name: getattr(model, name) for name in ("depth", "w_std", "b_std", "row_power")
     }
-    assert not hasattr(model, "dual_")
+    assert not hasattr(model, "machine_")
 
 
 def test_own_kernels_are_asked_for(planted):
@@ -699,13 +702,6 @@ def test_without_held_out_clicks_the_last_recorded_state_is_kept(planted, monkey
     assert steps_of(raised.value.summary) == [4, 8]
 
 
-@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
-def test_scores_beyond_float32_squares_are_told_at_the_first_step(planted):
-    with pytest.raises(DivergedError, match="at step 1 ") as raised:
-        distil(planted.train, scores=np.full((120, 60), 1e38))
-    assert raised.value.summary is None
-
-
 def test_a_huge_learning_rate_ends_in_finite_users(planted):
     """Adam's steps are bounded, and so are probabilities."""
     summary = distil(planted.train, validation=planted, learning_rate=1e30)
@@ -754,7 +750,7 @@ def step_bytes(n_users, n_items, batch_size, **settings):
     ],
 )
 def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
-    assert 0.7 < required_bytes(*shape) / step_bytes(*shape, **settings) < 2.5
+    assert 0.7 < required_bytes(*shape, 20) / step_bytes(*shape, **settings) < 2.5
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -764,27 +760,27 @@ def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
     ("settings", "message"),
     [
         ({"n_users": 121}, "at most as many synthetic users as there are real ones with clicks, 120, got n_users=121"),
-        ({"n_users": 0}, "n_users must be a whole number of at least 1, got 0"),
+        ({"n_users": 0}, "n_users must be a whole number from 1 .*, got 0"),
         ({"n_users": 8.0}, "n_users must be a whole number"),
         ({"n_users": True}, "n_users must be a whole number"),
-        ({"n_draws": 0}, "n_draws must be a whole number of at least 1, got 0"),
+        ({"n_draws": 0}, "n_draws must be a whole number from 1 .*, got 0"),
         ({"n_draws": 0.5, "sampler": "gumbel"}, "n_draws must be a whole number"),
-        ({"temperature": 0}, "temperature must be above 0, got 0"),
-        ({"temperature": -0.5, "sampler": "gumbel"}, "temperature must be above 0"),
+        ({"temperature": 0}, "temperature must be .* at least 1e-12 .*got 0"),
+        ({"temperature": -0.5, "sampler": "gumbel"}, "temperature must be .*at least 1e-12"),
         ({"temperature": math.nan}, "temperature must be a finite number"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"steps": 0}, "steps must be a whole number of at least 1"),
-        ({"patience": -1}, "patience must be a whole number of at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be .*at least 1e-12"),
+        ({"steps": 0}, "steps must be a whole number from 1"),
+        ({"patience": -1}, "patience must be a whole number from 0"),
         ({"seed": -1}, "seed must be"),
         ({"seed": None}, "seed must be"),
         ({"held_out": 1.0}, "held_out must be .*below 1"),
-        ({"l1": -1.0}, "l1 must be at least 0"),
-        ({"reg": 0.0}, "reg must be above 0"),
-        ({"reg": (1.0, -1.0)}, "reg must be above 0"),
+        ({"l1": -1.0}, "l1 must be .*at least 0"),
+        ({"reg": 0.0}, "reg must be .*at least 1e-12"),
+        ({"reg": (1.0, -1.0)}, "reg must be .*at least 1e-12"),
         ({"reg": "auto"}, "reg must be a finite number"),
-        ({"labels": "soft"}, "labels must be one of clicks, free"),
+        ({"labels": "soft"}, "labels must be one of 'clicks', 'free'"),
         ({"objective": "hinge"}, "objective must be one of"),
-        ({"sampler": "hard"}, "sampler must be one of expected, gumbel"),
+        ({"sampler": "hard"}, "sampler must be one of 'expected', 'gumbel'"),
         ({"metric": "accuracy"}, "unknown metric 'accuracy'"),
         ({"checkpoint_every": 0}, "checkpoint_every must be a whole number of at least 1, got 0"),
         ({"checkpoint_every": True}, "checkpoint_every must be"),
@@ -792,7 +788,13 @@ def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
         ({"scores": np.full((120, 60), np.nan)}, "scores hold NaN or infinity"),
         ({"scores": np.zeros((120, 60)), "objective": "squared"}, "scores are matched by objective='match'"),
         ({"validation": np.ones((120, 60))}, "validation must be a Split or Interactions, got ndarray"),
+        ({"scores": np.full((120, 60), 1e38)}, "scores hold .*beyond"),
+        ({"scores": np.ma.masked_array(np.ones((120, 60)), mask=np.eye(120, 60))}, "scores are a masked array"),
+        ({"scores": [[1.0], [1.0, 2.0]]}, "scores must be a matrix"),
         ({"model": InfiniteAE((1.0, 2.0))}, "reg is a sequence"),
+        ({"model": InfiniteAE}, "model must be an InfiniteAE or None, got"),
+        ({"model": np.eye(60)}, r"model must be .*ndarray of shape \(60, 60\)"),
+        ({"progress": "yes"}, "progress must be True or False"),
     ],
     ids=lambda value: str(value)[:40],
 )

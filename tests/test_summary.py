@@ -5,6 +5,7 @@ import inspect
 import json
 import pickle
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import oracles
@@ -128,6 +129,22 @@ def test_every_attribute_survives(small, tmp_path):
             assert repr(getattr(loaded, name)) == repr(getattr(odd, name)), name
 
 
+@pytest.mark.parametrize("name", ["summary_of_0.1.npz", "summary_of_0.1_clicks.npz"])
+def test_files_of_version_0_1_load(name):
+    """With free labels and item weights, and without either."""
+    path = Path(__file__).parent / "files" / name
+    loaded = distillcf.load(path)
+    with np.load(path) as archive:
+        for array in ARRAYS:
+            found = getattr(loaded, array)
+            assert_array_equal(archive[array], np.zeros(0) if found is None else found)
+        assert json.loads(str(archive["about"]))["config"] == loaded.config
+    assert (loaded.labels is None) == (loaded.item_weights is None) == ("clicks" in name)
+    assert [row["step"] for row in loaded.history] == [2, 4]
+    for form in FORMS:
+        assert np.isfinite(loaded.fit(form).predict(np.eye(10))).all()
+
+
 def documented_lines():
     """The NumPy lines in `Summary.save`'s docstring."""
     lines = [line.strip() for line in inspect.getdoc(Summary.save).splitlines()]
@@ -212,7 +229,8 @@ def test_a_flipped_bit_is_found_or_harmless(saved, small):
 def test_a_flipped_bit_does_not_take_labels_or_weights_away(name, small, tmp_path):
     path, shape = tmp_path / "summary.npz", (100, 1000)
     arrays = dict.fromkeys(("logits", "soft", "hard", "labels", "hard_labels"), np.ones(shape, np.float32))
-    replace(small, **arrays, item_ids=np.arange(1000), item_weights=np.ones(1000)).save(path)
+    config = {**small.config, "n_users": 100}
+    replace(small, **arrays, item_ids=np.arange(1000), item_weights=np.ones(1000), config=config).save(path)
     assert distillcf.load(path).labels is not None
     whole = path.read_bytes()
     # Of (100, 1000) or (1000,) the 1 becomes a 0: nothing to read, and no CRC-32 to compare.
@@ -285,6 +303,17 @@ def test_a_pickle_inside_is_never_opened(field, saved):
         {"about": {"config": {}}},
         {"about": {"model": {"own_kernel": False, "width": 3}}},
         {"about": {"model": None}},
+        {"about": {"reg": -1.0}},
+        {"about": {"reg": True}},
+        {"about": {"kept": 401}},
+        {"about": {"kept": "3"}},
+        {"about": {"fingerprint": "0" * 63}},
+        {"about": {"fingerprint": "z" * 64}},
+        {"about": {"history": [{"step": 1, "loss": "low"}]}},
+        {"about": {"history": 3}},
+        {"about": {"config": distillcf.Config(n_users=4).as_dict()}},
+        {"about": {"config": {**distillcf.Config(n_users=3).as_dict(), "n_draws": 0}}},
+        {"about": {"config": {**distillcf.Config(n_users=3).as_dict(), "width": 0}}},
         {"soft": np.array(0.5)},
         {"soft": np.zeros((3, 5), np.float32)},
         {"soft": np.full((3, 4), 7, np.float32)},
@@ -298,6 +327,10 @@ def test_a_pickle_inside_is_never_opened(field, saved):
         {"item_ids": np.array(["a", "a", "b", "c"])},
         {"item_weights": np.ones(3)},
         {"item_weights": np.array([1, 1, np.nan, 1])},
+        {"item_ids": np.array([[1, 2, 3, 4]])},
+        {"item_ids": np.array([1.0, 2.0, 3.0, 4.0])},
+        {"soft": np.zeros((3, 4), complex)},
+        {"logits": np.full((3, 4), "a")},
     ],
     ids=lambda changes: f"{next(iter(changes))}={next(iter(changes.values()))!r:.30}",
 )
@@ -353,6 +386,40 @@ def test_a_folder_that_cannot_be_written(method, small, tmp_path):
     path = tmp_path / "missing" / EXPORTS.get(method, ["summary.npz"])[0]
     with pytest.raises(OSError, match=r"cannot|directory"):
         getattr(small, method)(path)
+
+
+@pytest.mark.parametrize("method", ["save", *EXPORTS])
+def test_a_folder_a_device_or_no_path_in_place_of_a_file(method, small, tmp_path):
+    ending = EXPORTS.get(method, ["summary.npz"])[0]
+    (tmp_path / ending).mkdir()
+    with pytest.raises(IsADirectoryError, match=f"path must be a file, and .*{ending} is a folder"):
+        getattr(small, method)(tmp_path / ending)
+    (tmp_path / ending).rmdir()
+    (tmp_path / ending).symlink_to(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match=r"link to .*nothing, which is not there"):
+        getattr(small, method)(tmp_path / ending)
+    with pytest.raises(ValueError, match="device"):
+        getattr(small, method)("/dev/null")
+    for path in (None, 3, b"summary.npz", ""):
+        with pytest.raises(ValueError, match="path must be the path of a file, got"):
+            getattr(small, method)(path)
+
+
+@pytest.mark.parametrize("path", [None, 3, "", ["summary.npz"]])
+def test_loading_takes_a_path(path):
+    with pytest.raises(ValueError, match="path must be the path of a file, got"):
+        distillcf.load(path)
+
+
+def test_loading_a_folder(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        distillcf.load(tmp_path)
+
+
+@pytest.mark.parametrize("seed", [-1, None, 1.5, True, "0"])
+def test_seeds_of_a_sample_are_whole_numbers(seed, small):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0"):
+        small.sample(seed)
 
 
 def test_existing_paths_may_be_strings(small, tmp_path):
@@ -430,6 +497,21 @@ def test_recbole_asks_for_its_ending(name, small, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_recbole_and_this_library_read_the_same_ids(small, tmp_path):
+    odd = replace(small, item_ids=np.array(['5" pipe', "O'Neill, J.", " a b", "é"]))
+    odd.to_recbole(tmp_path / "made.inter")
+    as_recbole = pd.read_csv(tmp_path / "made.inter", sep="\t", engine="python", dtype=str)["item_id:token"]
+    ours = read_inter(tmp_path / "made.inter")["item_id"]
+    assert as_recbole.tolist() == ours.tolist() == odd.to_frame()["item_id"].tolist()
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", '"a', '"a"', "a\r"])
+def test_ids_that_recboles_format_cannot_hold_are_refused(name, small, tmp_path):
+    with pytest.raises(ValueError, match="rename it"):
+        replace(small, item_ids=np.array(["d", "b", "c", name])).to_recbole(tmp_path / "made.inter")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_matrix_is_a_scipy_csr(form, summary):
     matrix = summary.to_csr(form)
@@ -465,7 +547,7 @@ def test_csv_can_be_compressed(small, tmp_path):
 
 @pytest.mark.parametrize("call", ["interactions", "to_csr", "to_frame", "fit"])
 def test_other_forms_are_refused(call, small):
-    with pytest.raises(ValueError, match="form must be 'soft' or 'hard', got 'crisp'"):
+    with pytest.raises(ValueError, match="form must be one of 'soft', 'hard', got 'crisp'"):
         getattr(small, call)("crisp")
 
 

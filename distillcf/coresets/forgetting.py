@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import scipy.sparse as sp
 from scipy.special import expit
 
 from infae.data.coerce import as_clicks
+from infae.data.ops import row_of, unclicked
+from infae.linalg.tiles import precision
+from infae.runtime import checks
 
 
 def forgetting_counts(
@@ -36,16 +41,16 @@ def forgetting_counts(
     Raises ValueError where X is no clicks, `epochs` or `batches` is no whole number of at least 1,
     or `learning_rate` is not positive and finite.
     """
-    check_whole(epochs, "epochs")
-    check_whole(batches, "batches")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
-    matrix, rng = as_clicks(X).matrix, np.random.default_rng(seed)
+    checks.whole("epochs", epochs)
+    checks.whole("batches", batches)
+    learning_rate = checks.number("learning_rate", learning_rate, above=0)
+    matrix = as_clicks(X).matrix
+    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(checks.seed("seed", seed))
     total = np.zeros(matrix.shape[0])
-    proxy = _untrained(matrix.shape[1])
+    proxy = untrained(matrix.shape[1])
     for _ in range(epochs):
-        proxy = _epoch(proxy, *_pairs(matrix, rng), batches, learning_rate)
-        total += inverse_auc(matrix, proxy.bias)
+        proxy = epoch(proxy, *pairs(matrix, rng), batches, learning_rate)
+        total += inverse_auc(matrix, np.asarray(proxy.bias))
     return total / epochs
 
 
@@ -66,66 +71,56 @@ def inverse_auc(clicks: sp.csr_matrix, item_scores: np.ndarray) -> np.ndarray:
     _, level, n_level = np.unique(item_scores, return_inverse=True, return_counts=True)
     rank = (np.cumsum(n_level) - (n_level - 1) / 2)[level]
     n = np.diff(clicks.indptr)
-    won = np.bincount(_rows(clicks), rank[clicks.indices], minlength=n.size) - n * (n + 1) / 2
+    won = np.bincount(row_of(clicks), rank[clicks.indices], minlength=n.size) - n * (n + 1) / 2
     n_pairs = n * (item_scores.size - n.astype(np.float64))
     return np.where(n_pairs > 0, 1 - won / np.maximum(n_pairs, 1), 0.0)
 
 
-class _Proxy(NamedTuple):
-    bias: np.ndarray  # (n_items,)
-    mean: np.ndarray  # (n_items,) Adam's running mean of gradients
-    square: np.ndarray  # (n_items,) and of their squares
-    n_steps: int
+class Proxy(NamedTuple):
+    bias: jax.Array  # (n_items,)
+    optimizer: Any  # optax state
 
 
-def _untrained(n_items: int) -> _Proxy:
-    zero = np.zeros(n_items)
-    return _Proxy(zero, zero, zero, 0)
+# SVP-CF's code has these two.
+_ADAM = optax.scale_by_adam(b1=0.9, b2=0.98)
 
 
-def _epoch(proxy: _Proxy, liked: np.ndarray, passed: np.ndarray, batches: int, learning_rate: float) -> _Proxy:
+def untrained(n_items: int) -> Proxy:
+    with precision(np.float64):
+        bias = jnp.zeros(n_items)
+        return Proxy(bias, _ADAM.init(bias))
+
+
+def epoch(proxy: Proxy, liked: np.ndarray, passed: np.ndarray, batches: int, learning_rate: float) -> Proxy:
+    """One pass over the pairs in so many steps of Adam, or one a pair where those are fewer, in 64 bits."""
     n_batches = max(1, min(batches, liked.size))
-    for pairs in zip(np.array_split(liked, n_batches), np.array_split(passed, n_batches), strict=True):
-        proxy = _step(proxy, *pairs, learning_rate)
+    with precision(np.float64):
+        for i, j in zip(np.array_split(liked, n_batches), np.array_split(passed, n_batches), strict=True):
+            proxy = _moved(proxy, _gradient(np.asarray(proxy.bias), i, j), learning_rate)
     return proxy
 
 
-def _step(proxy: _Proxy, liked: np.ndarray, passed: np.ndarray, learning_rate: float) -> _Proxy:
-    """One step of Adam (beta 0.9 and 0.98, as SVP-CF's code has them) on the summed loss of the pairs."""
-    miss = expit(proxy.bias[passed] - proxy.bias[liked])
-    n_items = proxy.bias.size
-    gradient = np.bincount(passed, miss, minlength=n_items) - np.bincount(liked, miss, minlength=n_items)
-    n_steps = proxy.n_steps + 1
-    mean = 0.9 * proxy.mean + 0.1 * gradient
-    square = 0.98 * proxy.square + 0.02 * gradient**2
-    move = mean / (1 - 0.9**n_steps) / (np.sqrt(square / (1 - 0.98**n_steps)) + 1e-8)
-    return _Proxy(proxy.bias - learning_rate * move, mean, square, n_steps)
+def _gradient(bias: np.ndarray, liked: np.ndarray, passed: np.ndarray) -> np.ndarray:
+    """(n_items,) of the summed loss of the pairs; `bincount` is many times as fast as XLA's scatter."""
+    miss = expit(bias[passed] - bias[liked])
+    return np.bincount(passed, miss, minlength=bias.size) - np.bincount(liked, miss, minlength=bias.size)
 
 
-def _pairs(clicks: sp.csr_matrix, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+@jax.jit
+def _moved(proxy: Proxy, gradient: jax.Array, learning_rate: jax.Array) -> Proxy:
+    change, optimizer = _ADAM.update(gradient, proxy.optimizer)
+    return Proxy(proxy.bias - learning_rate * change, optimizer)
+
+
+def pairs(clicks: sp.csr_matrix, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(clicked, not clicked) items of one user each, for every click, in random order.
 
     The second is uniform over the user's non-clicks; clicks of users who have none are left out.
     """
-    row, n_items = _rows(clicks), clicks.shape[1]
-    # Of the items before a user's k-th click (from 0), `column - k` are no clicks. So the r-th
-    # non-click is at r + (the clicks with at most r non-clicks before them): found without rejection.
-    before = clicks.indices - (np.arange(row.size) - clicks.indptr[row])
-    key = row * n_items + before
-    n_free = n_items - np.diff(clicks.indptr)
+    n_free = clicks.shape[1] - np.diff(clicks.indptr)
+    row = row_of(clicks)
     entry = np.flatnonzero(n_free[row])
     user = row[entry]
-    r = rng.integers(0, n_free[user])
-    n_before = np.searchsorted(key, user * n_items + r, side="right") - clicks.indptr[user]
+    passed = unclicked(clicks, user, rng.integers(0, n_free[user]))
     order = rng.permutation(entry.size)
-    return clicks.indices[entry][order], (r + n_before)[order]
-
-
-def _rows(matrix: sp.csr_matrix) -> np.ndarray:
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-
-
-def check_whole(size: Any, name: str, remedy: str = "") -> None:
-    """ValueError unless `size` is a whole number of at least 1."""
-    if isinstance(size, (bool, np.bool_)) or not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"expected {name} to be a whole number of at least 1, got {size!r}{remedy}")
+    return clicks.indices[entry][order], passed[order]

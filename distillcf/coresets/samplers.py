@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from distillcf.coresets.forgetting import check_whole, forgetting_counts
+from distillcf.coresets.forgetting import forgetting_counts
 from infae.data.coerce import as_clicks
 from infae.data.interactions import Interactions
+from infae.data.ops import masked
+from infae.runtime import checks
 
 UNITS = ("users", "interactions", "share")
 
@@ -36,12 +37,10 @@ class Budget:
     unit: str = "users"
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise ValueError(f"unit must be one of {', '.join(map(repr, UNITS))}, got {self.unit!r}")
-        if self.unit == "share":
-            _check_share(self.size)
+        if checks.choice("unit", self.unit, UNITS) == "share":
+            checks.share("a share of all interactions", self.size, most=1)
         else:
-            check_whole(self.size, f"a budget of {self.unit}", " (for a part of all clicks use Budget.share)")
+            checks.whole(f"a budget of {self.unit}", self.size, remedy="for a part of all clicks use Budget.share")
 
     @classmethod
     def users(cls, size: int) -> Budget:
@@ -80,11 +79,10 @@ def random_interactions(X: Any, budget: Budget | int, seed: int = 0) -> Interact
       ValueError: X is no clicks or has none, or the budget is none or larger than X.
     """
     clicks, budget = _checked(X, budget)
-    drawn = np.random.default_rng(seed).choice(
-        clicks.n_interactions, budget.n_interactions(clicks), replace=False, shuffle=False
-    )
-    kept = _entries_at(clicks, np.sort(drawn))
-    return kept.select_users(_active(kept))
+    kept = np.zeros(clicks.n_interactions, bool)
+    kept[_rng(seed).choice(kept.size, budget.n_interactions(clicks), replace=False, shuffle=False)] = True
+    drawn = clicks.with_matrix(masked(clicks.matrix, kept))
+    return drawn.select_users(_active(drawn))
 
 
 def random_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
@@ -98,7 +96,7 @@ def random_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
     Arguments and errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    return _first_users(clicks, np.zeros(clicks.n_users), budget, np.random.default_rng(seed))
+    return _first_users(clicks, np.zeros(clicks.n_users), budget, _rng(seed))
 
 
 def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
@@ -107,7 +105,7 @@ def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
     Budgets are met as in `random_users`; arguments and errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    return _first_users(clicks, np.diff(clicks.matrix.indptr), budget, np.random.default_rng(seed))
+    return _first_users(clicks, np.diff(clicks.matrix.indptr), budget, _rng(seed))
 
 
 def svp_cf_users(
@@ -126,7 +124,7 @@ def svp_cf_users(
     errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    rng = np.random.default_rng(seed)
+    rng = _rng(seed)
     counts = forgetting_counts(clicks, rng, epochs=epochs, batches=batches, learning_rate=learning_rate)
     return _first_users(clicks, counts, budget, rng)
 
@@ -155,18 +153,15 @@ def _first_users(clicks: Interactions, priority: np.ndarray, budget: Budget, rng
     return clicks.select_users(np.sort(order[:n]))
 
 
-def _entries_at(clicks: Interactions, kept: np.ndarray) -> Interactions:
-    """Only the stored entries at the given positions, which ascend."""
-    matrix = clicks.matrix
-    indptr = np.searchsorted(kept, matrix.indptr)
-    return clicks.with_matrix(sp.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape))
-
-
 def _active(clicks: Interactions) -> np.ndarray:
     return np.flatnonzero(np.diff(clicks.matrix.indptr))
 
 
 # --- what comes in ----------------------------------------------------------------------------------
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(checks.seed("seed", seed))
 
 
 def _checked(X: Any, budget: Budget | int) -> tuple[Interactions, Budget]:
@@ -181,9 +176,3 @@ def _checked(X: Any, budget: Budget | int) -> tuple[Interactions, Budget]:
             f"clicks do not count), got {budget.size:,}; ask for fewer, or use X itself"
         )
     return clicks, budget
-
-
-def _check_share(size: Any) -> None:
-    number = isinstance(size, (int, float, np.integer, np.floating)) and not isinstance(size, bool)
-    if not number or not 0 < size <= 1:
-        raise ValueError(f"expected a share of all interactions above 0 and at most 1, got {size!r}; 0.1 is a tenth")

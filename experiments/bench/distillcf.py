@@ -24,8 +24,10 @@ import numpy as np
 from distillcf import prior
 from distillcf.batches import Batches
 from distillcf.config import Config as Settings
-from distillcf.losses import LOSSES, Objective, Student
-from distillcf.step import initial_logits, outer_loss
+from distillcf.inner import Student
+from distillcf.losses import LOSSES, Objective
+from distillcf.prior import initial_logits
+from distillcf.step import outer_loss
 from experiments.bench.measure import alone, peak_bytes, product_rate
 from experiments.study import flags, plots
 from experiments.study.flags import option

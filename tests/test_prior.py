@@ -16,7 +16,7 @@ from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
 from oracles import tolerance
 
-from distillcf.prior import expected_inclusion, gumbel_inclusion, hard_sample, most_probable
+from distillcf.prior import expected_inclusion, gumbel_inclusion, hard_sample, initial_logits, most_probable
 from infae.linalg.tiles import precision
 
 N_DRAWS, TEMPERATURE = 5, 0.6
@@ -395,10 +395,58 @@ def test_the_ends_of_the_unit_interval_fall_into_their_own_row(value, item):
 def test_bad_draws_and_temperatures_are_refused(n_draws, temperature):
     logits = jnp.zeros((2, 3))
     for call in (gumbel_inclusion, jax.grad(lambda *args: gumbel_inclusion(*args).sum())):
-        with pytest.raises(ValueError, match=r"n_draws \(gamma\)|temperature \(tau\)"):
+        with pytest.raises(ValueError, match=r"n_draws must be|temperature must be"):
             call(logits, jax.random.key(0), n_draws, temperature)
 
 
 def test_a_hard_sample_of_no_draws_is_refused():
     with pytest.raises(ValueError, match="n_draws"):
         hard_sample(np.zeros((2, 3)), 0, np.random.default_rng(0))
+
+
+# --- the starting prior ---------------------------------------------------------------------------
+
+
+def starting_rows():
+    """Rows of 1, 10 and 40 clicks, of all clicks, of none, and of soft clicks, over 60 items."""
+    rows = np.zeros((6, 60), np.float32)
+    for row, n in enumerate((1, 10, 40, 60)):
+        rows[row, np.random.default_rng(row).permutation(60)[:n]] = 1
+    rows[5] = np.linspace(0, 1, 60)
+    return rows
+
+
+@pytest.mark.parametrize("n_draws", [1, 20, 200, 2000])
+def test_the_starting_prior_has_its_shares(n_draws):
+    rows = starting_rows()
+    logits = initial_logits(rows, n_draws)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    share = np.exp(logits.astype(np.float64))
+    share /= share.sum(axis=1, keepdims=True)
+    for row, n in enumerate((1, 10, 40)):
+        clicked = rows[row] == 1
+        background = min(0.5 * n / n_draws, 0.5)
+        assert_allclose(share[row, clicked], (1 - background) / n, rtol=1e-5)
+        assert_allclose(share[row, ~clicked], background / (60 - n), rtol=1e-5)
+    assert_allclose(share[3:5], 1 / 60, rtol=1e-5)
+    # As many clicks as draws or more leave no more mass for them than for the others.
+    assert (np.diff(share[5]) > 0).all() == (n_draws > 30)
+
+
+def test_the_starting_inclusion_is_near_the_clicks():
+    rows = starting_rows()
+    with precision(np.float32):
+        x = np.asarray(expected_inclusion(initial_logits(rows, 400), 400))
+    assert (x[:4][rows[:4] == 1] > 0.98).all()
+    for row in range(3):
+        n = rows[row].sum()
+        spurious = x[row][rows[row] == 0]
+        assert 0.3 * n < spurious.sum() <= 0.5 * n
+        assert spurious.min() > 0
+
+
+def test_the_starting_mass_on_other_items_never_exceeds_half_of_the_draws():
+    rows = starting_rows()[:3]
+    share = np.exp(initial_logits(rows, 3).astype(np.float64))
+    assert_allclose(np.sum(share * (rows == 0), axis=1), [1 / 6, 0.5, 0.5], rtol=1e-5)
