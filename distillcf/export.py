@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from infae.data.interactions import Interactions
+from infae.runtime import checks
 from infae.storage.atomic import replacing
 from infae.storage.paths import writable
 
@@ -39,7 +40,10 @@ def to_recbole(clicks: Interactions, path: str | os.PathLike[str]) -> None:
     for id_ in chain(clicks.user_ids.tolist(), clicks.item_ids.tolist()):
         # Readers differ in what they make of quotes: a file without any is the same to all.
         if re.search(r'^$|^"|[\t\r\n\0]', str(id_)):
-            raise ValueError(f"RecBole's format has no tab, line break or leading quote in ids, got {id_!r}; rename it")
+            raise ValueError(
+                f"RecBole's format has no tab, line break, leading quote or empty id, got {checks.shown(str(id_))}; "
+                "rename it, or use to_csv"
+            )
     types = {"user_id": "user_id:token", "item_id": "item_id:token", "rating": "rating:float"}
     frame = to_frame(clicks).rename(columns=types)
     _write(frame, "to_csv", file, sep="\t", index=False, quoting=csv.QUOTE_NONE)
