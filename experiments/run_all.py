@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from experiments import report
 from experiments.study import flags
 from experiments.study.flags import option
+from experiments.study.page import check_installed
 from experiments.study.record import output_folder
 from infae.runtime import checks
 
@@ -53,7 +54,7 @@ def run(config: Config) -> dict[str, float]:
     """
     for name in config.studies:
         checks.choice("--studies", name, STUDIES)
-    report.check_installed()
+    check_installed()
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:

@@ -31,6 +31,10 @@ DATASET = "one of infae.data.datasets.names(), or the path of a file of clicks"
 DATA_DIR = "folder that holds the data sets; INFAE_DATA where empty"
 
 
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def option(default: Any, text: str, *, axis: bool = False, **presets: Any) -> Any:
     """A Config field and the help text of its flag; a tuple is a comma-separated list on the command line.
 
@@ -141,10 +145,6 @@ def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
             raise SystemExit(f"error: {error}") from error
 
     app.run(call)
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 _DEFINE: dict[type, Any] = {
