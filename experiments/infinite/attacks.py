@@ -8,7 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
+from infae.data.ops import masked, random_place, row_of
 from infae.ranking.evaluate import Recommender, batch_size
+from infae.runtime import checks
 
 
 class Matches(NamedTuple):
@@ -50,18 +52,10 @@ def reveal(clicks: Interactions, share: float, rng: np.random.Generator) -> Inte
 
     Raises ValueError where `share` is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"expected a share of the clicks above 0 and at most 1, got {share!r}; 0.9 is 90%")
+    checks.share("share", share, most=1)
     matrix = clicks.matrix
-    n = np.diff(matrix.indptr)
-    n_revealed = revealed_of(n, share)
-    rows = np.repeat(np.arange(n.size), n)
-    order = np.lexsort((rng.random(rows.size), rows))
-    place = np.empty(rows.size, np.int64)
-    place[order] = np.arange(rows.size) - np.repeat(matrix.indptr[:-1], n)
-    kept = place < n_revealed[rows]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return clicks.with_matrix(sp.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape))
+    n_revealed = revealed_of(np.diff(matrix.indptr), share)
+    return clicks.with_matrix(masked(matrix, random_place(matrix, rng) < n_revealed[row_of(matrix)]))
 
 
 def match(known: Interactions, clicks: Interactions, eccentricity: float = 1.5) -> Matches:
