@@ -183,14 +183,14 @@ def test_the_study_goes_on_where_it_was_stopped_and_refuses_other_settings(studi
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"samplers": ("some",)}, "--samplers takes"),
-        ({"completed": ("some",)}, "--completed takes"),
-        ({"noise": (101.0,)}, "noise is in percent of all items, from 0 to 100, got 101"),
+        ({"samplers": ("some",)}, "--samplers must be one of"),
+        ({"completed": ("some",)}, "--completed must be one of"),
+        ({"noise": (101.0,)}, "--noise, in percent of all items, must be .* got 101"),
         ({"revealed": (0.0,)}, "above 0"),
-        ({"revealed": (0.5, 1.0)}, "--revealed must be below 1"),
+        ({"revealed": (0.5, 1.0)}, "--revealed must be .* below 1"),
         ({"revealed": (0.5, 0.999)}, "with a share of 0.999 revealed nobody lacks anything"),
         ({"revealed_with_noise": 1.0}, "with a share of 1 revealed nobody lacks anything"),
-        ({"eccentricity": 0.0}, "--eccentricity must be above 0"),
+        ({"eccentricity": 0.0}, "--eccentricity must be a finite number above 0"),
         ({"budget": 0}, "numbers of users from 1"),
         ({"budget": 121}, "numbers of users from 1"),
         ({"metric": "HR@0"}, "unknown metric"),
@@ -203,7 +203,7 @@ def test_wrong_flags_are_told_before_any_work(flags, message, tmp_path, monkeypa
 
 
 def test_noise_is_in_percent_of_all_items(split):
-    tried = deanonymise._Attacks(small(Path()), split)
+    tried = deanonymise.Attacks(small(Path()), split)
     shown, noisy = (tried._known(tried.clicks, 0.9, percent, 0).matrix for percent in (0.0, 5.0))
     assert set(np.diff((shown != noisy).tocsr().indptr)) == {3}
 
@@ -212,7 +212,7 @@ def test_what_was_searched_for_real_users_is_shared(split, tmp_path, monkeypatch
     searches = []
     monkeypatch.setattr(deanonymise, "choose_infae", lambda *args: searches.append(args[2]) or (None, {}))
     config = small(tmp_path)
-    deanonymise._Attacks(config, split)._fitted(deanonymise.REAL_USERS, 0)
+    deanonymise.Attacks(config, split)._fitted(deanonymise.REAL_USERS, 0)
     assert [search.shared for search in searches] == [config.shared]
 
 
@@ -231,7 +231,7 @@ def claims_of(config, rates):
         for (a, r, x), of_seeds in rates.items()
         for seed, rate in enumerate(np.atleast_1d(of_seeds))
     ]  # fmt: skip
-    return list(deanonymise._claims(config, pd.DataFrame(rows)))
+    return list(deanonymise.claims(config, pd.DataFrame(rows)))
 
 
 def one_sampler(folder, sampler="random users"):
