@@ -226,7 +226,7 @@ def test_a_preset_gives_defaults_and_flags_given_stay():
 def test_the_command_of_a_config_makes_it_again():
     config = flags.configure(transfer.Config, preset="paper", seeds=(1, 2), plot=False, data_dir="/somewhere")
     command = flags.command(config)
-    assert command == "python -m experiments.infinite.transfer --preset=paper --seeds=1,2 --noplot"
+    assert command == "python -m experiments.infinite.transfer --preset=paper --noplot --seeds=1,2"
 
 
 def test_bench_distillcf_measures_every_shape(tmp_path):
