@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from infae.inputs import InputMap
-from infae.kernels.grams import Kernel
-from infae.machine import Dual
+from infae.kernels.base import Kernel
+from infae.machine import KernelMachine
 from infae.solvers.dense import solve_dense
 
 
@@ -48,12 +48,12 @@ class Student:
     kernel: Kernel
     inputs: InputMap
 
-    def fit(self, support: Support) -> Dual:
+    def fit(self, support: Support) -> KernelMachine:
         """The inner loop in closed form: alpha = (K_ss + reg * mean diagonal * I)^-1 labels (Eq. 3)."""
         rows = self.inputs.dense(support.clicks)
-        return Dual(self.kernel, rows, solve_dense(self.kernel(rows), support.labels, support.reg))
+        return KernelMachine(self.kernel, rows, solve_dense(self.kernel(rows), support.labels, support.reg))
 
-    def predict(self, fitted: Dual, shown: jax.Array | np.ndarray) -> jax.Array:
+    def predict(self, fitted: KernelMachine, shown: jax.Array | np.ndarray) -> jax.Array:
         """(n_users, n_items) scores K_us alpha of (n_users, n_items) histories."""
         return fitted(self.inputs.dense(jnp.asarray(shown)))
 

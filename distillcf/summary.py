@@ -16,7 +16,7 @@ from distillcf.errors import SummaryFileError
 from distillcf.prior import hard_sample
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.kernels.grams import Kernel
+from infae.kernels.base import Kernel
 from infae.model import InfiniteAE
 from infae.storage import npz
 from infae.storage.atomic import replacing

@@ -18,8 +18,8 @@ from infae.data.coerce import as_histories
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.linalg.tiles import precision
-from infae.machine import Dual
-from infae.ranking.evaluate import batch_size, evaluate, metric_k
+from infae.machine import KernelMachine, batch_size
+from infae.ranking.evaluate import evaluate, metric_k
 
 # Candidates for the stored binary rows, beside the most probable ones.
 _HARD_SAMPLES = 4
@@ -138,4 +138,4 @@ _solve_labels = jax.jit(LabelSystem.solve, static_argnums=1)
 
 @partial(jax.jit, static_argnums=0)
 def _predict(student: Student, anchors: jax.Array, coef: jax.Array, shown: jax.Array) -> jax.Array:
-    return student.predict(Dual(student.kernel, anchors, coef), shown)
+    return student.predict(KernelMachine(student.kernel, anchors, coef), shown)

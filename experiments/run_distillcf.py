@@ -104,6 +104,7 @@ def run(config: Config) -> dict[str, Any]:
         [results_table(f"Test, {IN_PERCENT}", reports, METRICS)],
         notes=[split.note] if split.note else [],
         data=described(split),
+        n_users=settings["n_users"],
         runs={seed: _described(summary, split.train) for seed, summary in summaries.items()},
         test={name: [dict(report) for report in found] for name, found in reports.items()},
     )

@@ -13,6 +13,14 @@ class SingularKernelError(ArithmeticError):
     """The regularised Gram matrix could not be inverted to any useful accuracy."""
 
 
+class NonFiniteScoresError(ValueError):
+    """Scores hold NaN or infinity, which cannot be ranked."""
+
+
+class NoUsableSettingError(ValueError):
+    """Of all settings tried none has a finite value on validation."""
+
+
 class IllConditionedWarning(RuntimeWarning):
     """A solve came back, but rounding error is a visible part of the answer."""
 

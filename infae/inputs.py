@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+
+from infae.data import ops
 
 
 def popularity(clicks: sp.csr_matrix) -> np.ndarray:
@@ -33,7 +36,24 @@ class InputMap:
         """Weights w_i = max(clicks of item i, 1) ** popularity_power; a power of 0 leaves rows raw."""
         if popularity_power == 0:
             return cls(None, row_power)
-        return cls(np.maximum(popularity, 1.0) ** popularity_power, row_power)
+        weights = np.maximum(popularity, 1.0) ** popularity_power
+        if not (np.isfinite(weights) & (weights > 0)).all():
+            raise ValueError(
+                f"popularity_power = {popularity_power:g} makes item weights of {weights.min():g} to "
+                f"{weights.max():g}; use one nearer 0: -0.25 to -0.5 serve most sets"
+            )
+        return cls(weights, row_power)
+
+    @classmethod
+    def from_weights(cls, weights: Any, n_items: int, row_power: float) -> InputMap:
+        """Of given weights, checked: ValueError unless they are positive finite numbers, one an item."""
+        array = np.asarray(weights)
+        if array.shape != (n_items,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array > 0)).all():
+            raise ValueError(
+                f"item_weights must be {n_items:,} positive finite numbers, one an item, got {array.dtype} of shape "
+                f"{array.shape}"
+            )
+        return cls(array.astype(float), row_power)
 
     def __call__(self, clicks: sp.csr_matrix, dtype: np.dtype) -> sp.csr_matrix:
         """(n, n_items) input rows from (n, n_items) clicks."""
@@ -41,7 +61,7 @@ class InputMap:
         if self.item_weights is not None:
             values = values * self.item_weights[clicks.indices]
         if self.row_power != 0:
-            row_of = np.repeat(np.arange(clicks.shape[0]), np.diff(clicks.indptr))
+            row_of = ops.row_of(clicks)
             length = np.sqrt(np.bincount(row_of, values**2, minlength=clicks.shape[0]))
             values = values / length[row_of] ** self.row_power
         return sp.csr_matrix((values.astype(dtype), clicks.indices, clicks.indptr), shape=clicks.shape)

@@ -10,10 +10,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
+from infae.data.coerce import as_histories, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.errors import SingularKernelError
 from infae.inputs import InputMap, popularity
-from infae.kernels.grams import Kernel, cross_gram, kernel_diagonal
+from infae.kernels.base import Kernel
+from infae.kernels.grams import cross_gram, kernel_diagonal
 from infae.kernels.linear import Linear
 from infae.kernels.rows import Rows
 from infae.linalg.tiles import precision
@@ -27,6 +29,26 @@ _LEAST_CANDIDATES = 8192
 _KMEANS_STEPS = 10
 # Users proposed between two updates of the residual.
 _BLOCK = 64
+
+
+def choose_landmarks(
+    users: Interactions,
+    n: int,
+    anchors: str | Interactions,
+    inputs: InputMap,
+    kernel: Kernel,
+    dtype: np.dtype,
+    seed: int,
+) -> Interactions:
+    """The landmarks: n users by one of `METHODS`, or those given, without empty ones and repeats."""
+    if isinstance(anchors, Interactions):
+        rows = as_histories(anchors, users.item_ids)
+        given = drop_empty_users(Interactions(rows, anchors.user_ids, users.item_ids))
+        # Landmarks that equal each other make the system singular.
+        return given.select_users(distinct(given.matrix, np.arange(given.n_users), given.n_users))
+    if anchors == "kmeans":
+        return centroids(users, n, inputs, dtype, seed)
+    return users.select_users(choose_anchors(users.matrix, n, anchors, inputs, kernel, dtype, seed))
 
 
 def choose_anchors(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
-from infae.kernels.grams import Kernel, cross_gram
+from infae.kernels.base import Kernel
+from infae.kernels.grams import cross_gram
 from infae.kernels.rows import Rows
 from infae.linalg.tiles import precision
 
 
 @dataclass(frozen=True, eq=False)
-class Dual:
+class KernelMachine:
     """scores(x) = kernel(x, anchors) @ coef.
 
     Attributes:
@@ -33,14 +35,29 @@ class Dual:
 
     def scores(self, inputs: object) -> np.ndarray:
         """(n, n_items) scores of (n, n_items) input rows, sparse or dense, in bounded memory."""
+        scores = np.empty((inputs.shape[0], self.coef.shape[1]), self.coef.dtype)  # type: ignore[attr-defined]
+        for at, _, of_block in self.blocks(inputs):
+            scores[at] = of_block[: at.stop - at.start]
+        return scores
+
+    def blocks(self, inputs: object) -> Iterator[tuple[slice, jax.Array, jax.Array]]:
+        """(rows of the block, their kernel with the anchors, their scores), both padded with further rows."""
         if not isinstance(self.anchors, Rows):
-            raise TypeError("block-wise scores need anchors in `Rows`; call the Dual itself on dense arrays")
+            raise TypeError("block-wise scores need anchors in `Rows`; call the machine itself on dense arrays")
         with precision(self.coef.dtype):
-            rows = self.anchors.like(inputs)
-            scores = np.empty((rows.n, self.coef.shape[1]), self.coef.dtype)
-            for block, k_block_anchor in cross_gram(self.kernel, rows, self.anchors):
-                scores[block] = _product(k_block_anchor, self.coef)[: block.stop - block.start]
-            return scores
+            for at, k_block_anchor in cross_gram(self.kernel, self.anchors.like(inputs), self.anchors):
+                yield at, k_block_anchor[:, : self.anchors.n], _product(k_block_anchor, self.coef)
+
+
+def batches(n_users: int, n_items: int, n_turns: int = 1) -> Iterator[slice]:
+    """The users a batch at a time, as many as are scored at once, and at most their `n_turns`-th part."""
+    step = min(batch_size(n_items), max(1, -(-n_users // n_turns)))
+    return (slice(start, min(start + step, n_users)) for start in range(0, n_users, step))
+
+
+def batch_size(n_items: int) -> int:
+    """Users to score at once: a power of two, at most 512 and at most 256 MiB of float32 scores."""
+    return max(8, min(512, 1 << ((1 << 26) // n_items).bit_length() - 1)) if n_items < 1 << 26 else 8
 
 
 _product = jax.jit(lambda k_rows_anchors, coef: k_rows_anchors[:, : coef.shape[0]] @ coef)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,25 +15,30 @@ import scipy.sparse as sp
 from jax.sharding import Mesh
 
 from infae.data.blocks import Blocks
-from infae.data.coerce import as_clicks, as_histories, as_split, drop_empty_users
+from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.errors import IllConditionedWarning, ModelFileError, NotFittedError, SingularKernelError
-from infae.fitted import ExactFit, Fitted, LandmarkFit
-from infae.fitting import Fit, Job, full_fits, landmark_fits
+from infae.errors import (
+    IllConditionedWarning,
+    ModelFileError,
+    NotFittedError,
+    NoUsableSettingError,
+    SingularKernelError,
+)
 from infae.inputs import InputMap, popularity
-from infae.kernels.grams import Kernel
+from infae.kernels.base import Kernel
 from infae.kernels.relu import ReluNTK
-from infae.landmarks import METHODS
-from infae.ranking.evaluate import evaluate, metric_k
-from infae.ranking.top_n import recommend
+from infae.ranking.evaluate import evaluate_by, metric_k
+from infae.ranking.top_n import Recommendations, recommend
+from infae.runtime import checks
 from infae.runtime.mesh import UserMesh
 from infae.runtime.progress import bar
-from infae.solvers import auto as estimate
-from infae.solvers.exact import FullSolution, Solution, check_reg
-from infae.storage import model_file as files
-
-SOLVERS = ("exact", "cg", "nystrom", "auto")
+from infae.solvers import Solver, Step, named
+from infae.solvers.base import Fitted, Job, check_reg
+from infae.solvers.exact import ExactFit
+from infae.solvers.nystrom import NystromFit
+from infae.storage import model_file
+from infae.tuning.best import Trial, best
 
 
 class InfiniteAE:
@@ -45,7 +50,7 @@ class InfiniteAE:
         scores(history) = kernel(z, Z) coef
 
     (Sachdeva et al. 2022, Eq. 1 and algorithms 1 and 2; their softmax keeps the order and is
-    left out.) Fitting takes n_users^3 operations and two n_users x n_users triangles of memory
+    left out.) The exact fit takes n_users^3 operations and two n_users x n_users triangles of memory
     beside the (n_users, n_items) coefficients: some 30,000 users on a 16 GiB machine.
 
     Args:
@@ -62,16 +67,12 @@ class InfiniteAE:
         summary of.
       row_power: each input row is divided by its length to this power: 0 is the published input,
         1 makes all rows equally long. Half-way, 0.5 with b_std = 0, does well on dense and sparse sets.
-      solver: "exact", all users are anchors, by the inverse; "cg", the same by conjugate gradients, to
-        1e-4 of each item's column: some 10 to 30 times 2 n_users^2 n_items operations, and where
-        memory is short without any n_users x n_users matrix; or "nystrom", `n_anchors` users
-        are anchors, and all are fitted: n m^2 operations and m (n_items + m) entries of memory
-        for m anchors, however many users (Rudi, Carratino and Rosasco 2017, Eq. 8). "auto"
-        prints what each would take and chooses, see `infae.solvers.auto.choose`.
-      n_anchors: landmark users of solver="nystrom", and of "auto" where that chooses it.
-      anchors: how they are made: "uniform", users drawn alike; "rpcholesky", users who explain most of
-        the kernel; "kmeans", means of groups of alike users, the most accurate (see
-        `infae.landmarks`); or `Interactions` that serve as landmarks, such as a distilled summary's rows.
+      solver: how the coefficients are solved for: an object of `infae.solvers`, such as
+        `Nystrom(n_anchors=2000)`, or its name. "exact": all users are anchors, by the inverse. "cg": the
+        same by conjugate gradients, to 1e-4 of each item's column. "nystrom": a few users are
+        anchors, and all are fitted. "auto": prints what each would take, and chooses.
+      n_anchors, anchors: of "nystrom", and of "auto" where that chooses it; see
+        `infae.solvers.Nystrom`. An object has its own.
       seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
@@ -92,7 +93,7 @@ class InfiniteAE:
         validation, or `reg` and `failure`.
       user_ids_, item_ids_: ids of the anchors (users with clicks) and of the items.
       inputs_: the map from clicks to input rows.
-      dual_: the fitted `Dual`.
+      machine_: the fitted `KernelMachine`.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class InfiniteAE:
         popularity_power: float = 0.0,
         item_weights: np.ndarray | Sequence[float] | None = None,
         row_power: float = 0.0,
-        solver: str = "exact",
+        solver: str | Solver = "exact",
         n_anchors: int = 1000,
         anchors: str | Interactions = "uniform",
         seed: int = 0,
@@ -178,29 +179,22 @@ class InfiniteAE:
         """
         mesh = UserMesh(self.mesh)
         with mesh.together():
-            regs, kernel = self._checked()
-            dtype = np.dtype(self.dtype)
-            job = Job(regs, self._several_regs, kernel, self._input_map, dtype, self.seed, mesh, progress)
+            solver, job = self._checked(), self._job(mesh, checks.flag("progress", progress))
             clicks = X if isinstance(X, Blocks) else as_clicks(X)
             split = None if validation is None else as_split(clicks, validation)
-            if split is None and len(regs) > 1:
+            if split is None and len(job.regs) > 1:
                 raise ValueError("reg is a sequence, to be chosen from on held-out clicks: pass validation=split")
             if isinstance(clicks, Blocks):
-                if self.solver not in ("nystrom", "auto") or targets is not None:
+                if not solver.takes_blocks or targets is not None:
                     raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
-                fits = landmark_fits(job, clicks, None, self.anchors, self.n_anchors)
+                steps = solver.fits(job, clicks, None)
             else:
-                users = drop_empty_users(clicks)
-                labels = users.matrix if targets is None else _labels(targets, clicks, dtype)
-                solver = self._chosen_solver(users, len(regs)) if self.solver == "auto" else self.solver
-                if solver == "nystrom":
-                    fits = landmark_fits(job, users, labels, self.anchors, self.n_anchors)
-                else:
-                    fits = full_fits(job, users, labels, solver)
+                labels = None if targets is None else _labels(targets, clicks, job.dtype)
+                steps = solver.fits(job, drop_empty_users(clicks), labels)
         mesh.require_same("item ids", clicks.item_ids)
         told = {name: value for name, value in self.get_params().items() if name not in ("kernel", "mesh")}
         mesh.require_same("parameters", np.array(repr([told, split is None, targets is None])))
-        self._adopt(*self._choose(fits, len(regs), split, mesh, progress))
+        self._adopt(*self._chosen(steps, split, mesh, progress))
         return self
 
     def partial_fit(self, X: Any, *, progress: bool = False) -> InfiniteAE:
@@ -220,17 +214,17 @@ class InfiniteAE:
         mesh = UserMesh(self.mesh)
         with mesh.together():
             fitted = self._checked_fitted()
-            if not isinstance(fitted, LandmarkFit):
+            if not isinstance(fitted, NystromFit):
                 raise ValueError("only a model on landmarks takes more users; fit it with solver='nystrom'")
             if isinstance(X, Blocks):
                 blocks: Iterable[sp.csr_matrix] = (block.matrix for block in X)
                 if not np.array_equal(X.item_ids, self.item_ids_):
                     raise ValueError(f"the blocks have other items than the {self.item_ids_.size:,} fitted ones")
             else:
-                blocks = [drop_empty_users(self._histories(X)).matrix]
+                blocks = [drop_empty_users(as_history_interactions(X, self.item_ids_)).matrix]
         with bar("users", progress, unit="user") as shown:
             added = fitted.with_users(blocks, mesh, progress=shown.update)
-        self._adopt(added, [*self.path_, _path_row(added.solution)])
+        self._adopt(added, [*self.path_, added.solution.row()])
         return self
 
     def predict(self, histories: Any) -> np.ndarray:
@@ -241,13 +235,14 @@ class InfiniteAE:
 
         Args:
           histories: `Interactions` (matched by item id), a matrix with the fitted items as
-            columns, or a frame of user_id and item_id (rows are then the sorted user ids).
+        XX
 
         Raises:
           NotFittedError: before `fit`.
           ValueError: other columns than the fitted items, unknown item ids, or bad values.
         """
-        return self._checked_fitted().predict(self._histories(histories), UserMesh(self.mesh).devices)
+        fitted = self._checked_fitted()
+        return fitted.predict(as_history_interactions(histories, self.item_ids_), UserMesh(self.mesh).devices)
 
     def leave_one_out(self, rows: Any) -> np.ndarray:
         """(n, n_items) scores of training users by the model that all *other* training users fit.
@@ -257,11 +252,14 @@ class InfiniteAE:
         Unlike `predict`, they do not echo the user's own clicks.
 
         Args:
-          rows: (n,) positions in `user_ids_`.
+          rows: (n,) positions in `user_ids_`, whole numbers from 0.
 
         Raises:
           NotFittedError: before `fit`.
-          ValueError: the model was not fitted by solver="exact".
+          ValueError: the model was not fitted by solver="exact", or there are no such rows.
+
+        Warns:
+          IllConditionedWarning: reg is so large that rounding shows in the scores.
         """
         fitted = self._checked_fitted()
         if not isinstance(fitted, ExactFit):
@@ -269,13 +267,21 @@ class InfiniteAE:
                 f"leave-one-out scores need the system's inverse, which solver={fitted.solver!r} has not; fit the "
                 "model with solver='exact'"
             )
-        return fitted.leave_one_out(np.asarray(rows))
+        at = np.asarray(rows)
+        if at.ndim != 1 or (at.size and (at.dtype.kind not in "iu" or at.min() < 0 or at.max() >= self.user_ids_.size)):
+            raise ValueError(
+                f"rows must be positions from 0 to {self.user_ids_.size - 1:,} in user_ids_, one-dimensional whole "
+                f"numbers, got {checks.shown(rows)}"
+            )
+        return fitted.leave_one_out(at.astype(np.int64))
 
     def recommend(
         self, histories: Any, n: int = 10, exclude_seen: bool = True, items: Iterable[Any] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The n best items of each user, best first: (item ids, scores), both (n_users, n).
+    ) -> Recommendations:
+        """The n best items of each user, best first: `items, scores = model.recommend(...)`, both (n_users, n).
 
+        The result has `user_ids`, whose row is whose: the ids of a frame in the order in which each
+        first appears there, those of `Interactions` in theirs. Its `to_frame()` is a row a recommendation.
         Of equal scores the item that comes first in `item_ids_` is listed first. Where a user
         has fewer than n items left to choose from, the places left over hold the score -inf and
         the item -1 (or "" where ids are strings).
@@ -290,116 +296,102 @@ class InfiniteAE:
           NotFittedError, ValueError: as `predict`; also for an n beyond the items there are, and
             for unknown ids in `items`.
         """
-        fitted, clicks = self._checked_fitted(), self._histories(histories).matrix
-        return recommend(fitted.scores, clicks, self.item_ids_, n=n, exclude_seen=exclude_seen, items=items)
+        fitted, clicks = self._checked_fitted(), as_history_interactions(histories, self.item_ids_)
+        return recommend(fitted.scores, clicks, n=n, exclude_seen=exclude_seen, items=items)
 
     def save(self, path: Any) -> None:
         """Write the fitted model to an `.npz` that `infae.load` reads without pickle."""
-        files.save(self._checked_fitted(), self._params, self.path_, path)
+        model_file.save(self._checked_fitted(), self._params, self.path_, path)
+
+    def components(self, clicks: Interactions) -> tuple[Kernel, InputMap]:
+        """The kernel and the map from clicks to input rows that `fit` would use on these clicks; nothing is solved."""
+        self._checked()
+        return self._kernel(), self._input_map(popularity(clicks.matrix))
 
     @property
     def _several_regs(self) -> bool:
         return np.ndim(self.reg) > 0
 
-    def _checked(self) -> tuple[tuple[float, ...], Kernel]:
-        if getattr(self.dtype, "__name__", str(self.dtype)) not in ("float32", "float64"):
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+    def _checked(self) -> Solver:
+        """The solver; ValueError for parameters that are no such thing."""
+        checks.choice("dtype", getattr(self.dtype, "__name__", str(self.dtype)), ("float32", "float64"))
+        checks.seed("seed", self.seed)
         metric_k(self.metric)
-        if not np.isfinite(self.popularity_power):
-            raise ValueError(f"popularity_power must be finite, got {self.popularity_power!r}")
-        if isinstance(self.row_power, bool) or not np.isfinite(self.row_power):
-            raise ValueError(f"row_power must be a finite number, got {self.row_power!r}")
-        if self.kernel is not None and not callable(self.kernel):
-            raise ValueError(f"kernel must be callable as kernel(x1, x2), got {self.kernel!r}")
-        regs: Any = self.reg if self._several_regs else (self.reg,)
-        if len(regs) == 0:
-            raise ValueError("reg is an empty sequence; give at least one number")
+        for name in ("popularity_power", "row_power"):
+            checks.number(name, getattr(self, name))
         if self.item_weights is not None and self.popularity_power:
             raise ValueError("give popularity_power or item_weights, not both")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver must be one of {', '.join(map(repr, SOLVERS))}, got {self.solver!r}")
-        if self.mesh is not None and self.solver == "cg":
-            raise ValueError("solver='cg' takes no mesh; use 'exact', whose K is sharded over the mesh, or 'nystrom'")
-        if self.mesh is not None and self.solver == "auto":
-            raise ValueError("solver='auto' takes no mesh, for which it has no estimates; name 'exact' or 'nystrom'")
-        if isinstance(self.n_anchors, bool) or not isinstance(self.n_anchors, (int, np.integer)) or self.n_anchors < 1:
-            raise ValueError(f"n_anchors must be a whole number of at least 1, got {self.n_anchors!r}")
-        if not isinstance(self.anchors, Interactions) and self.anchors not in METHODS:
-            names = ", ".join(map(repr, METHODS))
-            raise ValueError(f"anchors must be {names} or Interactions of landmark users, got {self.anchors!r}")
-        return tuple(map(check_reg, regs)), self.kernel or ReluNTK(self.depth, self.w_std, self.b_std)
+        for reg in checks.sequence("reg", self.reg, "number") if self._several_regs else (self.reg,):
+            check_reg(reg)
+        self._kernel()
+        solver = named(self.solver, self.n_anchors, self.anchors)
+        if self.mesh is not None and not solver.takes_mesh:
+            raise ValueError(
+                f"solver={solver.name!r} takes no mesh; use 'exact' or 'nystrom', which are shared out to it"
+            )
+        return solver
 
-    def components(self, clicks: Interactions) -> tuple[Kernel, InputMap]:
-        """The kernel and the map from clicks to input rows that `fit` would use on these clicks; nothing is solved."""
-        return self._checked()[1], self._input_map(popularity(clicks.matrix))
+    def _kernel(self) -> Kernel:
+        if self.kernel is None:
+            return ReluNTK(self.depth, self.w_std, self.b_std)
+        if not callable(self.kernel):
+            raise ValueError(f"kernel must be callable as kernel(x1, x2), got {checks.shown(self.kernel)}")
+        return self.kernel
+
+    def _job(self, mesh: UserMesh, progress: bool) -> Job:
+        regs: Any = self.reg if self._several_regs else (self.reg,)
+        return Job(
+            regs=tuple(map(float, regs)),
+            several=self._several_regs,
+            kernel=self._kernel(),
+            input_map=self._input_map,
+            dtype=np.dtype(self.dtype),
+            seed=self.seed,
+            mesh=mesh,
+            progress=progress,
+        )
 
     def _input_map(self, popularity: np.ndarray) -> InputMap:
         if self.item_weights is None:
             return InputMap.from_popularity(popularity, self.popularity_power, self.row_power)
-        weights = np.asarray(self.item_weights, float)
-        if weights.shape != popularity.shape or not (np.isfinite(weights).all() and (weights > 0).all()):
-            raise ValueError(
-                f"item_weights must be {popularity.size:,} positive numbers, one an item, got shape {weights.shape}"
-            )
-        return InputMap(weights, self.row_power)
+        return InputMap.from_weights(self.item_weights, popularity.size, self.row_power)
 
     def _adopt(self, fitted: Fitted, path: list[dict[str, Any]]) -> None:
         # Last, and at once: a `fit` that fails leaves an earlier one in place.
         self._fitted, self._params = fitted, self.get_params()
         self.reg_, self.residual_, self.path_ = fitted.solution.reg, fitted.solution.residual, path
         self.user_ids_, self.item_ids_ = fitted.clicks.user_ids, fitted.clicks.item_ids
-        self.inputs_, self.dual_ = fitted.inputs, fitted.dual
+        self.inputs_, self.machine_ = fitted.inputs, fitted.machine
         self.solver_, self.n_iter_ = fitted.solver, getattr(fitted.solution, "iterations", None)
 
-    def _chosen_solver(self, users: Interactions, n_regs: int) -> str:
-        clicked = np.bincount(users.matrix.indices, minlength=users.n_items)
-        n_anchors = self.anchors.n_users if isinstance(self.anchors, Interactions) else self.n_anchors
-        costs, chosen = estimate.decide(
-            clicked, users.n_users, n_regs=n_regs, n_anchors=n_anchors, dtype=np.dtype(self.dtype)
-        )
-        print(*costs, f"chosen: {chosen}", sep="\n", file=sys.stderr)
-        return chosen
-
-    def _choose(
-        self, fits: Iterable[Fit], n: int, split: Split | None, mesh: UserMesh, progress: bool
+    def _chosen(
+        self, steps: Iterator[Step[Fitted]], split: Split | None, mesh: UserMesh, progress: bool
     ) -> tuple[Fitted, list[dict[str, Any]]]:
         """The best fit on validation (the only one, where there is one reg), and a row for each."""
-        rows: list[dict[str, Any]] = []
-        best: tuple[float, Fitted] | None = None
-        with bar("reg path", progress and n > 1, total=n) as tried:
-            for fit in fits:
-                tried.update()
-                if fit.fitted is None:
-                    warnings.warn(f"passed over: {fit.failure}", IllConditionedWarning, stacklevel=3)
-                    rows.append({"reg": fit.reg, "failure": fit.failure})
-                    continue
-                row = _path_row(fit.fitted.solution)
-                value = 0.0 if split is None else self._value(fit.fitted, split, mesh, progress)
-                rows.append(row if split is None else {**row, self.metric: value})
-                if best is None or value > best[0] or not np.isfinite(best[0]):
-                    best = value, fit.fitted
-                del fit
-        if best is None or (self._several_regs and not np.isfinite(best[0])):
-            failures = "; ".join(row.get("failure", f"{self.metric} is not finite") for row in rows)
-            raise SingularKernelError(f"no reg of {[row['reg'] for row in rows]} gave a usable model: {failures}")
-        return best[1], rows
+        if split is None or not self._several_regs:
+            ((_, fitted, failure),) = steps
+            if fitted is None:
+                raise SingularKernelError(failure)
+            row = fitted.solution.row()
+            return fitted, [row if split is None else {**row, self.metric: self._value(fitted, split, mesh, progress)}]
+        measure = partial(self._value, split=split, mesh=mesh, progress=progress)
+        try:
+            found = best(_trials(steps), measure, self.metric, description="reg path", progress=progress)
+        except NoUsableSettingError as error:
+            raise SingularKernelError(
+                f"no reg of {np.asarray(self.reg).tolist()} gave a usable model: {error}"
+            ) from error
+        return found.candidate, found.tried
 
     def _value(self, fitted: Fitted, split: Split, mesh: UserMesh, progress: bool) -> float:
-        n_negatives = 50 if self.metric == "AUC-sampled" else 0
         trial = copy.copy(self)
         trial._adopt(fitted, [])
         with mesh.together():
-            report = evaluate(
-                trial, split, on="validation", k=metric_k(self.metric), n_negatives=n_negatives, progress=progress
-            )
+            report = evaluate_by(trial, split, [self.metric], progress=progress)
         if mesh.n_processes == 1:
             return report[self.metric]
         values = report.per_user.get(self.metric, np.full(report.users.size, report[self.metric]))
         return float(np.nanmean(mesh.all_rows(values)))
-
-    def _histories(self, histories: Any) -> Interactions:
-        matrix = as_histories(histories, self.item_ids_)
-        return Interactions(matrix, np.arange(matrix.shape[0]), self.item_ids_)
 
     def _checked_fitted(self) -> Fitted:
         if not hasattr(self, "_fitted"):
@@ -433,7 +425,7 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
       ModelFileError: not a model, truncated or damaged, or written by a newer version; or a
         `kernel` is missing or superfluous.
     """
-    params, fitted, tried = files.read(path, kernel)
+    params, fitted, tried = model_file.read(path, kernel)
     try:
         model = InfiniteAE(kernel=kernel, **params)
         model._checked()
@@ -465,6 +457,14 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
 
 
-def _path_row(solution: Solution) -> dict[str, Any]:
-    row = {"reg": solution.reg, "residual": solution.residual}
-    return {**row, "noise": solution.noise} if isinstance(solution, FullSolution) else row
+def _trials(steps: Iterator[Step[Fitted]]) -> Iterator[Trial[Fitted]]:
+    """The steps as `best` takes them, each failure told by a warning."""
+    for reg, fitted, failure in steps:
+        if fitted is None:
+            warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=5)
+            yield Trial({"reg": reg}, None, failure)
+            continue
+        trial = Trial(fitted.solution.row(), fitted)
+        del fitted
+        yield trial
+        del trial

@@ -17,7 +17,7 @@ import infae
 from infae import Interactions
 from infae.data import Blocks
 from infae.linalg import sharded
-from infae.solvers import nystrom as landmarks
+from infae.solvers import sums
 
 N_ITEMS = 40
 ITEMS = np.arange(N_ITEMS)
@@ -64,8 +64,8 @@ class Part:
 def scored(model, **also):
     return {
         "scores": model.predict(histories()),
-        "coef": np.asarray(model.dual_.coef),
-        "anchors": model.dual_.anchors.n,
+        "coef": np.asarray(model.machine_.coef),
+        "anchors": model.machine_.anchors.n,
         "residual": model.residual_,
         "reg": model.reg_,
         **also,
@@ -200,8 +200,8 @@ def main(out, names, n_processes, rank, port):
     mesh = jax.make_mesh((jax.device_count(),), ("users",))
     part = Part() if n_processes == 1 else [Part(0, FIRST), Part(FIRST)][rank]
     # Many blocks and steps of elimination, with so few users.
-    landmarks.block_users = lambda n_landmarks: 8
-    landmarks.tile_size = lambda n: 16
+    sums.block_users = lambda n_landmarks: 8
+    sums.tile_size = lambda n: 16
     sys.modules["infae.kernels.grams"].tile_size = lambda n: 16
     sharded._BLOCK = 8
     found = {}

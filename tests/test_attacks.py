@@ -11,7 +11,7 @@ import pytest
 
 import distillcf
 import infae
-from experiments.infinite import attacks, deanonymise
+from experiments.infinite import deanonymise
 from experiments.infinite.attacks import complete, match, reveal
 from experiments.infinite.flips import flip
 from experiments.study.record import plain
@@ -41,7 +41,7 @@ def test_matching_is_narayanan_and_shmatikovs(eccentricity, noise, monkeypatch):
     clicks = oracles.random_interactions(30, 50, seed=5, density=0.15)
     known = flip(reveal(clicks, 0.6, np.random.default_rng(0)), noise, np.random.default_rng(1))
     known = known.select_users(np.arange(29, 0, -2))
-    monkeypatch.setattr(attacks, "batch_size", lambda n: 4)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n: 4)
     rows, accepted = match(known, clicks, eccentricity)
     wanted = matched_by_hand(known, clicks, eccentricity)
     assert [int(r) if a else None for r, a in zip(rows, accepted, strict=True)] == wanted
@@ -75,7 +75,7 @@ def test_completion_counts_the_best_items_that_are_not_known(monkeypatch):
     clicks = oracles.random_interactions(40, 12, seed=2, density=0.4)
     known = flip(reveal(clicks, 0.7, np.random.default_rng(3)), 0.1, np.random.default_rng(4))
     scores = np.random.default_rng(5).integers(0, 5, clicks.shape).astype(np.float32) + 2 * clicks.matrix.toarray()
-    monkeypatch.setattr(attacks, "batch_size", lambda n: 16)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n: 16)
     done = complete(Given(scores), known, clicks)
     wanted = []
     for user in range(40):

@@ -18,10 +18,10 @@ from infae.kernels import ReluNTK
 from infae.kernels.grams import RecomputedGram, symmetric_gram
 from infae.kernels.rows import Rows
 from infae.landmarks import pivoted_cholesky
+from infae.linalg import conjugate
 from infae.linalg.tiles import SymmetricTiles, precision, product
 from infae.runtime.memory import with_margin
-from infae.solvers import cg as conjugate
-from infae.solvers import conjugate_path, factor, solve, solve_conjugate, solve_dense
+from infae.solvers import ConjugateSystem, cg, factor, path, solve, solve_conjugate, solve_dense
 
 N, M = 60, 33
 
@@ -124,7 +124,7 @@ def test_the_preconditioner_stays_positive_in_single_precision():
     """One direction ten million times as strong as the ridge: without care I - E E' would be rounded below zero."""
     for n in range(40, 60):
         with precision(np.float32):
-            half = conjugate._half(jnp.full((n, 1), 1e3, np.float32), 1e-1, 1e6)
+            half = conjugate.half(jnp.full((n, 1), 1e3, np.float32), 1e-1, 1e6)
         e = np.asarray(half, np.float64)
         assert 0 < 1 - (e.T @ e).item() < 1e-5
 
@@ -191,11 +191,11 @@ def test_progress_is_told(targets):
 
 
 def test_a_path_equals_separate_solves(targets, monkeypatch):
-    monkeypatch.setattr(conjugate, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(cg, "TOLERANCE", 1e-9)
     gram, pivots = gram_of(targets), pivots_of(targets, 8)
-    for step in conjugate_path(gram, pivots, targets, [0.5, 1.0, 10.0]):
+    for step in path(ConjugateSystem(gram, pivots, targets), [0.5, 1.0, 10.0]):
         assert step.failure == ""
-        assert_allclose(step.solution.coef, oracles.ridge(gram.to_dense(), targets, step.reg), rtol=1e-6, atol=1e-9)
+        assert_allclose(step.solved.coef, oracles.ridge(gram.to_dense(), targets, step.reg), rtol=1e-6, atol=1e-9)
 
 
 def test_a_near_start_saves_iterations(targets):
@@ -211,13 +211,13 @@ def test_a_useless_start_does_no_harm(targets):
     start = jnp.asarray(np.random.default_rng(0).standard_normal(targets.shape) * 1e3)
     start = start.at[:, ::3].set(0)
     solution = solve_conjugate(gram_of(targets), no_pivots(), targets, 1.0, start=start)
-    assert solution.residual <= conjugate.TOLERANCE
+    assert solution.residual <= cg.TOLERANCE
 
 
 def test_a_path_goes_on_past_what_cannot_be_solved(targets):
     gram = as_tiles(spread(ratio=1e9))
-    steps = list(conjugate_path(gram, no_pivots(), targets, [0.0, 1e-12, 100.0]))
-    assert [step.solution is None for step in steps] == [True, True, False]
+    steps = list(path(ConjugateSystem(gram, no_pivots(), targets), [0.0, 1e-12, 100.0]))
+    assert [step.solved is None for step in steps] == [True, True, False]
     assert "the fit interpolates" in steps[0].failure
     assert "at reg = 1e-12 in float64: relative residual" in steps[1].failure
 
@@ -240,7 +240,7 @@ def test_one_bad_column_among_many_is_told(targets):
     labels[:, 0] = 1e-6 * np.random.default_rng(0).standard_normal(N)
     with pytest.warns(IllConditionedWarning, match="1 of 40 targets did not come within"):
         solution = solve_conjugate(as_tiles(matrix), no_pivots(), labels, 0.001, max_iterations=6)
-    assert solution.residual < conjugate.TOLERANCE
+    assert solution.residual < cg.TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_single_precision_stops_where_rounding_does(targets):
         solved.append(solve_conjugate(gram_of(targets, np.float32), no_pivots(dtype=np.float32), targets, 1.0,
                                       tolerance=1e-12))  # fmt: skip
     assert solved[0].residual < 1e-6
-    assert solved[0].iterations < conjugate.MAX_ITERATIONS / 2
+    assert solved[0].iterations < cg.MAX_ITERATIONS / 2
 
 
 def test_what_does_not_fit_together_is_refused(targets):
@@ -309,7 +309,7 @@ def test_own_scores_need_no_kernel(clicks):
     assert_array_equal(
         model.predict(clicks), clicks.matrix.toarray() - np.float64(solution.ridge) * np.asarray(solution.coef)
     )
-    new = dataclasses.replace(model._fitted.dual)
+    new = dataclasses.replace(model._fitted.machine)
     assert_allclose(model.predict(clicks), new.scores(model.inputs_(clicks.matrix, np.float64)), atol=1e-3)
 
 
@@ -349,7 +349,7 @@ def test_short_of_memory_the_tiles_are_computed_anew(monkeypatch):
     used = []
     real = RecomputedGram.items
     monkeypatch.setattr(RecomputedGram, "items", lambda self: used.append(1) or real(self))
-    needed = [conjugate.required_bytes(150, 8, keep=keep) for keep in (False, True)]
+    needed = [cg.required_bytes(150, 8, keep=keep) for keep in (False, True)]
     assert needed[0] < needed[1]
     monkeypatch.setattr("infae.runtime.memory.available_bytes", lambda: with_margin(needed[1]) - 1)
     assert_array_equal(infae.fit(train, solver="cg").predict(train), kept.predict(train))

@@ -797,7 +797,7 @@ def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
     ids=lambda value: str(value)[:40],
 )
 def test_bad_settings_are_refused_before_any_work(settings, message, planted, monkeypatch):
-    monkeypatch.setattr("infae.fitting.symmetric_gram", no_work)
+    monkeypatch.setattr("infae.solvers.exact.symmetric_gram", no_work)
     with pytest.raises(ValueError, match=message):
         distil(planted.train, **settings)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import infae
-from experiments.infinite import bins, coldness, depth
+from experiments.infinite import coldness, depth
 from experiments.infinite.bins import coldness_bins, held_out_ranks, items_served, users_served
 from experiments.recommenders import PopRec
 from experiments.recommenders import registry as models
@@ -38,7 +38,7 @@ def test_bins_are_of_one_size_coldest_first_and_apart_from_the_never_seen():
 
 
 def test_ranks_are_those_that_evaluate_counts(split, monkeypatch):
-    monkeypatch.setattr(bins, "batch_size", lambda n: 32)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n: 32)
     model = infae.fit(split.train, 2.0)
     ranks, report = held_out_ranks(model, split), infae.evaluate(model, split, k=(5,))
     np.testing.assert_allclose(infae.metrics.hit_rate(ranks, 5)[report.users], report.per_user["HR@5"])

@@ -143,7 +143,7 @@ def test_a_flipped_bit_is_found_or_harmless(saved, new_users, model):
         except ModelFileError:
             found += 1
         else:
-            assert_array_equal(loaded.dual_.coef, model.dual_.coef)
+            assert_array_equal(loaded.machine_.coef, model.machine_.coef)
     assert found > 0
     assert_array_equal(model.predict(new_users), expected)
 

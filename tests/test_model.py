@@ -19,7 +19,7 @@ from infae.inputs import InputMap
 from infae.kernels import ReluNTK, relu_ntk
 from infae.kernels.rows import Rows
 from infae.linalg.tiles import precision
-from infae.machine import Dual
+from infae.machine import KernelMachine
 
 INPUTS = [
     {},
@@ -95,7 +95,7 @@ def test_rows_of_one_hash_are_told_apart(clicks, new_users, monkeypatch):
 def test_predict_in_blocks_of_users(clicks, new_users, model, monkeypatch):
     mixed = np.concatenate([new_users, clicks.matrix.toarray()])
     whole = model.predict(mixed)
-    monkeypatch.setattr("infae.fitted.batch_size", lambda n_items: 8)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n_items: 8)
     assert_allclose(model.predict(mixed), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -109,7 +109,7 @@ def test_every_form_of_the_same_clicks_fits_the_same(clicks, new_users, model):
 
 def test_the_same_fit_twice_gives_the_same_bits(clicks, new_users, model):
     again = infae.fit(clicks, reg=1.0)
-    assert_array_equal(again.dual_.coef, model.dual_.coef)
+    assert_array_equal(again.machine_.coef, model.machine_.coef)
     assert_array_equal(again.predict(new_users), model.predict(new_users))
 
 
@@ -130,7 +130,7 @@ def test_no_histories_have_no_scores(model):
 def test_reg_zero_interpolates_with_a_warning(clicks):
     with pytest.warns(IllConditionedWarning, match="reg = 0"):
         model = infae.fit(clicks, reg=0.0, dtype="float64")
-    assert_allclose(model.dual_.scores(clicks.matrix), clicks.matrix.toarray(), atol=1e-8)
+    assert_allclose(model.machine_.scores(clicks.matrix), clicks.matrix.toarray(), atol=1e-8)
 
 
 def test_fit_describes_itself(clicks, model):
@@ -196,7 +196,7 @@ def test_a_reg_without_a_solution_is_told_and_passed_over(split):
 def test_no_usable_reg_is_an_error(split):
     with (
         pytest.warns(IllConditionedWarning),
-        pytest.raises(SingularKernelError, match=r"no reg of \[0.0\] gave a usable model: .*in float32"),
+        pytest.raises(SingularKernelError, match=r"no reg of .* gave a usable model: .*in float32"),
     ):
         infae.fit(split.train, reg=[0.0], kernel=flat, validation=split)
 
@@ -244,19 +244,19 @@ def test_new_parameters_wait_for_the_next_fit(clicks, new_users):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"reg": -1.0}, "reg must be zero or positive"),
-        ({"reg": np.nan}, "reg must be zero or positive"),
-        ({"reg": "5"}, "reg must be a number"),
+        ({"reg": -1.0}, "reg must be a finite number at least 0"),
+        ({"reg": np.nan}, "reg must be a finite number at least 0"),
+        ({"reg": "5"}, "reg must be a finite number"),
         ({"row_power": True}, "row_power must be a finite number"),
         ({"row_power": np.inf}, "row_power must be a finite number"),
-        ({"reg": np.array("5")}, "reg must be a number"),
+        ({"reg": np.array("5")}, "reg must be a finite number"),
         ({"reg": []}, "reg is an empty sequence"),
-        ({"reg": [1.0, -2.0]}, "reg must be zero or positive"),
+        ({"reg": [1.0, -2.0]}, "reg must be a finite number at least 0"),
         ({"depth": -1}, "depth"),
         ({"depth": True}, "depth"),
         ({"depth": 1.5}, "depth"),
         ({"b_std": -1.0}, "b_std"),
-        ({"dtype": "float16"}, "dtype must be 'float32' or 'float64'"),
+        ({"dtype": "float16"}, "dtype must be one of 'float32', 'float64'"),
         ({"dtype": "single precision"}, "dtype must be"),
         ({"dtype": None}, "dtype must be"),
         ({"metric": "HR"}, "unknown metric 'HR'"),
@@ -264,7 +264,7 @@ def test_new_parameters_wait_for_the_next_fit(clicks, new_users):
         ({"metric": "HR@0"}, "unknown metric"),
         ({"metric": 10}, "unknown metric"),
         ({"kernel": "rbf"}, "kernel must be callable"),
-        ({"popularity_power": np.inf}, "popularity_power must be finite"),
+        ({"popularity_power": np.inf}, "popularity_power must be a finite number"),
     ],
 )
 def test_bad_parameters_are_refused_at_fit(params, message, clicks, split):
@@ -322,7 +322,7 @@ def test_repeated_rows_of_a_frame_count_once_with_one_warning():
     model, messages = caught_at_fit(frame(users, items))
     assert messages == ["1 of 5 (user, item) pairs are repeats; each pair counts once"]
     once = infae.fit(frame(users[:4], items[:4]))
-    assert_array_equal(model.dual_.coef, once.dual_.coef)
+    assert_array_equal(model.machine_.coef, once.machine_.coef)
 
 
 # --- histories ------------------------------------------------------------------------------------
@@ -376,10 +376,10 @@ def test_nothing_works_before_fit(call, clicks, tmp_path):
 
 
 def test_a_dual_called_on_arrays_scores_as_block_by_block(dtype, clicks, new_users, small_tiles):
-    fitted = infae.fit(clicks, reg=0.7, dtype=dtype.name).dual_
+    fitted = infae.fit(clicks, reg=0.7, dtype=dtype.name).machine_
     dense_clicks = clicks.matrix.toarray().astype(dtype)
     with precision(dtype):
-        called = Dual(fitted.kernel, jnp.asarray(dense_clicks), fitted.coef)
+        called = KernelMachine(fitted.kernel, jnp.asarray(dense_clicks), fitted.coef)
         scores = jax.jit(lambda x: called(x))(new_users.astype(dtype))
     assert scores.dtype == dtype
     assert_allclose(scores, fitted.scores(new_users), **tolerance(dtype))
@@ -389,10 +389,10 @@ def test_a_dual_called_on_arrays_scores_as_block_by_block(dtype, clicks, new_use
 
 @pytest.mark.parametrize("form", [np.asarray, jnp.asarray])
 def test_block_by_block_scores_need_rows(form, clicks, model):
-    called = Dual(ReluNTK(), form(clicks.matrix.toarray()), model.dual_.coef)
-    with pytest.raises(TypeError, match="anchors in `Rows`; call the Dual itself"):
+    called = KernelMachine(ReluNTK(), form(clicks.matrix.toarray()), model.machine_.coef)
+    with pytest.raises(TypeError, match="anchors in `Rows`; call the machine itself"):
         called.scores(clicks.matrix)
-    assert isinstance(model.dual_.anchors, Rows)
+    assert isinstance(model.machine_.anchors, Rows)
 
 
 WEIGHTS = np.linspace(0.2, 3.0, 16)
@@ -453,14 +453,14 @@ def test_item_weights_are_parameters_like_others(clicks):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"item_weights": np.ones(15)}, r"16 positive numbers, one an item, got shape \(15,\)"),
-        ({"item_weights": np.ones((16, 1))}, "16 positive numbers"),
-        ({"item_weights": 2.0}, r"got shape \(\)"),
-        ({"item_weights": np.arange(16.0)}, "16 positive numbers"),
-        ({"item_weights": -np.ones(16)}, "16 positive numbers"),
-        ({"item_weights": np.where(np.arange(16), 1, np.nan)}, "16 positive numbers"),
-        ({"item_weights": np.where(np.arange(16), 1, np.inf)}, "16 positive numbers"),
-        ({"item_weights": ["a"] * 16}, "could not convert"),
+        ({"item_weights": np.ones(15)}, r"16 positive finite numbers, one an item, got float64 of shape \(15,\)"),
+        ({"item_weights": np.ones((16, 1))}, "16 positive finite numbers"),
+        ({"item_weights": 2.0}, r"got float64 of shape \(\)"),
+        ({"item_weights": np.arange(16.0)}, "16 positive finite numbers"),
+        ({"item_weights": -np.ones(16)}, "16 positive finite numbers"),
+        ({"item_weights": np.where(np.arange(16), 1, np.nan)}, "16 positive finite numbers"),
+        ({"item_weights": np.where(np.arange(16), 1, np.inf)}, "16 positive finite numbers"),
+        ({"item_weights": ["a"] * 16}, "16 positive finite numbers"),
         ({"item_weights": np.ones(16), "popularity_power": -0.5}, "popularity_power or item_weights, not both"),
     ],
     ids=["short", "2-D", "one number", "zero", "negative", "NaN", "infinity", "strings", "both"],
@@ -476,7 +476,7 @@ def test_components_are_what_fit_uses(clicks):
     params = {"depth": 2, "b_std": 0.3, "popularity_power": -0.25, "row_power": 1.0}
     kernel, inputs = InfiniteAE(**params).components(clicks)
     fitted = infae.fit(clicks, **params)
-    assert kernel == fitted.dual_.kernel == ReluNTK(depth=2, b_std=0.3)
+    assert kernel == fitted.machine_.kernel == ReluNTK(depth=2, b_std=0.3)
     assert inputs.row_power == 1
     assert_array_equal(inputs.item_weights, fitted.inputs_.item_weights)
     assert InfiniteAE(kernel=flat).components(clicks)[0] is flat
@@ -630,7 +630,7 @@ def test_leave_one_out_of_some_users_in_any_order(clicks, model):
 
 @pytest.mark.parametrize("rows", [[24], [0, 99]])
 def test_leave_one_out_is_for_training_users(rows, model):
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match="positions from 0 to 23"):
         model.leave_one_out(rows)
 
 
@@ -698,12 +698,12 @@ def test_equal_scores_are_listed_by_item_position():
 
 @pytest.mark.parametrize("n", [0, -1, 17, 2.0, True, "3", None])
 def test_bad_numbers_of_items(n, new_users, model):
-    with pytest.raises(ValueError, match="n must be a whole number from 1 to the 16 items"):
+    with pytest.raises(ValueError, match="n must be a whole number from 1 to 16"):
         model.recommend(new_users, n=n)
 
 
 def test_more_items_asked_for_than_given(new_users, model):
-    with pytest.raises(ValueError, match="1 to the 2 items"):
+    with pytest.raises(ValueError, match="from 1 to 2"):
         model.recommend(new_users, n=3, items=[4, 5])
 
 
@@ -741,16 +741,16 @@ def test_one_reg_with_validation_records_its_metric(split):
 
 
 def test_a_path_holds_no_more_than_the_best_solution(split, monkeypatch):
-    from infae.solvers import ridge
+    from infae.solvers import base, exact
 
     def alive():
         # Not collected first: what is left to a cycle takes gigabytes at scale.
-        return sum(issubclass(type(thing), ridge.Solution) for thing in gc.get_objects())
+        return sum(issubclass(type(thing), base.Solution) for thing in gc.get_objects())
 
     gc.collect()
     gc.disable()
-    held, before, real = [], alive(), ridge.factor
-    monkeypatch.setattr(ridge, "factor", lambda *args, **more: held.append(alive() - before) or real(*args, **more))
+    held, before, real = [], alive(), exact.factor
+    monkeypatch.setattr(exact, "factor", lambda *args, **more: held.append(alive() - before) or real(*args, **more))
     # The same reg again never beats the first, so that what is held beyond the best shows.
     try:
         infae.fit(split.train, reg=[1.0, 1.0, 1.0, 1.0], validation=split)

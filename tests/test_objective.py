@@ -308,7 +308,7 @@ def test_the_student_is_infae_fitted_on_the_soft_rows(labels, row_power, dtype):
         scores = student.predict(dual, shown)
         own = student.predict(dual, clicks)
     assert scores.dtype == dual.coef.dtype == dtype
-    assert_allclose(dual.coef, model.dual_.coef, **tolerance(dtype))
+    assert_allclose(dual.coef, model.machine_.coef, **tolerance(dtype))
     assert_allclose(scores, infae.predict(model, shown), **tolerance(dtype))
     # A row meets itself at the cusp of k0, where rounding costs half of the digits, unless it is known to be itself.
     half = {"rtol": 0, "atol": 3 * np.finfo(dtype).eps ** 0.5}

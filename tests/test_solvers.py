@@ -11,7 +11,7 @@ import infae
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.linalg.tiles import SymmetricTiles, tile_size
 from infae.runtime import memory
-from infae.solvers import factor, inverse, path, solve
+from infae.solvers import InverseSystem, factor, inverse, path, solve
 
 
 def positive_definite(n, seed=0, smallest=1.0):
@@ -107,7 +107,7 @@ def test_popular_and_rare_targets_keep_their_columns(monkeypatch):
     gram, targets = positive_definite(37), random_clicks(37, 90, density=0.1)
     expected = oracles.ridge(gram, targets, 0.2)
     for share in (-1.0, 0.2, 2.0):
-        monkeypatch.setattr("infae.solvers.exact._HEAD_SHARE", share)
+        monkeypatch.setattr("infae.linalg.head_tail.HEAD_SHARE", share)
         solution = solve(factor(as_tiles(gram), 0.2), sp.csr_matrix(targets))
         assert_allclose(solution.coef, expected, **tolerance("float64"))
 
@@ -122,15 +122,15 @@ def test_reg_is_relative_to_the_mean_diagonal():
 
 def test_a_path_equals_separate_solves():
     gram, targets = as_tiles(positive_definite(20)), sp.csr_matrix(random_clicks(20, 6))
-    for step, reg in zip(path(gram, targets, [0.1, 1.0, 10.0]), [0.1, 1.0, 10.0], strict=True):
-        assert step.reg == step.solution.reg == reg
+    for step, reg in zip(path(InverseSystem(gram, targets), [0.1, 1.0, 10.0]), [0.1, 1.0, 10.0], strict=True):
+        assert step.reg == step.solved.reg == reg
         assert step.failure == ""
-        assert_array_equal(step.solution.coef, solve(factor(gram, reg), targets).coef)
+        assert_array_equal(step.solved.coef, solve(factor(gram, reg), targets).coef)
 
 
 def test_a_path_goes_on_past_what_cannot_be_solved():
-    steps = list(path(as_tiles(np.ones((6, 6))), random_clicks(6, 4), [0.0, 1e-30, 1.0]))
-    assert [step.solution is None for step in steps] == [True, True, False]
+    steps = list(path(InverseSystem(as_tiles(np.ones((6, 6))), random_clicks(6, 4)), [0.0, 1e-30, 1.0]))
+    assert [step.solved is None for step in steps] == [True, True, False]
     assert "the fit interpolates" in steps[0].failure
     assert "reg = 1e-30 in float64: relative residual" in steps[1].failure
 

@@ -9,7 +9,8 @@ import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
 from infae.data.ops import masked, random_place, row_of
-from infae.ranking.evaluate import Recommender, batch_size
+from infae.machine import batches
+from infae.ranking.evaluate import Recommender
 from infae.runtime import checks
 
 
@@ -73,16 +74,15 @@ def match(known: Interactions, clicks: Interactions, eccentricity: float = 1.5) 
     weights = sp.diags(1 / np.log(np.maximum(support, 2)))
     weighted, candidates = (known.matrix != 0).astype(np.float64) @ weights, held.T.tocsr()
     row, accepted = np.zeros(known.n_users, np.int64), np.zeros(known.n_users, bool)
-    step = batch_size(clicks.n_users)
-    for start in range(0, known.n_users, step):
-        scores = (weighted[start : start + step] @ candidates).toarray()
+    for rows in batches(known.n_users, clicks.n_users):
+        scores = (weighted[rows] @ candidates).toarray()
         each = np.arange(len(scores))
         best = scores.argmax(axis=1)
         highest, sigma = scores[each, best], scores.std(axis=1)
         scores[each, best] = -np.inf
         second = scores.max(axis=1)
-        row[start + each] = best
-        accepted[start + each] = (sigma > 0) & (highest - second >= eccentricity * sigma)
+        row[rows] = best
+        accepted[rows] = (sigma > 0) & (highest - second >= eccentricity * sigma)
     return Matches(row, accepted)
 
 
@@ -94,13 +94,11 @@ def complete(model: Recommender, known: Interactions, clicks: Interactions) -> C
     columns of `known`.
     """
     n_missing, n_found = [], []
-    step = batch_size(clicks.n_items)
-    for start in range(0, clicks.n_users, step):
-        rows = slice(start, start + step)
+    for rows in batches(*clicks.shape):
         shown = known.matrix[rows].toarray() != 0
         missing = (clicks.matrix[rows].toarray() != 0) & ~shown
         n = missing.sum(axis=1)
-        scores = model.predict(known.select_users(np.arange(start, start + len(n))))
+        scores = model.predict(known.select_users(np.arange(rows.start, rows.stop)))
         order = np.argsort(np.where(shown, np.inf, -scores), axis=1, kind="stable")
         hits = np.take_along_axis(missing, order, axis=1) & (np.arange(clicks.n_items) < n[:, None])
         n_missing.append(n[n > 0])

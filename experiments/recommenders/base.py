@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae import NotFittedError
-from infae.data.coerce import as_clicks, as_histories
-from infae.ranking.top_n import recommend
+from infae.data.coerce import as_clicks, as_histories, as_history_interactions
+from infae.ranking.top_n import Recommendations, recommend
 
 
 class Baseline:
@@ -37,10 +37,11 @@ class Baseline:
 
     def recommend(
         self, histories: Any, n: int = 10, exclude_seen: bool = True, items: Iterable[Any] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Recommendations:
         """The n best items of each user; see `InfiniteAE.recommend`."""
-        clicks = self._clicks(histories)
-        return recommend(self._scores, clicks, self.item_ids_, n=n, exclude_seen=exclude_seen, items=items)
+        self._clicks(histories)
+        clicks = as_history_interactions(histories, self.item_ids_)
+        return recommend(self._scores, clicks, n=n, exclude_seen=exclude_seen, items=items)
 
     def _clicks(self, histories: Any) -> sp.csr_matrix:
         if not hasattr(self, "item_ids_"):

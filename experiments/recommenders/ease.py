@@ -14,6 +14,7 @@ from infae.kernels import Linear
 from infae.kernels.grams import symmetric_gram
 from infae.kernels.rows import Rows
 from infae.linalg.tiles import SymmetricTiles, precision
+from infae.machine import batches
 from infae.runtime import checks
 from infae.runtime.memory import require_memory
 from infae.solvers import inverse
@@ -68,8 +69,7 @@ class EASE(Baseline):
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
         scores = np.empty(histories.shape, np.float32)
         with precision(np.float32):
-            for start in range(0, histories.shape[0], 512):
-                at = slice(start, start + 512)
+            for at in batches(*histories.shape):
                 shown = histories[at] if self._users is None else histories[at] @ self._users
                 scores[at] = shown.toarray() @ self._weights
         if self._users is not None:

@@ -50,6 +50,16 @@ def as_histories(histories: Any, item_ids: np.ndarray) -> sp.csr_matrix:
     return Interactions.from_matrix(matrix).matrix
 
 
+def as_history_interactions(histories: Any, item_ids: np.ndarray) -> Interactions:
+    """Histories over the fitted items with the ids of their users."""
+    matrix = as_histories(histories, item_ids)
+    if isinstance(histories, Interactions):
+        return Interactions(matrix, histories.user_ids, item_ids)
+    if _is_frame(histories):
+        return Interactions.from_frame(histories, item_ids=item_ids)
+    return Interactions(matrix, np.arange(matrix.shape[0]), item_ids)
+
+
 def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
     """A split to choose by on its validation part, checked against the clicks to be fitted.
 

@@ -28,3 +28,15 @@ def masked(matrix: sp.csr_matrix, keep: np.ndarray) -> sp.csr_matrix:
 def empty(shape: tuple[int, int]) -> sp.csr_matrix:
     """A float32 CSR matrix without a click."""
     return sp.csr_matrix(shape, dtype=np.float32)
+
+
+def unclicked(matrix: sp.csr_matrix, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The column at each place (0, 1, ...) among those that the row does not store, for sorted indices.
+
+    It is the place itself plus the stored columns that come before it: those with at most
+    `place` columns not stored to their left.
+    """
+    stored_rows, width = row_of(matrix), np.int64(matrix.shape[1] + 1)
+    n_free_before = matrix.indices - (np.arange(matrix.nnz) - matrix.indptr[stored_rows])
+    ordered = stored_rows * width + n_free_before
+    return places + np.searchsorted(ordered, rows * width + places, side="right") - matrix.indptr[rows]

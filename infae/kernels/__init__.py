@@ -3,7 +3,8 @@
 import importlib
 from typing import Any
 
-from infae.kernels.grams import DotProductKernel, Kernel, gram
+from infae.kernels.base import DotProductKernel, Kernel
+from infae.kernels.grams import gram
 from infae.kernels.linear import Linear
 from infae.kernels.relu import ReluNTK, relu_ntk
 

@@ -1,39 +1,26 @@
-"""Gram matrices block by block: symmetric ones as tiles, others as blocks of rows."""
+"""Gram matrices block by block: symmetric ones as tiles or over a mesh, others as blocks of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from infae.kernels.base import DotProductKernel, Kernel
 from infae.kernels.rows import RowBlock, Rows
+from infae.linalg.sharded import ShardedMatrix, heights
 from infae.linalg.tiles import SymmetricTiles, precision, tile_size
+from infae.runtime.memory import require_memory
+from infae.runtime.mesh import AXIS, UserMesh, on
 from infae.runtime.parallel import in_parallel
-
-Kernel = Callable[..., jax.Array]
-"""`kernel(x1, x2) -> (n1, n2)` on dense rows, with x2 None for x1 itself."""
-
-
-@runtime_checkable
-class DotProductKernel(Protocol):
-    """A kernel that needs no more of two rows than their inner product and their lengths.
-
-    Such a kernel is computed from sparse products; any other callable is given dense rows.
-    Instances must be hashable, since the kernel is a static argument of compiled code. It is
-    called, as other kernels are, on dense rows.
-    """
-
-    def __call__(self, x1: Any, x2: Any = None) -> jax.Array: ...
-
-    def from_products(
-        self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
-    ) -> jax.Array: ...
 
 
 def symmetric_gram(kernel: Kernel, rows: Rows, *, progress: Callable[[int, int], None] | None = None) -> SymmetricTiles:
@@ -174,3 +161,50 @@ def _tile(
 ) -> jax.Array:
     products = head1 @ head2.T + tail
     return kernel.from_products(products, sq1, sq2, n_columns, diagonal=same)
+
+
+def sharded_gram(mesh: UserMesh, kernel: Kernel, rows: Rows, matrix: sp.csr_matrix) -> ShardedMatrix:
+    """Kernel of `rows`, those of `matrix`, the same on every process; each device computes its own users' part.
+
+    Raises MemoryError, on every process, where one has no room for its rows and their inverse.
+    """
+    assert mesh.mesh is not None
+    n, dtype, (size, height) = rows.n, rows.head.dtype, heights(rows.n, mesh.mesh.size)
+    n_padded = height * mesh.mesh.size
+    places = {device: place for place, device in enumerate(mesh.mesh.devices.tolist())}
+    with mesh.together(), precision(dtype):
+        # The third is the update in a step of the elimination.
+        needed = (3 * len(mesh.devices) * height * n_padded + n * rows.n_columns) * dtype.itemsize
+        what = f"this process's rows of the kernel matrix of {n:,} users and of its inverse, and all coefficients,"
+        require_memory(needed, what)
+        diagonal = kernel_diagonal(kernel, rows)
+        # The matrix's own scale in the padding, so that it does not worsen the conditioning.
+        diagonal = np.pad(diagonal, (0, n_padded - n), constant_values=diagonal.mean())
+        shards = []
+        for device in mesh.devices:
+            own = slice(places[device] * height, (places[device] + 1) * height)
+            with on(device):
+                columns = _own_rows(kernel, rows.copy(), rows.like(matrix[own]), (height, n_padded))
+                shard = _with_diagonal(columns, diagonal[own], own.start)
+            shards.append(jax.device_put(shard, device))
+    sharding = NamedSharding(mesh.mesh, P(AXIS))
+    return ShardedMatrix(n, size, jax.make_array_from_single_device_arrays((n_padded, n_padded), sharding, shards))
+
+
+def _own_rows(kernel: Kernel, rows: Rows, own: Rows, shape: tuple[int, int]) -> jax.Array:
+    """The kernel of a device's own rows with all, in a `shape` of zeros."""
+    whole = jnp.zeros(shape, rows.head.dtype)
+    for at, part in cross_gram(kernel, own, rows):
+        whole = _put_block(whole, part[: at.stop - at.start, : rows.n], at.start)
+    return whole
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put_block(whole: jax.Array, block: jax.Array, start: int) -> jax.Array:
+    return jax.lax.dynamic_update_slice(whole, block, (start, 0))
+
+
+@partial(jax.jit, donate_argnums=0)
+def _with_diagonal(own: jax.Array, diagonal: jax.Array, first: int) -> jax.Array:
+    at = jnp.arange(own.shape[0])
+    return own.at[at, first + at].set(diagonal)

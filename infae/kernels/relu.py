@@ -12,6 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.kernels.grams import gram
+from infae.runtime import checks
+
+# Layers beyond these are a loop: 200 of them, written out, take minutes to compile.
+_UNROLLED = 8
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,9 @@ class ReluNTK:
     b_std: float = 0.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.depth, bool) or not isinstance(self.depth, (int, np.integer)) or self.depth < 0:
-            raise ValueError(f"depth must be a whole number of hidden layers, 0 or more, got {self.depth!r}")
-        if not (np.isfinite(self.w_std) and self.w_std > 0):
-            raise ValueError(f"w_std must be positive and finite, got {self.w_std!r}")
-        if not (np.isfinite(self.b_std) and self.b_std >= 0):
-            raise ValueError(f"b_std must be zero or positive, and finite, got {self.b_std!r}")
+        checks.whole("depth", self.depth, 0, remedy="it counts hidden layers")
+        checks.number("w_std", self.w_std, above=0)
+        checks.number("b_std", self.b_std, least=0)
 
     def from_products(
         self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False
@@ -64,14 +65,20 @@ class ReluNTK:
         equal = (cov == var1[:, None]) & (cov == var2[None, :])
         if diagonal:
             equal = equal | jnp.eye(cov.shape[0], cov.shape[1], dtype=bool)
-        ntk = cov
-        for _ in range(self.depth):
+
+        def layer(_: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            cov, ntk, var1, var2 = state
             scale = _safe_sqrt(var1[:, None] * var2[None, :])
             u = jnp.where(equal, 1, jnp.clip(cov / jnp.where(scale > 0, scale, 1), -1, 1))
             cov = w2 / 2 * scale * arc_cosine_1(u) + b2
-            ntk = cov + w2 / 2 * arc_cosine_0(u) * ntk
-            var1, var2 = w2 / 2 * var1 + b2, w2 / 2 * var2 + b2
-        return ntk
+            return cov, cov + w2 / 2 * arc_cosine_0(u) * ntk, w2 / 2 * var1 + b2, w2 / 2 * var2 + b2
+
+        # Unrolled as far as is quickly compiled.
+        unrolled = min(self.depth, _UNROLLED)
+        state: tuple[jax.Array, ...] = (cov, cov, var1, var2)
+        for k in range(unrolled):
+            state = layer(k, state)
+        return jax.lax.fori_loop(unrolled, self.depth, layer, state)[1] if self.depth > unrolled else state[1]
 
     def __call__(self, x1: Any, x2: Any = None) -> jax.Array:
         """The (n1, n2) kernel between dense or SciPy sparse rows; see `relu_ntk`."""

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data import ops
+
 # An item that a share s of n users clicked costs about (s n)^2 scattered additions in a sparse
 # product and n^2 multiply-adds in a dense one, which run some 400 times as fast: 1/sqrt(400).
 HEAD_SHARE = 0.05
@@ -45,7 +47,7 @@ class Rows:
         self.head = csr[:, head_columns].toarray()
         in_head = np.zeros(self.n_columns, bool)
         in_head[head_columns] = True
-        self.tail = _without_columns(csr, in_head)
+        self.tail = ops.masked(csr, ~in_head[csr.indices])
         self.sq_norms = np.asarray(csr.multiply(csr).sum(axis=1), dtype).ravel()
 
     def like(self, matrix: Any) -> Rows:
@@ -102,9 +104,3 @@ class RowBlock:
         full = self.tail.toarray()
         full[:, rows.head_columns] = self.head
         return jnp.asarray(full)
-
-
-def _without_columns(csr: sp.csr_matrix, drop: np.ndarray) -> sp.csr_matrix:
-    keep = ~drop[csr.indices]
-    indptr = np.concatenate([[0], np.cumsum(keep)])[csr.indptr]
-    return sp.csr_matrix((csr.data[keep], csr.indices[keep], indptr), shape=csr.shape)

@@ -13,16 +13,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from infae.kernels.grams import Kernel, cross_gram, kernel_diagonal
-from infae.kernels.rows import Rows
 from infae.linalg.sweep import invert_dense
 from infae.linalg.tiles import precision
-from infae.runtime.memory import require_memory
-from infae.runtime.mesh import AXIS, UserMesh, on
+from infae.runtime.mesh import AXIS
 
 # Rows that are eliminated at once.
 _BLOCK = 512
@@ -43,34 +39,6 @@ class ShardedMatrix:
     n: int
     size: int
     rows: jax.Array
-
-    @classmethod
-    def gram(cls, mesh: UserMesh, kernel: Kernel, rows: Rows, matrix: sp.csr_matrix) -> ShardedMatrix:
-        """Kernel of `rows`, those of `matrix`, the same on every process; each device computes its own users' part.
-
-        Raises MemoryError, on every process, where one has no room for its rows and their inverse.
-        """
-        assert mesh.mesh is not None
-        n, dtype, (size, height) = rows.n, rows.head.dtype, _heights(rows.n, mesh.mesh.size)
-        n_padded = height * mesh.mesh.size
-        places = {device: place for place, device in enumerate(mesh.mesh.devices.tolist())}
-        with mesh.together(), precision(dtype):
-            # The third is the update in a step of the elimination.
-            needed = (3 * len(mesh.devices) * height * n_padded + n * rows.n_columns) * dtype.itemsize
-            what = f"this process's rows of the kernel matrix of {n:,} users and of its inverse, and all coefficients,"
-            require_memory(needed, what)
-            diagonal = kernel_diagonal(kernel, rows)
-            # The matrix's own scale in the padding, so that it does not worsen the conditioning.
-            diagonal = np.pad(diagonal, (0, n_padded - n), constant_values=diagonal.mean())
-            shards = []
-            for device in mesh.devices:
-                own = slice(places[device] * height, (places[device] + 1) * height)
-                with on(device):
-                    columns = _own_rows(kernel, rows.copy(), rows.like(matrix[own]), (height, n_padded))
-                    shard = _with_diagonal(columns, diagonal[own], own.start)
-                shards.append(jax.device_put(shard, device))
-        sharding = NamedSharding(mesh.mesh, P(AXIS))
-        return cls(n, size, jax.make_array_from_single_device_arrays((n_padded, n_padded), sharding, shards))
 
     @property
     def n_tiles(self) -> int:
@@ -126,30 +94,11 @@ class ShardedMatrix:
         return mesh
 
 
-def _heights(n: int, n_devices: int) -> tuple[int, int]:
+def heights(n: int, n_devices: int) -> tuple[int, int]:
     """Rows of a block, a multiple of 8, and of a device, whole blocks."""
     n_blocks = max(1, -(-n // (_BLOCK * n_devices)))
     size = 8 * -(-n // (8 * n_devices * n_blocks))
     return size, size * n_blocks
-
-
-def _own_rows(kernel: Kernel, rows: Rows, own: Rows, shape: tuple[int, int]) -> jax.Array:
-    """The kernel of a device's own rows with all, in a `shape` of zeros."""
-    whole = jnp.zeros(shape, rows.head.dtype)
-    for at, part in cross_gram(kernel, own, rows):
-        whole = _put_block(whole, part[: at.stop - at.start, : rows.n], at.start)
-    return whole
-
-
-@partial(jax.jit, donate_argnums=0)
-def _put_block(whole: jax.Array, block: jax.Array, start: int) -> jax.Array:
-    return jax.lax.dynamic_update_slice(whole, block, (start, 0))
-
-
-@partial(jax.jit, donate_argnums=0)
-def _with_diagonal(own: jax.Array, diagonal: jax.Array, first: int) -> jax.Array:
-    at = jnp.arange(own.shape[0])
-    return own.at[at, first + at].set(diagonal)
 
 
 @partial(jax.jit, static_argnums=0)

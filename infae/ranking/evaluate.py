@@ -10,7 +10,9 @@ import scipy.sparse as sp
 
 from infae.data.interactions import Interactions, item_positions
 from infae.data.splits import Part, Split
+from infae.machine import batches
 from infae.ranking import metrics
+from infae.runtime import checks
 from infae.runtime.progress import bar
 
 
@@ -80,18 +82,23 @@ def evaluate(
     Raises:
       ValueError: a bad `on` or `k`, nothing held out, or scores of the wrong shape or not finite.
     """
-    ks = _check_k(k)
+    ks = tuple(checks.whole("k", value) for value in checks.sequence("k", k, "whole number"))
+    checks.whole("n_negatives", n_negatives, 0)
+    checks.flag("progress", progress)
+    rng = np.random.default_rng(checks.seed("seed", seed))
+    if not isinstance(split, Split):
+        raise ValueError(f"split must be an infae.Split, such as infae.data.load gives, got {checks.shown(split)}")
+    if not callable(getattr(model, "predict", None)):
+        raise ValueError(f"model must have a method predict(histories), got {checks.shown(model)}")
     context, targets = split.context(on), split.targets(on).matrix
     users = np.flatnonzero(np.diff(targets.indptr))
     if users.size == 0:
         raise ValueError(f"{split.name or 'the split'} has no {on} clicks to find; see infae.data.with_validation")
     weights = metrics.inverse_propensity(split.train.matrix)
-    rng = np.random.default_rng(seed)
     tables: list[dict[str, np.ndarray]] = []
     pools: list[tuple[np.ndarray, np.ndarray]] = []
-    batch = batch_size(context.n_items)
-    for start in bar(f"evaluating {on}", progress, range(0, users.size, batch), "batch"):
-        rows = users[start : start + batch]
+    for at in bar(f"evaluating {on}", progress, [*batches(users.size, context.n_items)], "batch"):
+        rows = users[at]
         shown, wanted = context.select_users(rows), targets[rows]
         scores = _scores(model, shown)
         tables.append(_per_user(metrics.held_out_ranks(scores, shown.matrix, wanted), ks, weights))
@@ -103,15 +110,16 @@ def evaluate(
     return Report(means, per_user, users, context.n_users - users.size)
 
 
-def batch_size(n_items: int) -> int:
-    """Users to score at once: a power of two, at most 512 and at most 256 MiB of float32 scores."""
-    return max(8, min(512, 1 << ((1 << 26) // n_items).bit_length() - 1)) if n_items < 1 << 26 else 8
+def evaluate_by(model: Recommender, split: Split, names: Sequence[str], *, progress: bool = False) -> Report:
+    """`evaluate` on validation with the cut-offs and negatives that these metrics need."""
+    ks = tuple({k for name in names for k in metric_k(name)})
+    return evaluate(model, split, "validation", ks, n_negatives=50 if "AUC-sampled" in names else 0, progress=progress)
 
 
 def metric_k(metric: str) -> tuple[int, ...]:
     """The cut-off in a metric's name ("HR@100" -> (100,)); ValueError for a name that `evaluate` lacks."""
     name, _, k = str(metric).partition("@")
-    if metric in ("AUC", "AUC-sampled"):
+    if str(metric) in ("AUC", "AUC-sampled"):
         return (1,)
     if name in ("HR", "Recall", "NDCG", "PSP", "PSP-printed") and k.isdigit() and int(k) > 0:
         return (int(k),)
@@ -119,12 +127,6 @@ def metric_k(metric: str) -> tuple[int, ...]:
         f"unknown metric {metric!r}; expected AUC, AUC-sampled, or HR@k, Recall@k, NDCG@k, PSP@k, PSP-printed@k "
         "for a whole k, such as 'HR@100'"
     )
-
-
-def _check_k(k: Sequence[int]) -> tuple[int, ...]:
-    if np.ndim(k) != 1 or len(k) == 0 or not all(isinstance(x, (int, np.integer)) and x >= 1 for x in k):
-        raise ValueError(f"k must be a sequence of whole numbers of at least 1, such as (10, 100), got {k!r}")
-    return tuple(k)
 
 
 def _scores(model: Recommender, histories: Interactions) -> np.ndarray:

@@ -17,10 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data import ops
+from infae.errors import NonFiniteScoresError
 from infae.linalg.tiles import precision
+from infae.runtime import checks
 from infae.runtime.parallel import in_parallel
 
 _CHUNK = 1024
+_N_REDRAWS = 30
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -66,7 +70,7 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
         raise ValueError(f"shapes differ: scores {scores.shape}, context {context.shape}, targets {targets.shape}")
     scores = np.asarray(scores)
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity, which cannot be ranked")
+        raise NonFiniteScoresError("scores hold NaN or infinity, which cannot be ranked")
     n_users, n_items = scores.shape
     user, item = _entries(targets)
     seen = _contains(context, user, item)
@@ -93,16 +97,19 @@ def mask(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> jax.Array:
 
 def hit_rate(ranks: Ranks, k: int) -> np.ndarray:
     """HR@k as in the papers' code: hits in the top k / min(k, held-out items), per user."""
+    k = checks.whole("k", k)
     return _per_user_sum(ranks, ranks.rank < k) / _at_least_one(np.minimum(k, ranks.n_held_out))
 
 
 def recall(ranks: Ranks, k: int) -> np.ndarray:
     """Recall@k, the paper's printed HR@k: hits in the top k / held-out items, per user."""
+    k = checks.whole("k", k)
     return _per_user_sum(ranks, ranks.rank < k) / _at_least_one(ranks.n_held_out)
 
 
 def ndcg(ranks: Ranks, k: int) -> np.ndarray:
     """nDCG@k: sum over hits of 1 / log2(place + 1), over the same for the best list of k, per user."""
+    k = checks.whole("k", k)
     gain = np.where(ranks.rank < k, 1 / np.log2(np.minimum(ranks.rank, k) + 2), 0)
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
     best = ideal[np.minimum(k, ranks.n_held_out)]
@@ -115,7 +122,7 @@ def psp(ranks: Ranks, k: int, inverse_propensity: np.ndarray) -> np.ndarray:
     Sum over hits of 1 / propensity, divided by min(k, held-out), over the same sum, not
     divided, for the min(k, held-out) least likely held-out items: at most 1 / min(k, held-out).
     """
-    weight = inverse_propensity[ranks.item]
+    k, weight = checks.whole("k", k), _weights(inverse_propensity)[ranks.item]
     order = np.lexsort((-weight, ranks.user))
     place = np.arange(order.size) - np.repeat(_starts(ranks.n_held_out), ranks.n_held_out)
     best = np.bincount(ranks.user, np.where(place < k, weight[order], 0), minlength=ranks.n_users)
@@ -129,9 +136,16 @@ def psp_printed(ranks: Ranks, k: int, inverse_propensity: np.ndarray) -> np.ndar
     (1/k) times the sum over hits of 1 / propensity, over the sum over all held-out items: at
     most 1/k.
     """
-    weight = inverse_propensity[ranks.item]
+    k, weight = checks.whole("k", k), _weights(inverse_propensity)[ranks.item]
     total = _per_user_sum(ranks, weight)
     return _per_user_sum(ranks, np.where(ranks.rank < k, weight, 0)) / (k * np.where(total > 0, total, 1))
+
+
+def _weights(inverse_propensity: np.ndarray) -> np.ndarray:
+    weights = np.asarray(inverse_propensity)
+    if weights.dtype.kind not in "iuf" or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"inverse_propensity must be finite numbers of at least 0, got {checks.shown(weights)}")
+    return weights
 
 
 def auc(ranks: Ranks) -> np.ndarray:
@@ -147,6 +161,9 @@ def pooled_auc(positives: np.ndarray, negatives: np.ndarray) -> float:
 
     Pooled as in the papers' code, where the negatives are 50 sampled items a user.
     """
+    for name, scores in (("positives", positives), ("negatives", negatives)):
+        if not np.isfinite(scores).all():
+            raise NonFiniteScoresError(f"{name} hold NaN or infinity, which cannot be ranked")
     if positives.size == 0 or negatives.size == 0:
         return float("nan")
     ordered = np.sort(negatives)
@@ -159,6 +176,8 @@ def inverse_propensity(train: sp.csr_matrix, a: float = 0.55, b: float = 1.5) ->
 
     n_i are the item's train clicks and N all of them; a and b are the paper's.
     """
+    checks.number("a", a, least=0)
+    checks.number("b", b, least=0)
     n_i = np.bincount(train.indices, train.data, minlength=train.shape[1])
     # At least 0, where a train set of one or two clicks would make propensities negative.
     c = max(np.log(max(n_i.sum(), 1)) - 1, 0) * (b + 1) ** a
@@ -172,17 +191,22 @@ def sample_negatives(
     n_items = context.shape[1]
     clicked = sp.csr_matrix(context + targets)
     clicked.sort_indices()
-    rows = np.repeat(np.flatnonzero(np.diff(clicked.indptr) < n_items), n)
+    n_free = n_items - np.diff(clicked.indptr)
+    rows = np.repeat(np.flatnonzero(n_free), n)
     items = rng.integers(0, n_items, rows.size)
     redo = np.flatnonzero(_contains(clicked, rows, items))
-    while redo.size:
+    for _ in range(_N_REDRAWS):
         items[redo] = rng.integers(0, n_items, redo.size)
         redo = redo[_contains(clicked, rows[redo], items[redo])]
+        if not redo.size:
+            return rows, items
+    # Who has clicked nearly everything: one of the few items left over, without rejection.
+    items[redo] = ops.unclicked(clicked, rows[redo], rng.integers(0, n_free[rows[redo]]))
     return rows, items
 
 
 def _entries(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.indices
+    return ops.row_of(matrix), matrix.indices
 
 
 def _contains(matrix: sp.csr_matrix, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

@@ -1,125 +1,126 @@
-"""What a fit would take, before it is begun, and which solver to choose by that.
+"""Which solver to use, by what each would take: known before anything is begun.
 
-Operations are counted as those of large matrix products, whose rate on this machine is measured
-once; what runs slower counts as more of them. Factors are from two CPU cores, see BUILD_NOTES.md:
-seconds are within a factor of two or so there, and bytes on the safe side.
+Operations are counted as those of large matrix products; what runs slower counts as more of them.
+Factors are from two CPU cores, see BUILD_NOTES.md: seconds are within a factor of two or so there,
+and bytes on the safe side. The choice goes by operations and memory alone, so that the same data give
+the same model on a busy machine; how fast the machine is at the moment is only told.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+import warnings
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse as sp
 
-from infae.kernels.rows import HEAD_SHARE
-from infae.linalg.tiles import precision, tile_size
+from infae.data.blocks import Blocks
+from infae.data.interactions import Interactions
+from infae.linalg.tiles import precision
 from infae.runtime import memory
-from infae.solvers import cg as conjugate
-from infae.solvers import nystrom as landmarks
+from infae.solvers.base import Cost, Fitted, Job, Problem, Solver, Step
+from infae.solvers.cg import CG
+from infae.solvers.exact import Exact
+from infae.solvers.nystrom import Nystrom
 
-# Elementwise work of a kernel entry, and of an entry of a CG iteration, in operations.
-_KERNEL_ENTRY = 1000
-_CG_ENTRY = 1500
-# A scattered addition between two tails of clicks; one along rows of the inverse, or of the kernel.
-_TAIL_PAIR = 800
-_TAIL_ENTRY = 40
-# The sweep reaches some 0.75 of a product's rate, float64 half of float32's.
-_SWEEP = 1.3
-_FLOAT64 = 2
-# Iterations of conjugate gradients: 7 on ML-1M at reg 5, 13 at 1, 31 at 0.1.
-_ITERATIONS = 12
+# A solve on all users is preferred to landmarks up to so many operations: ten minutes of two CPU cores.
+_PATIENCE = 600 * 100e9
+# What is longer than this is told before it is begun.
+_LONG_SECONDS = 1800
 # Compiling.
 _BASE_SECONDS = 1.0
-# An exact solve is preferred to landmarks up to this long, in seconds.
-_PATIENCE = 600
 
 
-class Cost(NamedTuple):
-    """Of one solver: bytes at its peak beside the data, with a margin, and seconds."""
+@dataclass(frozen=True)
+class Auto(Solver):
+    """The solver that serves best of those that fit into memory: it prints what each would take, and chooses.
 
-    solver: str
-    n_bytes: int
-    seconds: float
+    The one of fewer operations of "exact" and "cg", which give the same, unless it takes more than
+    some ten minutes of two cores and "nystrom" fits and takes fewer; else "nystrom".
 
-    def __str__(self) -> str:
-        return f"{self.solver}: {self.n_bytes / 2**30:.2g} GiB, about {self.seconds:.2g} s"
-
-
-def costs(
-    popularity: np.ndarray, n: int, *, n_regs: int = 1, n_anchors: int = 1000, dtype: np.dtype | type = np.float32
-) -> list[Cost]:
-    """Of "exact", "cg" and "nystrom", for n users whose clicks on each item are `popularity` (m,)."""
-    dtype, m, several = np.dtype(dtype), popularity.size, n_regs > 1
-    size, a = dtype.itemsize, min(n_anchors, n)
-    popular = popularity > HEAD_SHARE * n
-    head, tail = int(popular.sum()), popularity[~popular].astype(float)
-    entry = 2 * head + _KERNEL_ENTRY + _TAIL_PAIR * float(np.sum((tail / n) ** 2))
-    gram = n * n / 2 * entry
-    # A row of the inverse, or of the landmarks' kernel, times the clicks.
-    click_product = 2 * n * head + _TAIL_ENTRY * float(tail.sum())
-    rows = 2 * size * n * head + int(popularity.sum()) * (size + 4)
-
-    exact = gram + n_regs * (_SWEEP * n**3 + n * click_product)
-    exact_bytes = size * (n * (n + tile_size(n)) + (2 if several else 1) * n * m)
-
-    k = conjugate.n_landmarks(n)
-    iteration = n * m * (2 * n + 4 * k + _CG_ENTRY)
-    kept = conjugate.required_bytes(n, m, size, keep=True, several_regs=several)
-    bare = conjugate.required_bytes(n, m, size, keep=False, several_regs=several)
-    fits = memory.fits(memory.with_margin(kept + rows))
-    grams = 1 if fits else n_regs * _ITERATIONS * -(-m // conjugate.width(n, m, size))
-    cg = grams * gram + 2 * n * k**2 + n_regs * _ITERATIONS * iteration
-
-    wide = _FLOAT64 if size == 4 else 1
-    nystrom = n * a * (entry + 3 * a) + a * click_product + wide * (2 * a**3 + n_regs * (3 * a**3 + 2 * a**2 * m))
-    nystrom_bytes = landmarks.required_bytes(a, m, size) + (size * a * m if several else 0)
-
-    rate = matrix_rate(dtype.name)
-    counted = (("exact", exact_bytes, exact), ("cg", kept if fits else bare, cg), ("nystrom", nystrom_bytes, nystrom))
-    return [
-        Cost(name, memory.with_margin(n_bytes + rows), _BASE_SECONDS + operations / rate)
-        for name, n_bytes, operations in counted
-    ]
-
-
-def decide(
-    popularity: np.ndarray, n: int, *, n_regs: int = 1, n_anchors: int = 1000, dtype: np.dtype | type = np.float32
-) -> tuple[list[Cost], str]:
-    """The costs, and the solver chosen by them and by the memory that is available.
-
-    Raises MemoryError where no solver fits, with the number of landmarks that would.
+    Attributes:
+      nystrom: the solver on landmarks that it may choose.
     """
-    available = memory.available_bytes()
-    estimated = partial(costs, popularity, n, n_regs=n_regs, dtype=dtype)
-    found = estimated(n_anchors=n_anchors)
-    if chosen := choose(found, available):
-        return found, chosen
-    assert available is not None
-    fewer = range(1, min(n_anchors, n))
-    largest = bisect_right(fewer, available, key=lambda a: estimated(n_anchors=a)[-1].n_bytes)
-    raise MemoryError(
-        f"no solver fits into the {available / 2**30:.2g} GiB available ({'; '.join(map(str, found))}); "
-        + (f"use solver='nystrom' with n_anchors={largest}" if largest else "use fewer items, or a larger machine")
-    )
+
+    nystrom: Nystrom = field(default_factory=Nystrom)
+
+    name: ClassVar[str] = "auto"
+    takes_mesh: ClassVar[bool] = False
+    takes_blocks: ClassVar[bool] = True
+
+    def fits(
+        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
+    ) -> Iterator[Step[Fitted]]:
+        """See `Solver.fits`; of `Blocks` always on landmarks."""
+        if isinstance(users, Blocks):
+            return self.nystrom.fits(job, users, labels)
+        counts = np.bincount(users.matrix.indices, minlength=users.n_items)
+        problem = Problem(counts, users.n_users, len(job.regs), job.dtype.itemsize)
+        costs = self.costs(problem)
+        chosen = self.chosen(problem)
+        rate = matrix_rate(job.dtype.name)
+        told = [f"{solver.name}: {_told(cost, rate)}" for solver, cost in costs.items()]
+        print(*told, f"chosen: {chosen.name}", sep="\n", file=sys.stderr)
+        if (seconds := costs[chosen].operations / rate) > _LONG_SECONDS:
+            message = (
+                f"solver={chosen.name!r} is estimated to take {seconds / 60:,.0f} minutes on this machine as it is now"
+            )
+            warnings.warn(message, stacklevel=4)
+        return chosen.fits(job, users, labels)
+
+    def cost(self, problem: Problem) -> Cost:
+        """That of the solver chosen."""
+        return self.chosen(problem).cost(problem)
+
+    def costs(self, problem: Problem) -> Mapping[Solver, Cost]:
+        """Of each solver, with a margin of memory."""
+        solvers: tuple[Solver, ...] = (Exact(), CG(), self.nystrom)
+        found = {solver: solver.cost(problem) for solver in solvers}
+        return {solver: cost._replace(n_bytes=memory.with_margin(cost.n_bytes)) for solver, cost in found.items()}
+
+    def chosen(self, problem: Problem) -> Solver:
+        """The solver that fits are made by.
+
+        Raises MemoryError where none fits, with the number of landmarks that would.
+        """
+        costs, available = self.costs(problem), memory.available_bytes()
+        if solver := choose(costs, available):
+            return solver
+        assert available is not None
+        fewer = range(1, min(self.nystrom.n_anchors, problem.n_users))
+        largest = bisect_right(fewer, available, key=partial(self._landmark_bytes, problem))
+        rate = matrix_rate("float32" if problem.itemsize == 4 else "float64")
+        told = "; ".join(f"{solver.name}: {_told(cost, rate)}" for solver, cost in costs.items())
+        raise MemoryError(
+            f"no solver fits into the {available / 2**30:.2g} GiB available ({told}); "
+            + (f"use solver='nystrom' with n_anchors={largest}" if largest else "use fewer items, or a larger machine")
+        )
+
+    def _landmark_bytes(self, problem: Problem, n_anchors: int) -> int:
+        return memory.with_margin(replace(self.nystrom, n_anchors=n_anchors).cost(problem).n_bytes)
 
 
-def choose(found: list[Cost], available: int | None) -> str:
-    """The solver that serves best of those that fit into `available` bytes (all do if None); "" where none does.
+def choose(costs: Mapping[Solver, Cost], available: int | None) -> Solver | None:
+    """The best of those that fit into `available` bytes (all do if None), as `Auto` says; None where none does."""
+    fitting = {solver: cost for solver, cost in costs.items() if available is None or cost.n_bytes <= available}
+    full = [solver for solver in fitting if not isinstance(solver, Nystrom)]
+    best = min(full, key=lambda solver: fitting[solver].operations, default=None)
+    landmarks = next((solver for solver in fitting if isinstance(solver, Nystrom)), None)
+    if landmarks is None or best is None:
+        return best or landmarks
+    return best if fitting[best].operations <= max(_PATIENCE, fitting[landmarks].operations) else landmarks
 
-    The faster of "exact" and "cg", which give the same, unless it is estimated at more than ten
-    minutes and "nystrom" fits and is faster; else "nystrom".
-    """
-    fitting = [cost for cost in found if available is None or cost.n_bytes <= available]
-    full = min((cost for cost in fitting if cost.solver != "nystrom"), key=lambda cost: cost.seconds, default=None)
-    nystrom = next((cost for cost in fitting if cost.solver == "nystrom"), None)
-    if nystrom is None or (full is not None and full.seconds <= max(_PATIENCE, nystrom.seconds)):
-        return full.solver if full else ""
-    return nystrom.solver
+
+def _told(cost: Cost, rate: float) -> str:
+    return f"{cost.n_bytes / 2**30:.2g} GiB, about {_BASE_SECONDS + cost.operations / rate:.2g} s"
 
 
 @cache

@@ -1,39 +1,59 @@
-"""Kernel ridge regression from one Gram matrix: factor once, solve for many right-hand sides.
-
-`reg` is relative everywhere in this project, as in the papers' reference code: what is added to
-the Gram matrix's diagonal is `ridge = reg * trace(K) / n`, its mean diagonal times `reg`.
-"""
+"""Kernel ridge regression from one Gram matrix: factor once, solve for many right-hand sides."""
 
 from __future__ import annotations
 
-import operator
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data.blocks import Blocks
+from infae.data.interactions import Interactions
 from infae.errors import IllConditionedWarning, SingularKernelError
+from infae.kernels.grams import sharded_gram, symmetric_gram
+from infae.linalg.head_tail import HeadTail
 from infae.linalg.sharded import ShardedMatrix
 from infae.linalg.sweep import inverse
-from infae.linalg.tiles import SymmetricTiles, precision
+from infae.linalg.tiles import SymmetricTiles, precision, tile_size
 from infae.runtime.memory import require_memory
-from infae.runtime.parallel import in_parallel
+from infae.runtime.progress import bar, onto
+from infae.solvers.base import (
+    NOISE_LIMIT,
+    RESIDUAL_LIMIT,
+    Cost,
+    Fitted,
+    Job,
+    Problem,
+    Progress,
+    Solver,
+    Step,
+    check_reg,
+    interpolates,
+    noisy,
+    remedy,
+    where,
+)
+from infae.solvers.full import (
+    LARGE_REG,
+    FullFit,
+    FullProblem,
+    FullSolution,
+    click_operations,
+    dense,
+    gram_operations,
+    row_bytes,
+    take,
+)
 
-# Of the solution's departure from plain interpolation, how much may be rounding error.
-NOISE_LIMIT = 0.1
-# A relative residual above this is no solution.
-RESIDUAL_LIMIT = 0.1
 _N_PROBES = 16
-# A column that a share s of n rows holds costs s n^2 scattered multiply-adds, or n^2 dense ones
-# at some 20 times the rate.
-_HEAD_SHARE = 1 / 20
+# The sweep reaches some 0.75 of a product's rate.
+_SWEEP = 1.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,36 +74,6 @@ class Factor:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
-    """Dual coefficients and how far they are from solving their system.
-
-    Attributes:
-      coef: (n, m) with (K + ridge * I) coef = targets; on landmarks, of their normal equations.
-      residual: |system coef - right side| / |right side| (Frobenius), estimated from 16 random
-        sign combinations of the columns, whose mean squared error is exact on average.
-      reg: relative regularisation.
-      ridge: what was added to K's diagonal.
-    """
-
-    coef: jax.Array
-    residual: float
-    reg: float
-    ridge: float
-
-
-@dataclass(frozen=True, eq=False)
-class FullSolution(Solution):
-    """Of a system whose anchors are the users that are fitted.
-
-    Attributes:
-      noise: the residual relative to |ridge * coef|, the part of the fitted scores that is not
-        the targets themselves. Near 1 a ranking of unclicked items is rounding error.
-    """
-
-    noise: float
-
-
-@dataclass(frozen=True, eq=False)
 class ExactSolution(FullSolution):
     """By the system's inverse.
 
@@ -94,18 +84,7 @@ class ExactSolution(FullSolution):
     inverse_diagonal: np.ndarray
 
 
-def check_reg(reg: float) -> float:
-    """`reg` as a float; ValueError unless it is a finite number, zero or more."""
-    if isinstance(reg, bool) or not isinstance(reg, (int, float, np.integer, np.floating)):
-        raise ValueError(f"reg must be a number (relative to the kernel's mean diagonal), got {reg!r}")
-    if not np.isfinite(reg) or reg < 0:
-        raise ValueError(f"reg must be zero or positive, and finite, got {reg!r}")
-    return float(reg)
-
-
-def factor(
-    gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Callable[[int, int], None] | None = None
-) -> Factor:
+def factor(gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Progress = None) -> Factor:
     """Invert K + reg * trace(K)/n * I: n^3 operations, as much memory again as K.
 
     Raises MemoryError before starting where that does not fit, ValueError for a bad `reg`.
@@ -119,7 +98,7 @@ def factor(
 
 
 def solve(
-    factored: Factor, targets: sp.csr_matrix | np.ndarray, *, progress: Callable[[int, int], None] | None = None
+    factored: Factor, targets: sp.csr_matrix | np.ndarray, *, strict: bool = False, progress: Progress = None
 ) -> ExactSolution:
     """Coef with (K + ridge * I) coef = targets, for (n, m) targets, sparse or dense.
 
@@ -127,7 +106,8 @@ def solve(
     taken densely, save. `progress` is called with (blocks done, blocks in all).
 
     Raises:
-      SingularKernelError: the residual is not finite or above 0.1; names reg, dtype, residual.
+      SingularKernelError: the residual is not finite or above 0.1; names reg, dtype, residual. With
+        `strict`, also instead of the warning, and before the coefficients are computed.
       MemoryError: the (n, m) coefficients do not fit.
 
     Warns:
@@ -137,70 +117,28 @@ def solve(
     residual, noise = _checked_residual(factored, targets)
     if noise > NOISE_LIMIT:
         message = noisy(factored.reg, factored.gram.dtype, residual, noise)
+        if strict:
+            raise SingularKernelError(message)
         warnings.warn(message, IllConditionedWarning, stacklevel=2)
-    return _solution(factored, targets, residual, noise, progress)
-
-
-class PathStep(NamedTuple):
-    """One reg of a path.
-
-    Attributes:
-      reg: relative regularisation.
-      solution: None where the solve is singular or rounding error outweighs it.
-      failure: why there is none, with reg, dtype and residual; "" where there is one.
-    """
-
-    reg: float
-    solution: FullSolution | None
-    failure: str
-
-
-def path(
-    gram: SymmetricTiles | ShardedMatrix,
-    targets: sp.csr_matrix | np.ndarray,
-    regs: Iterable[float],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[PathStep]:
-    """A step for each reg in turn, all from one Gram matrix; `progress` is as for `factor` and `solve`.
-
-    One inverse and one solution are in memory at a time, if the caller keeps none. Nothing is
-    computed that is known to be of no use: no inverse at reg = 0, where fitted scores are the
-    targets themselves, and no coefficients where the residual is all there is to them.
-    """
-    for reg in regs:
-        if check_reg(reg) == 0:
-            yield PathStep(0.0, None, interpolates(gram.dtype))
-            continue
-        factored = factor(gram, reg, progress=progress)
-        try:
-            residual, noise = _checked_residual(factored, targets)
-        except SingularKernelError as error:
-            yield PathStep(factored.reg, None, str(error))
-            continue
-        if noise > NOISE_LIMIT:
-            yield PathStep(factored.reg, None, noisy(reg, gram.dtype, residual, noise))
-            continue
-        solution = _solution(factored, targets, residual, noise, progress)
-        del factored
-        yield PathStep(reg, solution, "")
-        del solution
-
-
-def _solution(
-    factored: Factor,
-    targets: sp.csr_matrix | np.ndarray,
-    residual: float,
-    noise: float,
-    progress: Callable[[int, int], None] | None,
-) -> ExactSolution:
     coef = _coefficients(factored, targets, progress)
     return ExactSolution(coef, residual, factored.reg, factored.ridge, noise, factored.inverse.diagonal())
 
 
-def _coefficients(
-    factored: Factor, targets: sp.csr_matrix | np.ndarray, progress: Callable[[int, int], None] | None = None
-) -> jax.Array:
+@dataclass(frozen=True, eq=False)
+class InverseSystem:
+    """(K + ridge I) coef = targets, by an inverse at each reg."""
+
+    gram: SymmetricTiles | ShardedMatrix
+    targets: sp.csr_matrix | np.ndarray
+
+    def solve(self, reg: float, *, strict: bool, progress: Progress = None) -> ExactSolution:
+        """See `System.solve`; in strictness no inverse is computed at reg = 0, where scores are the targets."""
+        if strict and reg == 0:
+            raise SingularKernelError(interpolates(self.gram.dtype))
+        return solve(factor(self.gram, reg, progress=progress), self.targets, strict=strict, progress=progress)
+
+
+def _coefficients(factored: Factor, targets: sp.csr_matrix | np.ndarray, progress: Progress) -> jax.Array:
     n, m = targets.shape
     dtype = factored.gram.dtype
     if isinstance(factored.inverse, SymmetricTiles):
@@ -208,11 +146,11 @@ def _coefficients(
         require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
     n_blocks = factored.inverse.n_tiles
     with precision(dtype):
-        product = _TargetProduct(targets, dtype)
+        split = HeadTail(targets, dtype)
         coef = jnp.zeros((n, m), dtype)
         for block in range(n_blocks):
             rows = factored.inverse.rows_of(block)
-            coef = _put_rows(coef, product(factored.inverse.column(block)), rows.start)
+            coef = _put_rows(coef, split.transposed(factored.inverse.column(block)), rows.start)
             if progress is not None:
                 progress(block + 1, n_blocks)
         return coef
@@ -230,33 +168,6 @@ def _checked_residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> 
     return residual, noise
 
 
-def where(reg: float, dtype: np.dtype, residual: float) -> str:
-    """A solve in a message."""
-    return f"reg = {reg:g} in {dtype}: relative residual {residual:.2g}"
-
-
-def interpolates(dtype: np.dtype) -> str:
-    """Why a path passes over reg = 0."""
-    return (
-        f"reg = 0 in {dtype}: relative residual not computed, since the fit interpolates whatever it is "
-        "and rounding error alone ranks the unclicked items of training users"
-    )
-
-
-def noisy(reg: float, dtype: np.dtype, residual: float, noise: float) -> str:
-    """What an `IllConditionedWarning` says of a noise above the limit."""
-    share = "all" if noise >= 1 else f"{noise:.0%}"
-    return (
-        f"ill-conditioned solve at {where(reg, dtype, residual)}; {share} of the difference between fitted scores "
-        f"and targets, which ranks unclicked items, is rounding error: {remedy(dtype)}"
-    )
-
-
-def remedy(dtype: np.dtype) -> str:
-    """What to change after such a solve."""
-    return "use a larger reg" + (", or float64" if dtype == np.float32 else "")
-
-
 def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[float, float]:
     # For random signs v, E|R v|^2 is |R|_F^2: n^2 operations a probe instead of n^2 m.
     dtype = factored.gram.dtype
@@ -270,35 +181,69 @@ def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[fl
     return error / scale, error / moved if moved > 0 else np.inf
 
 
-class _TargetProduct:
-    """D @ targets for many dense D, given transposed: popular columns densely, the others sparsely."""
+@dataclass(frozen=True, eq=False)
+class ExactFit(FullFit):
+    """By the system's inverse.
 
-    def __init__(self, targets: sp.csr_matrix | np.ndarray, dtype: np.dtype):
-        if not sp.issparse(targets):
-            self.head, self.tail = jnp.asarray(targets, dtype), []
-            self.inverse_order = jnp.arange(targets.shape[1])
-            return
-        csc = sp.csc_matrix(targets, dtype=dtype)
-        popular = np.diff(csc.indptr) > _HEAD_SHARE * csc.shape[0]
-        self.head = jnp.asarray(csc[:, popular].toarray())
-        self.inverse_order = jnp.asarray(np.argsort(np.concatenate([*np.nonzero(popular), *np.nonzero(~popular)])))
-        # The transpose of a CSC is a CSR of items, which are shared out to threads by clicks.
-        items = csc[:, ~popular].T
-        cuts = [0, *np.searchsorted(items.indptr, np.linspace(0, items.nnz, 9)[1:-1]), items.shape[0]]
-        self.tail = [items[a:b] for a, b in pairwise(cuts) if b > a]
+    Attributes:
+      solution: with what leave-one-out scores need.
+    """
 
-    def __call__(self, d_transposed: jax.Array) -> jax.Array:
-        """(k, m) from (n, k)."""
-        right = np.asarray(d_transposed)
-        parts = in_parallel([partial(operator.matmul, part, right) for part in self.tail])
-        tail = np.concatenate([np.zeros((0, right.shape[1]), right.dtype), *parts])
-        return _assemble(d_transposed, self.head, tail, self.inverse_order)
+    solver = "exact"
+    solution_class = ExactSolution
+    solution: ExactSolution
+
+    def leave_one_out(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, n_items) scores of anchors by the model that all *other* anchors fit; see `InfiniteAE`."""
+        reg, dtype = self.solution.reg, np.dtype(self.solution.coef.dtype)
+        if reg > LARGE_REG[dtype]:
+            lost = reg * float(np.finfo(dtype).eps)
+            message = (
+                f"leave-one-out scores at reg = {reg:g} in {dtype} lose up to {lost:.0e} of their size to rounding"
+            )
+            warnings.warn(message, IllConditionedWarning, stacklevel=3)
+        with precision(dtype):
+            taken = np.asarray(take(self.solution.coef, rows))
+        return dense(self.targets[rows]) - taken / self.solution.inverse_diagonal[rows, None]
+
+    @classmethod
+    def _own_parts(cls, clicks: Interactions, arrays: Any, about: Any) -> dict[str, Any]:
+        if (found := arrays["inverse_diagonal"].shape) != (clicks.n_users,):
+            raise ValueError(f"inverse_diagonal {found} does not fit the clicks {clicks.shape}")
+        return super()._own_parts(clicks, arrays, about)
 
 
-@jax.jit
-def _assemble(d_transposed: jax.Array, head: jax.Array, tail: jax.Array, inverse_order: jax.Array) -> jax.Array:
-    both = jnp.concatenate([d_transposed.T @ head, tail.T], axis=1)
-    return jnp.take(both, inverse_order, axis=1)
+@dataclass(frozen=True)
+class Exact(Solver):
+    """All users are anchors, by the inverse: n^3 operations, and two triangles of n x n numbers."""
+
+    name = "exact"
+    fitted_class = ExactFit
+
+    def fits(
+        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
+    ) -> Iterator[Step[Fitted]]:
+        """See `Solver.fits`."""
+        everybody = FullProblem.of(job, users, labels)
+        with bar("solve", job.progress, unit="block") as shown:
+            system = InverseSystem(self._gram(job, everybody), everybody.labels)
+            yield from everybody.fits(self.fitted_class, job.steps(system, onto(shown)))
+
+    def cost(self, problem: Problem) -> Cost:
+        """See `Solver.cost`."""
+        n, m, size = problem.n_users, problem.popularity.size, problem.itemsize
+        operations = gram_operations(problem) + problem.n_regs * (_SWEEP * n**3 + n * click_operations(problem))
+        n_coef = 2 if problem.n_regs > 1 else 1
+        return Cost(size * (n * (n + tile_size(n)) + n_coef * n * m) + row_bytes(problem), operations)
+
+    def _gram(self, job: Job, everybody: FullProblem) -> SymmetricTiles | ShardedMatrix:
+        rows, n = everybody.rows, everybody.rows.n
+        if job.mesh.mesh is not None:
+            return sharded_gram(job.mesh, job.kernel, rows, everybody.mapped)
+        # Before it is begun, room for the matrix and for its inverse.
+        require_memory(n * (n + 1024) * job.dtype.itemsize, f"the kernel matrix of {n:,} users and its inverse")
+        with precision(job.dtype), bar("kernel", job.progress, unit="block") as shown:
+            return symmetric_gram(job.kernel, rows, progress=onto(shown))
 
 
 @partial(jax.jit, donate_argnums=0)

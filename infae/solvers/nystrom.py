@@ -1,216 +1,36 @@
-"""Kernel ridge regression of any number of users on m landmark users (Nyström), from running sums.
-
-With K_mm the landmarks' kernel, and K_nm that of all n users with them, the function of the
-landmarks of least penalised squared error has the coefficients
-
-    coef = (K_nm' K_nm + ridge * K_mm)^-1 K_nm' X
-
-(Rudi, Carratino and Rosasco 2017, Eq. 8). Here it is ridge regression on the m features
-phi = K_nm W with W W' = K_mm^-1, whose equations have the kernel's own condition number instead
-of its square, and are definite however the products are rounded:
-
-    coef = W (phi' phi + ridge * I)^-1 phi' X
-
-Both products are sums over users, to which blocks of users are added one after another: nothing
-of n_users x n_users or n_users x n_items is ever held. The sums are kept in float64, block
-products made in the model's dtype.
-"""
+"""Nyström: kernel ridge regression of any number of users on a few of them, the landmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
+from infae.data.blocks import Blocks
+from infae.data.interactions import Interactions
 from infae.errors import SingularKernelError
 from infae.inputs import InputMap
-from infae.kernels.grams import Kernel, cross_gram, kernel_diagonal, symmetric_gram
 from infae.kernels.rows import Rows
+from infae.landmarks import METHODS, choose_landmarks, shortlist, survey
 from infae.linalg.sweep import inverse
-from infae.linalg.tiles import SymmetricTiles, precision, tile_size
-from infae.runtime.memory import require_memory
-from infae.runtime.mesh import UserMesh, on
-from infae.runtime.parallel import in_parallel
-from infae.solvers.exact import RESIDUAL_LIMIT, Solution, check_reg
+from infae.linalg.tiles import SymmetricTiles, precision
+from infae.runtime import checks
+from infae.runtime.mesh import UserMesh
+from infae.runtime.progress import bar
+from infae.solvers.base import RESIDUAL_LIMIT, Cost, Fitted, Job, Problem, Progress, Solution, Solver, Step, check_reg
+from infae.solvers.base import remedy as larger_reg
+from infae.solvers.full import click_operations, entry_operations, row_bytes
+from infae.solvers.sums import LandmarkSums, Whitening, accumulate, required_bytes, whitening
 
-# Of K_mm's mean diagonal, added to it. W enlarges the rounding errors of a user's kernel by up to
-# the root of its inverse: to 1e-4 of the kernel's own scale in float32, 1e-9 in float64.
-_JITTER = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-13}
-# A column that a share s of a block's users clicked costs s scattered multiply-adds, or one dense
-# one at some 20 times the rate.
-_HEAD_SHARE = 1 / 20
 _N_PROBES = 16
-# Of the (users, landmarks) kernel of one block of users.
-_BLOCK_BYTES = 1 << 28
-
-
-@dataclass(frozen=True, eq=False)
-class LandmarkSums:
-    """What kernel ridge regression on landmarks needs to know of any number of users; sums of two are added.
-
-    Attributes:
-      square: (m, m) phi' phi, in float64.
-      right: (n_items, m) X' phi, in float64.
-      n_users: users added.
-      diagonal: sum over users of kernel(x, x).
-    """
-
-    square: SymmetricTiles
-    right: np.ndarray
-    n_users: int
-    diagonal: float
-
-    def __add__(self, other: LandmarkSums) -> LandmarkSums:
-        with precision(np.float64):
-            tiles = {ij: tile + other.square.tiles[ij] for ij, tile in self.square.tiles.items()}
-        return LandmarkSums(
-            SymmetricTiles(self.square.n, self.square.size, tiles),
-            self.right + other.right,
-            self.n_users + other.n_users,
-            self.diagonal + other.diagonal,
-        )
-
-
-def block_users(n_landmarks: int) -> int:
-    """Users to add at a time: a multiple of 512, with a kernel of at most 256 MiB in float32."""
-    return 512 * int(np.clip(_BLOCK_BYTES // (4 * 512 * n_landmarks), 1, 32))
-
-
-def required_bytes(n_landmarks: int, n_items: int, itemsize: int = 4, n_devices: int = 1) -> int:
-    """Peak memory of the sums and of a solve: what `accumulate` and `solve_landmarks` hold at once.
-
-    The sums and their solution over items in float64 with the model's own copy, six (m, m)
-    matrices in float64, and a block's kernel and features twice; for each further device its sums,
-    its map to features and a block more.
-    """
-    m = n_landmarks
-    block, square = 4 * itemsize * block_users(m) * m, 8 * m * m
-    share = square // 2 + itemsize * m * m + block
-    return (16 + itemsize) * m * n_items + 6 * square + block + (n_devices - 1) * share
-
-
-@dataclass(frozen=True, eq=False)
-class Whitening:
-    """K_mm + jitter I = root root', and W, the transposed inverse of root; both (m, m) in float64.
-
-    The jitter keeps W bounded where landmarks nearly equal each other.
-    """
-
-    root: jax.Array
-    inverse_root: jax.Array
-
-
-def whitening(kernel: Kernel, landmarks: sp.csr_matrix, dtype: np.dtype) -> Whitening:
-    """Of the landmarks' input rows, given in float64, for features that are computed in `dtype`.
-
-    2 m^3 operations. Raises SingularKernelError where the kernel is not positive definite.
-    """
-    with precision(np.float64):
-        gram = jnp.asarray(symmetric_gram(kernel, Rows(landmarks, np.float64)).to_dense())
-        root = jnp.linalg.cholesky(gram + _JITTER[np.dtype(dtype)] * jnp.mean(jnp.diagonal(gram)) * jnp.eye(len(gram)))
-        if not jnp.isfinite(root).all():
-            raise SingularKernelError("the landmarks' kernel is not positive definite; is the kernel a kernel?")
-        eye = jnp.eye(len(gram), dtype=root.dtype)
-        return Whitening(root, jax.scipy.linalg.solve_triangular(root, eye, lower=True).T)
-
-
-def accumulate(
-    kernel: Kernel,
-    landmarks: Rows,
-    white: Whitening,
-    inputs: InputMap,
-    blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]],
-    n_items: int,
-    *,
-    mesh: UserMesh | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> LandmarkSums:
-    """The sums over all users of all blocks, those of all the mesh's processes.
-
-    A user costs 3 m^2 + 2 m h + 2 m c operations beside the kernel's own, for h popular items,
-    which are multiplied densely, and c clicks on others.
-
-    Args:
-      kernel: between input rows.
-      landmarks: the m landmarks' input rows.
-      white: of these landmarks.
-      inputs: from clicks to input rows.
-      blocks: (clicks, targets) of some users, any number of them.
-      n_items: columns of the targets.
-      mesh: the devices that each block's users are shared out to. Each keeps its own phi' phi,
-        each process its X' phi; they are added up once, at the end.
-      progress: called with the number of users added, after each block.
-
-    Raises MemoryError before starting where the sums do not fit.
-    """
-    mesh = mesh or UserMesh(None)
-    m, dtype, n_devices = landmarks.n, landmarks.head.dtype, len(mesh.devices)
-    right, product = np.zeros((n_items, m)), None
-    n_users, diagonal = 0, 0.0
-    with mesh.together():
-        needed = required_bytes(m, n_items, dtype.itemsize, n_devices)
-        require_memory(needed, f"sums over {m:,} landmarks x {n_items:,} items")
-        height = block_users(m)
-        shares = [_Share(kernel, landmarks, white, device) for device in mesh.devices]
-        for clicks, targets in _even(blocks, height * n_devices):
-            if not n_users:
-                # Fewer users than that are all in the first block.
-                height = min(height, 512 * -(-clicks.shape[0] // (512 * n_devices)))
-            # The head is chosen once, so that one compilation serves all blocks.
-            product = product or _Clicked(targets, n_items, height, dtype)
-            cuts = np.linspace(0, clicks.shape[0], n_devices + 1).astype(int)
-            parts = [(share, slice(*cut)) for share, cut in zip(shares, pairwise(cuts), strict=True) if cut[0] < cut[1]]
-            # Work on all devices is begun before any result is waited for.
-            features = [share.add(landmarks.like(inputs(clicks[own], dtype)), height) for share, own in parts]
-            for (share, own), phi in zip(parts, features, strict=True):
-                with on(share.device):
-                    product.add(right, targets[own], phi, m)
-            n_users += clicks.shape[0]
-            if progress is not None:
-                jax.block_until_ready([share.tiles for share in shares])
-                progress(clicks.shape[0])
-        diagonal = sum(share.diagonal for share in shares)
-    counts = np.sum([own for (own,) in mesh.exchange(np.array([n_users, diagonal]))], axis=0)
-    n_users, diagonal = int(counts[0]), float(counts[1])
-    if not n_users:
-        raise ValueError("no users: there is nothing to fit")
-    with precision(np.float64):
-        tiles = {ij: mesh.total([share.tiles[ij] for share in shares]) for ij in shares[0].tiles}
-        square = SymmetricTiles.build(m, tile_size(m), tiles.items())
-        return LandmarkSums(square, mesh.total_of_processes(right), n_users, diagonal)
-
-
-class _Share:
-    """What one device adds up over its users: phi' phi, and kernel(x, x)."""
-
-    def __init__(self, kernel: Kernel, landmarks: Rows, white: Whitening, device: jax.Device | None):
-        self.device, self.diagonal = device, 0.0
-        self._kernel, self._landmarks = kernel, landmarks if device is None else landmarks.copy()
-        self._size = tile_size(landmarks.n)
-        shape, n_tiles = (self._size, self._size), -(-landmarks.n // self._size)
-        with on(device), precision(np.float64):
-            self.tiles = {(i, j): jnp.zeros(shape, jnp.float64) for i in range(n_tiles) for j in range(i + 1)}
-        with on(device), precision(landmarks.head.dtype):
-            self._to_features = _padded_square(white.inverse_root, n_tiles * self._size, landmarks.head.dtype)
-
-    def add(self, rows: Rows, height: int) -> jax.Array:
-        """Their (height, padded m) features; the device is still at work on them and on the sums."""
-        size = self._size
-        with on(self.device):
-            self.diagonal += float(np.sum(kernel_diagonal(self._kernel, rows), dtype=np.float64))
-            with precision(rows.head.dtype):
-                features = _product(_block_kernel(self._kernel, rows, self._landmarks, height), self._to_features)
-                columns = [features[:, i * size : (i + 1) * size] for i in range(features.shape[1] // size)]
-            with precision(np.float64):
-                for i, j in self.tiles:
-                    self.tiles[i, j] = _add_square(self.tiles[i, j], columns[i], columns[j])
-        return features
+# float64 runs at half the rate of float32.
+_FLOAT64 = 2
 
 
 def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.dtype) -> Solution:
@@ -244,101 +64,146 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
     if not residual <= RESIDUAL_LIMIT:
         raise SingularKernelError(
             f"the landmarks' normal equations could not be solved at reg = {reg:g} with a kernel in {dtype}: relative "
-            f"residual {residual:.2g}; use a larger reg" + (", or float64" if dtype == np.float32 else "")
+            f"residual {residual:.2g}; {larger_reg(np.dtype(dtype))}"
         )
     return Solution(coef, residual, reg, ridge)
 
 
-def _even(
-    blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]], height: int
-) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
-    """The same users in blocks of `height`, the last of fewer."""
-    waiting: list[tuple[sp.csr_matrix, sp.csr_matrix]] = []
-    n_waiting = 0
-    for clicks, targets in blocks:
-        for start in range(0, clicks.shape[0], height):
-            waiting.append((clicks[start : start + height], targets[start : start + height]))
-            n_waiting += waiting[-1][0].shape[0]
-            if n_waiting >= height:
-                both = _stacked(waiting)
-                yield both[0][:height], both[1][:height]
-                waiting, n_waiting = [(both[0][height:], both[1][height:])], n_waiting - height
-    if n_waiting:
-        yield _stacked(waiting)
+@dataclass(frozen=True, eq=False)
+class LandmarkSystem:
+    """The landmarks' normal equations, the same on every process of the mesh."""
+
+    white: Whitening
+    sums: LandmarkSums
+    dtype: np.dtype
+    mesh: UserMesh
+
+    def solve(self, reg: float, *, strict: bool, progress: Progress = None) -> Solution:
+        """See `System.solve`; where rounding makes one process fail alone, all of them fail."""
+        solution, failure = None, ""
+        with self.mesh.together():
+            try:
+                solution = solve_landmarks(self.white, self.sums, reg, self.dtype)
+            except SingularKernelError as error:
+                failure = str(error)
+        failures = [str(said) for (said,) in self.mesh.exchange(np.array(failure)) if str(said)]
+        if solution is None or failures:
+            raise SingularKernelError(failure or failures[0])
+        return solution
 
 
-def _stacked(parts: list[tuple[sp.csr_matrix, sp.csr_matrix]]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    if len(parts) == 1:
-        return parts[0]
-    clicks, targets = (sp.csr_matrix(sp.vstack(side)) for side in zip(*parts, strict=True))
-    return clicks, targets
+@dataclass(frozen=True, eq=False)
+class NystromFit(Fitted):
+    """A few users are the anchors, and all were fitted.
+
+    Attributes:
+      sums: over the users fitted, to which others can be added.
+    """
+
+    solver = "nystrom"
+    sums: LandmarkSums
+
+    def with_users(
+        self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]
+    ) -> NystromFit:
+        """The fit at the same `reg` of these users too, those of all the mesh's processes."""
+        dtype, n_items = self.solution.coef.dtype, self.item_ids_.size
+        pairs = ((clicks, clicks) for clicks in blocks)
+        with mesh.together():
+            white = whitening(self.kernel, self.inputs(self.clicks.matrix, np.dtype(np.float64)), dtype)
+        added = accumulate(self.kernel, self.anchors, white, self.inputs, pairs, n_items, mesh=mesh, progress=progress)
+        sums = self.sums + added
+        solution = solve_landmarks(white, sums, self.solution.reg, dtype)
+        return replace(self, solution=solution, sums=sums)
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, about = super().stored()
+        sums = self.sums
+        about = {**about, "sums": {"n_users": sums.n_users, "diagonal": sums.diagonal}}
+        return {**arrays, "square": sums.square.to_dense(), "right": sums.right}, about
+
+    @classmethod
+    def _own_parts(cls, clicks: Interactions, arrays: Any, about: Any) -> dict[str, Any]:
+        square, right, (m, n_items) = arrays["square"], arrays["right"], clicks.shape
+        if square.shape != (m, m) or right.shape != (n_items, m):
+            raise ValueError(f"sums {square.shape} and {right.shape} do not fit the landmarks {clicks.shape}")
+        return {"sums": LandmarkSums(SymmetricTiles.from_dense(square), right, **about["sums"])}
 
 
-def _block_kernel(kernel: Kernel, rows: Rows, landmarks: Rows, height: int) -> jax.Array:
-    """(height, padded m) kernel of a block of users with the landmarks; 0 in the padding of either side."""
-    parts = [block for _, block in cross_gram(kernel, rows, landmarks)]
-    return _masked(parts, rows.n, landmarks.n, height)
+@dataclass(frozen=True)
+class Nystrom(Solver):
+    """`n_anchors` users are anchors, and all users are fitted (Rudi, Carratino and Rosasco 2017, Eq. 8).
 
+    n m^2 operations and m (n_items + m) numbers of memory for m anchors, however many users.
 
-class _Clicked:
-    """Adds X' phi for blocks of users: popular columns of X densely, the others sparsely."""
+    Attributes:
+      n_anchors: landmark users.
+      anchors: how they are made: "uniform", users drawn alike; "rpcholesky", users who explain most of
+        the kernel; "kmeans", means of groups of alike users, the most accurate (see
+        `infae.landmarks`); or `Interactions` that serve as landmarks, such as a distilled summary's rows.
+    """
 
-    def __init__(self, targets: sp.csr_matrix, n_items: int, height: int, dtype: np.dtype):
-        n_clicks = np.bincount(targets.indices, minlength=n_items)
-        self._popular = np.flatnonzero(n_clicks > _HEAD_SHARE * targets.shape[0])
-        self._in_head = np.zeros(n_items, bool)
-        self._in_head[self._popular] = True
-        self._height, self._dtype = height, dtype
+    n_anchors: int = 1000
+    anchors: str | Interactions = "uniform"
 
-    def add(self, right: np.ndarray, targets: sp.csr_matrix, features: jax.Array, m: int) -> None:
-        """Add targets' phi to `right`, for (height, padded m) features whose first rows are the users of targets."""
-        columns = sp.csc_matrix(targets, dtype=self._dtype)
-        head = np.zeros((self._height, self._popular.size), self._dtype)
-        head[: targets.shape[0]] = columns[:, self._popular].toarray()
-        with precision(self._dtype):
-            dense = _head_product(head, features)
-        sparse = _without(columns, self._in_head)
-        # The transpose of a CSC is a CSR of items, which are shared out to threads by clicks.
-        items = sparse.T
-        values = np.asarray(features)[: targets.shape[0], :m]
-        cuts = np.unique([0, *np.searchsorted(items.indptr, np.linspace(0, items.nnz, 17)[1:-1]), items.shape[0]])
+    name = "nystrom"
+    fitted_class = NystromFit
+    takes_blocks = True
 
-        def add_items(first: int, last: int) -> None:
-            part = items[first:last]
-            clicked = np.flatnonzero(np.diff(part.indptr))
-            right[first + clicked] += part[clicked] @ values
+    def __post_init__(self) -> None:
+        checks.whole("n_anchors", self.n_anchors)
+        if not isinstance(self.anchors, Interactions) and self.anchors not in METHODS:
+            names = ", ".join(map(repr, METHODS))
+            got = checks.shown(self.anchors)
+            raise ValueError(f"anchors must be one of {names}, or Interactions of landmark users, got {got}")
 
-        list(in_parallel([partial(add_items, first, last) for first, last in pairwise(cuts)]))
-        right[self._popular] += np.asarray(dense)[:, :m]
+    def fits(
+        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
+    ) -> Iterator[Step[Fitted]]:
+        """See `Solver.fits`."""
+        if isinstance(users, Blocks):
+            counts, drawn = survey(users, self.n_anchors, job.seed, job.mesh)
+            pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
+        else:
+            counts, drawn = shortlist(users, self.n_anchors, job.seed, job.mesh)
+            pairs = [(users.matrix, users.matrix if labels is None else sp.csr_matrix(labels))]
+        with job.mesh.together():
+            inputs = job.input_map(counts)
+            chosen = self._landmarks(job, drawn, inputs)
+            matrix = inputs(chosen.matrix, job.dtype)
+            rows = Rows(matrix, job.dtype)
+            white = whitening(job.kernel, inputs(chosen.matrix, np.dtype(np.float64)), job.dtype)
+        job.mesh.require_same("landmarks or weights", np.concatenate([matrix.data, matrix.indices, matrix.indptr]))
+        with bar("users", job.progress, unit="user") as shown:
+            sums = accumulate(
+                job.kernel, rows, white, inputs, pairs, chosen.n_items, mesh=job.mesh, progress=shown.update
+            )
+        for reg, solution, failure in job.steps(LandmarkSystem(white, sums, job.dtype, job.mesh)):
+            if solution is None:
+                yield Step(reg, None, failure)
+                continue
+            yield Step(reg, NystromFit(chosen, inputs, job.kernel, rows, solution, sums))
+            del solution
 
+    def cost(self, problem: Problem) -> Cost:
+        """See `Solver.cost`."""
+        n, m, size, n_regs = problem.n_users, problem.popularity.size, problem.itemsize, problem.n_regs
+        a = min(self.anchors.n_users if isinstance(self.anchors, Interactions) else self.n_anchors, n)
+        wide = _FLOAT64 if size == 4 else 1
+        solves = wide * (2 * a**3 + n_regs * (3 * a**3 + 2 * a**2 * m))
+        operations = n * a * (entry_operations(problem) + 3 * a) + a * click_operations(problem) + solves
+        n_bytes = required_bytes(a, m, size) + (size * a * m if n_regs > 1 else 0)
+        return Cost(n_bytes + row_bytes(problem), operations)
 
-def _without(columns: sp.csc_matrix, drop: np.ndarray) -> sp.csc_matrix:
-    keep = np.repeat(~drop, np.diff(columns.indptr))
-    counts = np.where(drop, 0, np.diff(columns.indptr))
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    return sp.csc_matrix((columns.data[keep], columns.indices[keep], indptr), shape=columns.shape)
+    def _landmarks(self, job: Job, users: Interactions, inputs: InputMap) -> Interactions:
+        return choose_landmarks(users, self.n_anchors, self.anchors, inputs, job.kernel, job.dtype, job.seed)
 
 
 def _signs(n_items: int) -> np.ndarray:
     return np.random.default_rng(0).choice([-1.0, 1.0], (n_items, _N_PROBES))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _masked(parts: list[jax.Array], n_rows: jax.Array, n_columns: int, height: int) -> jax.Array:
-    whole = jnp.concatenate(parts)
-    whole = jnp.pad(whole, [(0, max(0, height - whole.shape[0])), (0, 0)])[:height]
-    inside = (jnp.arange(height)[:, None] < n_rows) & (jnp.arange(whole.shape[1])[None, :] < n_columns)
-    return jnp.where(inside, whole, 0)
-
-
-_add_square = jax.jit(lambda total, a, b: total + (a.T @ b).astype(total.dtype), donate_argnums=0)
-_head_product = jax.jit(lambda head, features: head.T @ features)
 _product = jax.jit(jnp.matmul)
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _padded_square(matrix: jax.Array, n: int, dtype: np.dtype) -> jax.Array:
-    return jnp.pad(matrix, [(0, n - matrix.shape[0])] * 2).astype(dtype)
 
 
 @partial(jax.jit, static_argnums=3)

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from infae.errors import NoUsableSettingError
 from infae.runtime.progress import bar
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Best(Generic[T]):
       candidate: the best.
       params: its setting.
       value: what was compared.
-      tried: a row for each trial, in their order: its `params`, and its value, or `failure`.
+      tried: a row for each trial, in their order: its `params`, and its value or figures, or `failure`.
     """
 
     candidate: T
@@ -46,7 +47,7 @@ class Best(Generic[T]):
 
 def best(
     trials: Iterable[Trial[T]],
-    value: Callable[[T], float],
+    value: Callable[[T], float | Mapping[str, float]],
     metric: str,
     *,
     description: str = "",
@@ -59,29 +60,30 @@ def best(
 
     Args:
       trials: one a setting; a path of regs is one iterable of them.
-      value: measures a candidate; higher is better, NaN is no value.
-      metric: what the value is called in `tried`.
+      value: measures a candidate; higher is better, NaN is no value. Or several figures by name.
+      metric: what the value is called in `tried`, or which of the figures is compared.
       description: of the progress bar.
       progress: show one.
       total: trials, where known.
 
-    Raises ValueError where no trial has a finite value; it says what became of each.
+    Raises NoUsableSettingError, a ValueError, where no trial has a finite value; it says what became of each.
     """
     tried: list[dict[str, Any]] = []
     found: tuple[float, Mapping[str, Any], T] | None = None
-    for trial in bar(description, progress, trials, "trial", total):
-        params, candidate, failure = trial
-        del trial
-        if candidate is None:
-            tried.append({**params, "failure": failure})
-            continue
-        reached = float(value(candidate))
-        tried.append({**params, metric: reached})
-        if np.isfinite(reached) and (found is None or reached > found[0]):
-            found = reached, params, candidate
-        # Not held while the next is made: at scale each takes gigabytes.
-        del candidate
+    with bar(description, progress, unit="trial", total=total) as shown:
+        # Not held while the next is made, by a bar around `trials` neither: at scale each takes gigabytes.
+        for params, candidate, failure in trials:
+            shown.update()
+            if candidate is None:
+                tried.append({**params, "failure": failure})
+                continue
+            figures = value(candidate)
+            tried.append({**params, **(figures if isinstance(figures, Mapping) else {metric: float(figures)})})
+            reached = tried[-1][metric]
+            if np.isfinite(reached) and (found is None or reached > found[0]):
+                found = reached, params, candidate
+            del candidate
     if found is None:
         told = "; ".join(row.get("failure") or f"{metric} is {row[metric]}" for row in tried)
-        raise ValueError(f"none of {len(tried)} settings has a finite {metric} on validation: {told}")
+        raise NoUsableSettingError(f"none of {len(tried)} settings has a finite {metric} on validation: {told}")
     return Best(found[2], found[1], found[0], tried)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 
+from infae.data import ops
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.fitted import ExactFit
-from infae.kernels.grams import cross_gram
 from infae.linalg.tiles import SymmetricTiles, precision
+from infae.solvers.exact import ExactFit
 
 # Users whose clicks are partly hidden, and the share that is: what a validation set usually holds.
 _N_USERS = 2048
@@ -29,22 +28,10 @@ def hide(users: Interactions, rng: np.random.Generator) -> Split:
     if not able.size:
         raise ValueError("no user has two clicks, of which one could be hidden; pass validation")
     some = users.select_users(np.sort(rng.permutation(able)[:_N_USERS]))
-    matrix = some.matrix
-    n = np.diff(matrix.indptr)
-    row_of = np.repeat(np.arange(n.size), n)
-    # Each user's clicks in random order: by row, and by a random key within it.
-    order = np.lexsort((rng.random(row_of.size), row_of))
-    place = np.empty(row_of.size, int)
-    place[order] = np.arange(row_of.size) - matrix.indptr[:-1][row_of]
-    hidden = place < np.maximum(1, np.rint(_SHARE * n))[row_of]
-
-    def part(kept: np.ndarray) -> Interactions:
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(row_of[kept], minlength=n.size))])
-        return some.with_matrix(sp.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), matrix.shape))
-
-    nothing = some.with_matrix(sp.csr_matrix(matrix.shape, dtype=np.float32))
-    shown = part(~hidden)
-    return Split(users, part(hidden), nothing, shown, shown)
+    n_hidden = np.maximum(1, np.rint(_SHARE * np.diff(some.matrix.indptr)))
+    hidden = ops.random_place(some.matrix, rng) < n_hidden[ops.row_of(some.matrix)]
+    shown, sought = (some.with_matrix(ops.masked(some.matrix, kept)) for kept in (~hidden, hidden))
+    return Split(users, sought, some.with_matrix(ops.empty(some.shape)), shown, shown)
 
 
 @dataclass(frozen=True)
@@ -74,12 +61,11 @@ class HiddenClicks:
         with precision(coef.dtype):
             own = np.asarray(_own(coef, users, self.fitted.solution.inverse_diagonal[users]))
             columns = self._inverse_columns(users)
-            rows = self.fitted.anchors.like(self.fitted.inputs(histories.matrix, coef.dtype))
             scores = np.empty(histories.shape, coef.dtype)
-            for at, kernel in cross_gram(self.fitted.kernel, rows, self.fitted.anchors):
-                given, weight = _scored(kernel, coef, columns[at])
-                n = at.stop - at.start
-                scores[at] = np.asarray(given)[:n] - np.asarray(weight)[:, None] * own[at]
+            inputs = self.fitted.inputs(histories.matrix, coef.dtype)
+            for at, kernel, given in self.fitted.machine.blocks(inputs):
+                weight = np.asarray(_row_products(kernel, columns[at]))
+                scores[at] = np.asarray(given)[: at.stop - at.start] - weight[:, None] * own[at]
         return scores
 
     def _inverse_columns(self, users: np.ndarray) -> np.ndarray:
@@ -96,7 +82,4 @@ class HiddenClicks:
 _own = jax.jit(lambda coef, users, diagonal: jnp.take(coef, users, axis=0) / diagonal[:, None])
 
 
-@jax.jit
-def _scored(kernel: jax.Array, coef: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
-    kernel = kernel[:, : coef.shape[0]]
-    return kernel @ coef, jnp.sum(kernel[: columns.shape[0]] * columns, axis=1)
+_row_products = jax.jit(lambda kernel, columns: jnp.sum(kernel[: columns.shape[0]] * columns, axis=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,17 +14,16 @@ import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.errors import IllConditionedWarning, SingularKernelError
-from infae.fitted import ExactFit
+from infae.errors import SingularKernelError
 from infae.inputs import InputMap
 from infae.kernels.grams import symmetric_gram
 from infae.kernels.linear import Linear
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
 from infae.linalg.tiles import SymmetricTiles, precision
-from infae.ranking.evaluate import Recommender, evaluate, metric_k
+from infae.ranking.evaluate import Recommender, evaluate_by
 from infae.runtime.memory import require_memory
-from infae.solvers.exact import factor, solve
+from infae.solvers.exact import ExactFit, factor, solve
 from infae.tuning.holdout import HiddenClicks
 
 SETTING = ("depth", "row_power", "popularity_power", "b_std")
@@ -123,11 +121,9 @@ class Search:
     def _tried(self, setting: dict[str, Any], reg: float) -> tuple[dict[str, float], float]:
         prepared = self._prepared(setting)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", IllConditionedWarning)
-                factored = factor(prepared.gram, reg)
-                solution = solve(factored, prepared.labels)
-        except (SingularKernelError, IllConditionedWarning):
+            factored = factor(prepared.gram, reg)
+            solution = solve(factored, prepared.labels, strict=True)
+        except SingularKernelError:
             return {}, np.nan
         users = self.data.users
         # Without a mesh a factor is of tiles.
@@ -159,9 +155,7 @@ class Search:
 
 def held_out_metrics(model: Recommender, split: Split, metrics: Sequence[str]) -> dict[str, float]:
     """Each metric on the validation part, and their mean as `value`."""
-    ks = tuple({k for name in metrics for k in metric_k(name)})
-    n_negatives = 50 if "AUC-sampled" in metrics else 0
-    report = evaluate(model, split, "validation", ks, n_negatives=n_negatives)
+    report = evaluate_by(model, split, metrics)
     values = {name: report[name] for name in metrics}
     return {**values, "value": float(np.mean(list(values.values())))}
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from tqdm import tqdm
 
+from infae.data import ops
 from infae.data.blocks import Blocks
 from infae.data.coerce import as_clicks, as_histories, as_split, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
-from infae.errors import SingularKernelError
+from infae.errors import NoUsableSettingError, SingularKernelError
 from infae.inputs import popularity
 from infae.model import InfiniteAE
 from infae.ranking.evaluate import metric_k
+from infae.runtime import checks
 from infae.runtime.progress import bar
+from infae.tuning.best import Trial
+from infae.tuning.best import best as best_of
 from infae.tuning.holdout import hide
 from infae.tuning.search import SETTING, Data, Search, held_out_metrics
 
@@ -57,6 +58,7 @@ class Selection:
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
+
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
         for row in sorted(self.trials, key=lambda row: (-row["users"], -np.nan_to_num(row["value"], nan=-1)))[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
@@ -111,14 +113,12 @@ def select(
     """
     if isinstance(X, Blocks):
         raise ValueError("select needs clicks in memory: choose on some of the users, then fit the Blocks")
-    metrics = (metric,) if isinstance(metric, str) else tuple(metric)
-    if not metrics:
-        raise ValueError("metric is an empty sequence; give at least one name")
+    metrics = (metric,) if isinstance(metric, str) else checks.sequence("metric", metric, "name")
     for name in metrics:
         metric_k(name)
-    axes, params = _axes(space, params), {**params, "seed": seed}
-    if n_screen is not None and n_screen < 1:
-        raise ValueError(f"n_screen must be at least 1 user, got {n_screen!r}")
+    axes, params = _axes(space, params), {**params, "seed": checks.seed("seed", seed)}
+    n_screen = None if n_screen is None else checks.whole("n_screen", n_screen)
+    checks.flag("refit", refit)
     clicks = as_clicks(X)
     # What `fit` would say of the parameters, before the search and not after it.
     InfiniteAE(**params).components(clicks)
@@ -141,18 +141,25 @@ def select(
         found = search.ranked()
         if not found:
             raise SingularKernelError(f"none of {len(search.trials)} trials gave a usable model; see the data, or reg")
-        (best, reg), trials = found[0], list(search.trials)
+        (chosen, reg), trials = found[0], list(search.trials)
         if search.n_users < users.n_users and split is not None:
-            (best, reg), more = _finalists(found, users, split, metrics, params, shown)
-            trials += more
+            finalists = _finalists(found, users, metrics, params)
+            try:
+                best = best_of(finalists, lambda model: held_out_metrics(model, split, metrics), "value")
+            except NoUsableSettingError as error:
+                raise SingularKernelError(f"no finalist gave a usable model of all users: {error}") from error
+            chosen, reg = {name: best.params[name] for name in SETTING}, best.params["reg"]
+            trials += best.tried
         if refit:
             assert split is not None
             clicks = ordered.union(split.validation)
-        model = InfiniteAE(reg, **{**params, **best}).fit(clicks, progress=progress)
+        model = InfiniteAE(reg, **{**params, **chosen}).fit(clicks, progress=progress)
     return Selection(model, tuple(trials))
 
 
 def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    if not isinstance(space, Mapping | None):
+        raise ValueError(f"space must be a dict of choices by name, got {checks.shown(space)}")
     given = SPACE if space is None else dict(space)
     if unknown := sorted(set(given) - set(SPACE)):
         raise ValueError(f"space has {', '.join(unknown)}; it takes some of {', '.join(SPACE)}")
@@ -161,9 +168,15 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
     for name in ("reg", "kernel", "item_weights"):
         if params.get(name) is not None:
             raise ValueError(f"{name} is not a parameter of select: it chooses reg, for the ReLU network, by metric=")
-    axes: dict[str, Sequence[float]] = {name: tuple(choices) for name, choices in given.items() if name not in params}
+    axes: dict[str, Sequence[float]] = {
+        name: checks.sequence(f"the choices of {name}", choices, "number")
+        for name, choices in given.items()
+        if name not in params
+    }
     for name, choices in axes.items():
-        if not choices or list(choices) != sorted(set(choices), reverse=bool(choices[0] > choices[-1])):
+        for choice in choices:
+            checks.whole(name, choice, 0) if name == "depth" else checks.number(name, choice)
+        if list(choices) != sorted(set(choices), reverse=bool(choices[0] > choices[-1])):
             raise ValueError(f"the choices of {name} must be different numbers in order, got {choices}")
     return axes
 
@@ -195,33 +208,22 @@ def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Gen
             "and give X the user ids of the split"
         )
     train = split.train.select_users(rows)
-    nothing = train.with_matrix(sp.csr_matrix(train.shape, dtype=np.float32))
+    nothing = train.with_matrix(ops.empty(train.shape))
     return Data(some, Split(train, split.validation.select_users(rows), nothing), False)
 
 
 def _finalists(
-    found: list[tuple[dict[str, Any], float]],
-    users: Interactions,
-    split: Split,
-    metrics: Sequence[str],
-    params: Mapping[str, Any],
-    shown: tqdm,
-) -> tuple[tuple[dict[str, Any], float], list[dict[str, Any]]]:
-    """The best of the best settings on all users, and a row for each trial."""
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[dict[str, Any], float]], users: Interactions, metrics: Sequence[str], params: Mapping[str, Any]
+) -> Iterator[Trial[InfiniteAE]]:
+    """The best settings on all users, each at its reg and the neighbours of that."""
     for setting, reg in found[:_N_FINALISTS]:
         for tried in (reg / 2, reg, 2 * reg):
-            begun = time.perf_counter()
-            values, residual = dict.fromkeys((*metrics, "value"), np.nan), np.nan
-            with suppress(SingularKernelError):
+            row, begun = {**setting, "reg": tried, "users": users.n_users}, time.perf_counter()
+            try:
                 model = InfiniteAE(tried, **{**params, **setting}).fit(users)
-                values, residual = held_out_metrics(model, split, metrics), model.residual_
-            row = {**setting, "reg": tried, "users": users.n_users, **values, "residual": residual}
-            rows.append({**row, "seconds": time.perf_counter() - begun})
-            shown.update()
-    best = max(rows, key=lambda row: np.nan_to_num(row["value"], nan=-1))
-    if np.isnan(best["value"]):
-        raise SingularKernelError(
-            f"of the {len(rows)} finalists none gave a usable model of all {users.n_users:,} users"
-        )
-    return ({name: best[name] for name in SETTING}, best["reg"]), rows
+            except SingularKernelError as error:
+                unknown = dict.fromkeys((*metrics, "value", "residual", "seconds"), np.nan)
+                yield Trial({**row, **unknown}, None, str(error))
+                continue
+            yield Trial({**row, "residual": model.residual_, "seconds": time.perf_counter() - begun}, model)
+            del model

@@ -1,0 +1,162 @@
+"""What the solvers share whose anchors are all users: the fitted form, the users, the operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from infae.data.blocks import Blocks
+from infae.data.coerce import RowIndex
+from infae.data.interactions import Interactions
+from infae.inputs import InputMap, popularity
+from infae.kernels.rows import HEAD_SHARE, Rows
+from infae.linalg.tiles import precision
+from infae.machine import batch_size
+from infae.solvers.base import Fitted, Job, Problem, Solution, Step
+
+# From this reg on, targets - ridge * coef would lose more than 1e-5 of a score to cancellation in float32.
+LARGE_REG = {np.dtype(np.float32): 1e2, np.dtype(np.float64): 1e8}
+# Operations of a kernel entry; of a scattered addition between two tails of clicks, and along rows of the inverse.
+_KERNEL_ENTRY, _TAIL_PAIR, _TAIL_ENTRY = 1000, 800, 40
+
+
+@dataclass(frozen=True, eq=False)
+class FullSolution(Solution):
+    """Of a system whose anchors are the users that are fitted.
+
+    Attributes:
+      noise: the residual relative to |ridge * coef|, the part of the fitted scores that is not
+        the targets themselves. Near 1 a ranking of unclicked items is rounding error.
+    """
+
+    noise: float
+
+    def row(self) -> dict[str, float]:
+        return {**super().row(), "noise": self.noise}
+
+
+@dataclass(frozen=True, eq=False)
+class FullFit(Fitted):
+    """All training users with clicks are the anchors.
+
+    Attributes:
+      targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
+    """
+
+    solution: FullSolution
+    targets: sp.csr_matrix | np.ndarray
+    # What the solve leaves of the targets, as a multiple of rounding error.
+    left_over: ClassVar[float] = 1.0
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex(self.clicks.matrix)
+
+    def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
+        """(n, n_items) scores of one batch of clicks; of rows that are anchors without a kernel."""
+        if self.solution.reg * self.left_over > LARGE_REG[np.dtype(self.solution.coef.dtype)]:
+            return super().scores(clicks)
+        known = self._index.find(clicks)
+        if (known < 0).all():
+            return super().scores(clicks)
+        scores = self._own_scores(clicks, known)
+        if len(new := np.flatnonzero(known < 0)):
+            scores[new] = super().scores(clicks[new])
+        return scores
+
+    def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
+        # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
+        with precision(self.solution.coef.dtype):
+            padded = np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))
+            taken = np.asarray(take(self.solution.coef, padded))
+        return dense(self.targets[rows]) - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
+
+    def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, about = super().stored()
+        targets = np.zeros(0) if self.targets is self.clicks.matrix else dense(self.targets)
+        return {**arrays, "targets": targets}, about
+
+    @classmethod
+    def _own_parts(cls, clicks: Interactions, arrays: Any, about: Any) -> dict[str, Any]:
+        targets = arrays["targets"] if arrays["targets"].size else clicks.matrix
+        if targets.shape != clicks.shape:
+            raise ValueError(f"targets {targets.shape} do not fit the clicks {clicks.shape}")
+        return {"targets": targets}
+
+
+@dataclass(frozen=True, eq=False)
+class FullProblem:
+    """All users, who are the anchors, as the full solvers need them."""
+
+    job: Job
+    users: Interactions
+    labels: sp.csr_matrix | np.ndarray
+    inputs: InputMap
+    mapped: sp.csr_matrix
+    rows: Rows
+
+    @classmethod
+    def of(cls, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None) -> FullProblem:
+        """A user's scores need all others' histories and coefficients, wherever their rows of K are."""
+        assert isinstance(users, Interactions)
+        everybody = job.mesh.all_users(users)
+        labels = everybody.matrix if labels is None or labels is users.matrix else job.mesh.all_rows(labels)
+        inputs = job.input_map(popularity(everybody.matrix))
+        mapped = inputs(everybody.matrix, job.dtype)
+        return cls(job, everybody, labels, inputs, mapped, Rows(mapped, job.dtype))
+
+    def fits(self, fitted_class: type[FullFit], steps: Iterator[Step[Any]]) -> Iterator[Step[Fitted]]:
+        """Fitted models around the solutions."""
+        for reg, solution, failure in steps:
+            if solution is None:
+                yield Step(reg, None, failure)
+                continue
+            parts = (self.users, self.inputs, self.job.kernel, self.rows, solution, self.labels)
+            del solution
+            yield Step(reg, fitted_class(*parts))
+            del parts
+
+
+def gram_operations(problem: Problem) -> float:
+    """Of the kernel of all pairs of users."""
+    return problem.n_users**2 / 2 * entry_operations(problem)
+
+
+def entry_operations(problem: Problem) -> float:
+    """Of the kernel of two users: popular items densely, the others where both have them."""
+    n = problem.n_users
+    tail = _tail(problem)
+    n_head = problem.popularity.size - tail.size
+    return 2 * n_head + _KERNEL_ENTRY + _TAIL_PAIR * float(np.sum((tail / n) ** 2))
+
+
+def click_operations(problem: Problem) -> float:
+    """Of a row of the inverse, or of the landmarks' kernel, times the clicks."""
+    tail = _tail(problem)
+    return 2 * problem.n_users * (problem.popularity.size - tail.size) + _TAIL_ENTRY * float(tail.sum())
+
+
+def row_bytes(problem: Problem) -> int:
+    """Of the clicks as input rows."""
+    n_head = problem.popularity.size - _tail(problem).size
+    return 2 * problem.itemsize * problem.n_users * n_head + int(problem.popularity.sum()) * (problem.itemsize + 4)
+
+
+def _tail(problem: Problem) -> np.ndarray:
+    """Clicks of each item that is not popular."""
+    return problem.popularity[problem.popularity <= HEAD_SHARE * problem.n_users].astype(float)
+
+
+def dense(rows: Any) -> np.ndarray:
+    """The rows as an array, sparse or not."""
+    return rows.toarray() if sp.issparse(rows) else rows
+
+
+take = jax.jit(lambda coef, rows: jnp.take(coef, rows, axis=0))
