@@ -36,7 +36,7 @@ def test_ease_by_users_where_they_are_fewer_than_items(clicks):
 
 
 def test_ease_refuses_a_lambda_that_is_not_positive(clicks):
-    with pytest.raises(ValueError, match="lambda.* must be a finite number above 0"):
+    with pytest.raises(ValueError, match=r"lambda.* must be a finite number above 0"):
         EASE(0.0).fit(clicks)
 
 
