@@ -11,6 +11,7 @@ import pytest
 import infae
 from experiments import run_infae
 from experiments.bench import infae as bench_infae
+from experiments.infinite import compare
 from experiments.recommenders import EASE, PopRec, select_ease
 from experiments.study import record
 from infae.data.synthetic import synthetic, tiny
@@ -147,3 +148,27 @@ def test_bench_infae_measures_all_four_parts(tmp_path, monkeypatch):
     assert all(row["largest_difference"] < 1e-3 for row in written["gram"].values())
     assert written["grid_search"]["largest_difference_in_HR@100"] < 0.02
     assert (tmp_path / "bench_infae.png").stat().st_size > 0
+
+
+def test_compare_tests_each_choice_and_the_same_fitted_on_validation_too(tmp_path, clicks, monkeypatch):
+    split = infae.data.random_split(clicks, seed=1)
+    monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: split)
+    config = compare.Config(
+        dataset="made", splits=(0, 2), models=("published", "ease"), metric=("NDCG@10",), k=(10,), out=str(tmp_path)
+    )
+    record = compare.run(config)
+    [table] = record["tables"]
+    names = ["∞-AE, published", "EASE"]
+    assert [row[0] for row in table.rows] == [f"{name}{more}" for name in names for more in ("", compare.REFIT)]
+    assert all("±" in cell for row in table.rows for cell in row[1:])
+    ease = next(cell for cell in record["cells"] if (cell["model"], cell["split"]) == ("ease", 0))
+    reg, everything = ease["chosen"]["lambda"], split.train.union(split.validation)
+    again = infae.evaluate(EASE(reg).fit(everything), split, k=(10,))["NDCG@10"]
+    assert ease["test"]["EASE" + compare.REFIT]["NDCG@10"] == pytest.approx(again, abs=1e-6)
+    assert max(row["NDCG@10"] for row in ease["chosen"]["tried"]) == next(
+        row["NDCG@10"] for row in ease["chosen"]["tried"] if row["lambda"] == reg
+    )
+    monkeypatch.setattr(compare, "MODELS", dict.fromkeys(compare.MODELS, lambda *args: pytest.fail("fitted again")))
+    assert compare.run(config)["cells"] == record["cells"]
+    with pytest.raises(ValueError, match="--models must be one of 'select', 'published', 'ease', got 'other'"):
+        compare.run(compare.Config(models=("other",), out=str(tmp_path)))
