@@ -14,12 +14,13 @@ import importlib
 import importlib.util
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from experiments import report
 from experiments.study import flags
 from experiments.study.flags import option
+from experiments.study.page import check_installed
 from experiments.study.record import output_folder
+from infae.runtime import checks
 
 STUDIES = (
     "table_1",
@@ -39,8 +40,8 @@ STUDIES = (
 class Config:
     """Flags."""
 
-    preset: str = flags.preset_option()
-    data_dir: str = flags.data_dir_option()
+    preset: str = option("smoke", f"which defaults the studies have: {', '.join(flags.PRESETS)}")
+    data_dir: str = option("", flags.DATA_DIR)
     studies: tuple[str, ...] = option(STUDIES, "which")
     out: str = option("out/all", "output folder, with a folder for each study")
     plot: bool = option(True, "draw pictures")
@@ -51,9 +52,9 @@ def run(config: Config) -> dict[str, float]:
 
     Raises ValueError for an unknown study, and `flags.StudiesFailedError` at the end where one failed.
     """
-    if unknown := [name for name in config.studies if name not in STUDIES]:
-        raise ValueError(f"unknown study {', '.join(unknown)}; expected some of {', '.join(STUDIES)}")
-    report.check_installed()
+    for name in config.studies:
+        checks.choice("--studies", name, STUDIES)
+    check_installed()
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:
@@ -64,7 +65,8 @@ def run(config: Config) -> dict[str, float]:
             data_dir=config.data_dir,
             out=str(folder / name),
             plot=config.plot,
-            **_shared(module.Config, config),
+            # Studies of one run share summaries and searches, where they make any.
+            **({"shared": f"{config.out}/shared"} if issubclass(module.Config, flags.SeededConfig) else {}),
         )
         started = time.perf_counter()
         try:
@@ -81,11 +83,6 @@ def run(config: Config) -> dict[str, float]:
     if failures:
         raise flags.StudiesFailedError("failed; the others are done:\n" + "\n".join(failures))
     return seconds
-
-
-def _shared(config_class: type[Any], config: Config) -> dict[str, str]:
-    """Studies of one run share summaries and searches, where they make any."""
-    return {"shared": f"{config.out}/shared"} if "shared" in config_class.__dataclass_fields__ else {}
 
 
 if __name__ == "__main__":

@@ -24,25 +24,23 @@ from distillcf.batches import Batches
 from distillcf.config import Config as Settings
 from distillcf.inner import Student, choose_teacher
 from distillcf.validate import Fitted, Judge
+from experiments.recommenders.registry import SMALL_REGS
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.record import Stopwatch, header, output_folder, write_json, write_text
+from experiments.study.runner import Run, described, load_any
+from experiments.study.tables import IN_PERCENT, results_table
 from infae.ranking.evaluate import Recommender
+from infae.runtime import checks
+from infae.tuning.best import Trial, best
 
 METRICS = ("AUC", "HR@10", "NDCG@10", "HR@100", "NDCG@100", "PSP@10")
-# For models of a few hundred users, whose best reg is smaller than that of all the data.
-SMALL_REGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 LABEL_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.LoadConfig):
     """Flags of the run; the defaults are those of `distillcf.distill`."""
 
-    dataset: str = option("synthetic", "one of infae.data.datasets.names(), or the path of a file of clicks")
-    data_dir: str = option("", "folder that holds the data sets; INFAE_DATA where empty")
-    download: bool = option(False, "fetch the data set where it has a stable public address")
-    validation_fraction: float = option(0.0, "share of train to hold out where the set has no validation part")
     seeds: tuple[int, ...] = option((0,), "one run each; the table gives mean and standard deviation")
     n_users: int = option(500, "synthetic users; at most a tenth of the real ones in the embedded set")
     labels: str = option("clicks", "clicks or free")
@@ -78,50 +76,42 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
-    folder = output_folder(config.out)
-    settings, record = _settings(config), header(config)
+    settings = _settings(config)
     _check_flags(config)
-    clock = Stopwatch()
-    with clock("load"):
-        split = infae.data.load(config.dataset, config.data_dir or None, download=config.download)
-        if config.validation_fraction:
-            split = infae.data.with_validation(split, fraction=config.validation_fraction)
-    print(split)
+    job = Run(config, title="A summary by DISTILL-CF, and ∞-AE on it")
+    with job.clock("load"):
+        split = load_any(config)
     _check_validation(config, split)
     if config.dataset == "synthetic":
         # The embedded set is smaller than what the default is for.
         settings["n_users"] = min(config.n_users, split.train.n_users // 10)
-        record["n_users"] = settings["n_users"]
     reports: dict[str, list[infae.Report]] = {}
     summaries = {}
     for seed in config.seeds:
-        with clock("distil"):
-            summaries[seed] = _distil(config, settings, split, seed, folder)
-        with clock("test"):
+        with job.clock("distil"):
+            summaries[seed] = _distil(config, settings, split, seed, job.folder)
+        with job.clock("test"):
             for name, model in _on_summary(summaries[seed]).items():
-                reports.setdefault(name, []).append(_test(model, split))
+                reports.setdefault(name, []).append(infae.evaluate(model, split, k=(10, 100)))
     if config.baselines:
-        with clock("baselines"):
+        with job.clock("baselines"):
             for name, model in _baselines(config, split, summaries):
-                reports.setdefault(name, []).append(_test(model, split))
-    record |= {
-        "split": {"name": split.name, "shape": split.train.shape},
-        "runs": {seed: _described(summary, split.train) for seed, summary in summaries.items()},
-        "test": {name: [dict(report) for report in found] for name, found in reports.items()},
-        "seconds": clock.seconds,
-    }
-    write_json(folder / "record.json", record)
-    text = flags.spread_table(reports, METRICS)
-    write_text(folder / "table.md", text + "\n")
-    print(f"\nTest, in percent (AUC as it is):\n\n{text}\n")
-    if config.plot:
-        histories = {f"seed {seed}": summary.history for seed, summary in summaries.items()}
-        plots.history(folder / "history.png", histories, config.metric, f"DISTILL-CF on {config.dataset}")
+                reports.setdefault(name, []).append(infae.evaluate(model, split, k=(10, 100)))
+    histories = {f"seed {seed}": summary.history for seed, summary in summaries.items()}
+    job.draw("history.png", plots.history, histories, config.metric, f"DISTILL-CF on {config.dataset}")
+    record = job.write(
+        [results_table(f"Test, {IN_PERCENT}", reports, METRICS)],
+        notes=[split.note] if split.note else [],
+        data=described(split),
+        n_users=settings["n_users"],
+        runs={seed: _described(summary, split.train) for seed, summary in summaries.items()},
+        test={name: [dict(report) for report in found] for name, found in reports.items()},
+    )
     # Only now: a run that is killed at a later seed takes the earlier ones from theirs.
     for seed in config.seeds:
-        (folder / f"checkpoint_{seed}.npz").unlink(missing_ok=True)
-    print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in clock.seconds.items()))
-    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}")
+        (job.folder / f"checkpoint_{seed}.npz").unlink(missing_ok=True)
+    print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in job.clock.seconds.items()))
+    print(f"wrote {', '.join(sorted(path.name for path in job.folder.iterdir()))} into {job.folder}")
     return record
 
 
@@ -143,16 +133,17 @@ def random_users_models(
 
 def _with_solved_labels(users: infae.Interactions, student: Student, split: infae.Split, metric: str) -> Recommender:
     """The penalty of the labels and the inner reg are chosen on validation too."""
-    rows, found = users.matrix.toarray(), []
-    for penalty in LABEL_PENALTIES:
+    rows = users.matrix.toarray()
+
+    def judged(penalty: float) -> Trial[tuple[float, Judge, float]]:
         settings = Settings(
             labels="free", objective="squared", label_penalty=penalty, metric=metric, reg=(0.1, 1.0, 10.0)
         )
-        batches = Batches(split.train.matrix, settings, None)
-        judge = Judge(student, settings, batches, split.train.item_ids, split)
+        judge = Judge(student, settings, Batches(split.train.matrix, settings, None), split.train.item_ids, split)
         value, reg = judge.best(rows, 1.0)
-        found.append((value, judge, reg))
-    _, judge, reg = max(found, key=lambda one: one[0])
+        return Trial({"label_penalty": penalty}, (value, judge, reg))
+
+    _, judge, reg = best(map(judged, LABEL_PENALTIES), lambda found: found[0], metric).candidate
     return Fitted(student, judge.support(rows, reg), split.train.item_ids)
 
 
@@ -240,13 +231,10 @@ def _reg(text: str) -> float | tuple[float, ...] | None:
 
 
 def _check_flags(config: Config) -> None:
-    """Whatever flags or packages are wrong is told now, not after the work."""
-    if config.model not in ("auto", "given"):
-        raise ValueError(f"--model is auto or given, got {config.model!r}")
-    if unknown := set(config.export) - {"none", "csv", "parquet", "recbole"}:
-        raise ValueError(f"--export knows csv, parquet and recbole, got {', '.join(sorted(unknown))}")
-    if config.plot:
-        plots.figure()
+    """Whatever flags are wrong is told now, not after the work."""
+    checks.choice("--model", config.model, ("auto", "given"))
+    for name in config.export:
+        checks.choice("--export", name, ("none", "csv", "parquet", "recbole"))
 
 
 def _check_validation(config: Config, split: infae.Split) -> None:
@@ -264,10 +252,6 @@ def _nearness(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[st
     either = synthetic.sum(axis=1) + real.sum(axis=1).T - common_clicks
     nearest = np.asarray(common_clicks / np.maximum(either, 1)).max(axis=1)
     return {"equal": int((nearest == 1).sum()), "median": float(np.median(nearest)), "most": float(nearest.max())}
-
-
-def _test(model: Recommender, split: infae.Split) -> infae.Report:
-    return infae.evaluate(model, split, k=(10, 100))
 
 
 if __name__ == "__main__":

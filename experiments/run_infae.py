@@ -9,6 +9,7 @@ timings, metrics), `table.md` and `reg_path.png`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +17,22 @@ import infae
 from experiments.recommenders import PopRec, select_ease
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.record import Stopwatch, header, output_folder, write_json, write_text
+from experiments.study.runner import Run, described, load_any
+from experiments.study.tables import IN_PERCENT, results_table
 from infae.ranking.evaluate import Recommender
+from infae.runtime import checks
+
+_PARAMETERS = (
+    "metric", "depth", "w_std", "b_std", "popularity_power", "row_power", "solver", "n_anchors", "anchors", "seed",
+    "dtype",
+)  # fmt: skip
+"""Flags that `infae.fit` takes by the same names."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.LoadConfig):
     """Flags of the run; the defaults are the paper's protocol (section 5, appendix B.3)."""
 
-    dataset: str = option("synthetic", "one of infae.data.datasets.names(), or the path of a file of clicks")
-    data_dir: str = option("", "folder that holds the data sets; INFAE_DATA where empty")
-    download: bool = option(False, "fetch the data set where it has a stable public address")
-    validation_fraction: float = option(0.0, "share of train to hold out where the set has no validation part")
     reg: tuple[float, ...] = option((0.0, 1.0, 5.0, 20.0, 50.0, 100.0), "reg to try, relative to the mean diagonal")
     metric: str = option("HR@100", "what reg and EASE's lambda are chosen by, on validation")
     depth: int = option(1, "hidden layers")
@@ -52,96 +57,61 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
-    folder = output_folder(config.out)
-    record: dict[str, Any] = _checked(config)
-    clock = Stopwatch()
-    with clock("load"):
-        split = infae.data.load(config.dataset, config.data_dir or None, seed=config.seed, download=config.download)
-        if config.validation_fraction:
-            split = infae.data.with_validation(split, fraction=config.validation_fraction, seed=config.seed)
-    print(split, split.note, sep="\n" if split.note else "")
-    model = _fit(config, split, clock)
+    for name in config.baselines:
+        checks.choice("--baselines", name, ("popularity", "ease", "none"))
+    for k in config.k:
+        checks.whole("--k", k)
+    job = Run(config, title="∞-AE, tuned and tested")
+    with job.clock("load"):
+        split = load_any(config, config.seed)
+    with job.clock("fit"):
+        regs: Any = {"reg": config.reg, "validation": split} if len(config.reg) > 1 else {"reg": config.reg[0]}
+        parameters = {name: getattr(config, name) for name in _PARAMETERS}
+        model = infae.fit(split.train, progress=True, **regs, **parameters)
     # What took longest is on disk before anything else can go wrong.
     if config.save_model:
-        with clock("write"):
-            model.save(folder / "model.npz")
-    with clock("test"):
+        with job.clock("write"):
+            model.save(job.folder / "model.npz")
+    with job.clock("test"):
         reports = {f"∞-AE, reg {model.reg_:g}": _test(model, split, config)}
-    record |= {
-        "split": {"name": split.name, "note": split.note, "shape": split.train.shape},
-        "reg": model.reg_,
-        "residual": model.residual_,
-        "solver": model.solver_,
-        "path": model.path_,
-        **_baselines(config, split, clock, reports),
-        "test": {name: {**report, "users": len(report.users)} for name, report in reports.items()},
-        "seconds": clock.seconds,
-    }
-    write_json(folder / "record.json", record)
-    columns = [name for name in reports[next(iter(reports))] if not name.startswith("PSP-printed")]
-    text = flags.table(reports, columns)
-    write_text(folder / "table.md", text + "\n")
-    print(f"\nTest, in percent (AUC as it is):\n\n{text}\n")
-    if config.plot and len(config.reg) > 1:
-        plots.reg_path(folder / "reg_path.png", model.path_, config.metric, model.reg_, f"∞-AE on {config.dataset}")
-    print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in clock.seconds.items()))
-    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} into {folder}")
+    found: dict[str, Any] = {}
+    reports.update(_baselines(config, split, job, found))
+    if len(config.reg) > 1:
+        title = f"∞-AE on {config.dataset}"
+        job.draw("reg_path.png", plots.reg_path, model.path_, config.metric, model.reg_, title)
+    columns = [name for name in next(iter(reports.values())) if not name.startswith("PSP-printed")]
+    table = results_table(f"Test, {IN_PERCENT}", {name: [report] for name, report in reports.items()}, columns)
+    record = job.write(
+        [table], notes=[split.note] if split.note else [], data=described(split), reg=model.reg_,
+        residual=model.residual_, solver=model.solver_, path=model.path_, **found,
+        test={name: {**report, "users": len(report.users)} for name, report in reports.items()},
+    )  # fmt: skip
+    print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in job.clock.seconds.items()))
+    print(f"wrote {', '.join(sorted(path.name for path in job.folder.iterdir()))} into {job.folder}")
     return record
-
-
-def _checked(config: Config) -> dict[str, Any]:
-    """The record's head; whatever flags or packages are wrong is told now, not after the fit."""
-    if unknown := set(config.baselines) - {"popularity", "ease", "none"}:
-        raise ValueError(f"unknown baseline {', '.join(sorted(unknown))}; expected popularity, ease or none")
-    if not all(k >= 1 for k in config.k):
-        raise ValueError(f"--k must be whole numbers of at least 1, got {config.k}")
-    if config.plot:
-        plots.figure()
-    return header(config)
 
 
 def _test(model: Recommender, split: infae.Split, config: Config) -> infae.Report:
     return infae.evaluate(model, split, k=config.k, seed=config.seed, progress=True)
 
 
-def _fit(config: Config, split: infae.Split, clock: Stopwatch) -> infae.InfiniteAE:
-    with clock("fit"):
-        return infae.fit(
-            split.train,
-            config.reg if len(config.reg) > 1 else config.reg[0],
-            validation=split if len(config.reg) > 1 else None,
-            progress=True,
-            depth=config.depth,
-            w_std=config.w_std,
-            b_std=config.b_std,
-            popularity_power=config.popularity_power,
-            row_power=config.row_power,
-            solver=config.solver,
-            n_anchors=config.n_anchors,
-            anchors=config.anchors,
-            seed=config.seed,
-            dtype=config.dtype,
-            metric=config.metric,
-        )
-
-
 def _baselines(
-    config: Config, split: infae.Split, clock: Stopwatch, reports: dict[str, infae.Report]
-) -> dict[str, Any]:
-    chosen: dict[str, Any] = {}
+    config: Config, split: infae.Split, job: Run, found: dict[str, Any]
+) -> Iterator[tuple[str, infae.Report]]:
+    """(name, report) of each; what the record keeps of them is put into `found`."""
     if "popularity" in config.baselines:
-        with clock("popularity"):
-            reports["PopRec"] = _test(PopRec().fit(split.train), split, config)
+        with job.clock("popularity"):
+            yield "PopRec", _test(PopRec().fit(split.train), split, config)
     if "ease" in config.baselines:
-        with clock("ease"):
+        with job.clock("ease"):
             try:
-                ease, chosen["ease_path"] = select_ease(split, config.ease_lambda, metric=config.metric, progress=True)
-                reports[f"EASE, lambda {ease.reg:g}"] = _test(ease, split, config)
+                chosen = select_ease(split, config.ease_lambda, metric=config.metric, progress=True)
+                found["ease_path"] = chosen.tried
+                yield f"EASE, lambda {chosen.candidate.reg:g}", _test(chosen.candidate, split, config)
             except (MemoryError, ValueError) as error:
                 # Too many items, or no validation part: the rest of the run stands without it.
-                chosen["ease_failure"] = str(error)
+                found["ease_failure"] = str(error)
                 print(f"EASE left out: {error}")
-    return chosen
 
 
 if __name__ == "__main__":

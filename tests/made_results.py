@@ -1,4 +1,4 @@
-"""A made results folder: two studies and a run of an older binary."""
+"""A made results folder: two studies, and a run that shows nothing of the paper."""
 
 import json
 
@@ -17,7 +17,7 @@ DEPTH = {
     "command": "python -m experiments.infinite.depth --preset=paper --depths=1,2,3 --shared=" + "a_long_folder/" * 12,
     "config": {"preset": "paper", "out": "results/depth"},
     "seconds": 8130.4,
-    "split": {"name": "ml-1m, the paper's own split", "shape": [6040, 3706]},
+    "data": "ml-1m, the paper's own split: 6,040 users × 3,706 items",
     "tables": [
         {
             "caption": "Test, in percent <b>bold</b>",
@@ -43,7 +43,7 @@ OVERALL = {
     "command": "python -m experiments.overall --dataset='<script>alert(1)</script>'",
     "config": {"preset": "smoke"},
     "seconds": 16.06,
-    "split": {"name": "synthetic, <script>alert(2)</script>", "shape": [600, 400]},
+    "data": "synthetic, <script>alert(2)</script>: 600 users × 400 items",
     "tables": [
         {"caption": "A table", "columns": ["", "AUC"], "rows": [["<script>alert(3)</script>", "0.9106"]]},
         {
@@ -59,33 +59,36 @@ OVERALL = {
     **COMMON,
 }
 
-OLDER = {
-    "config": {"dataset": "ml-1m", "data_dir": "/somewhere", "reg": [1.0, 5.0], "out": "/elsewhere"},
-    "split": {"name": "ml-1m, the paper's own split"},
-    "seconds": {"load": 1.0, "fit": 2.5},
+PLAIN = {
+    "title": "A run of its own",
+    "shows": "",
+    "command": "python -m experiments.run_infae --dataset=ml-1m",
+    "config": {"dataset": "ml-1m", "reg": [1.0, 5.0], "out": "/elsewhere"},
+    "seconds": 3.5,
+    "data": "ml-1m, the paper's own split",
+    "tables": [
+        {"caption": "Test", "columns": ["", "HR@10", "note"], "rows": [["∞-AE | one", "31.91", "<script>5</script>"]]}
+    ],
+    "claims": [],
+    "pictures": ["reg path.png"],
+    "notes": ["Some words of it."],
     **COMMON,
 }
 
-OLDER_TABLE = (
-    "Some words of it.\n\n| | HR@10 | note |\n|---|---:|---:|\n| ∞-AE \\| one | 31.91 | <script>5</script> |\n"
-)
-
 
 def write(folder, name, record):
-    """One record; a study's pictures are made, and an older run's table and picture."""
+    """One record, and its pictures."""
     (folder / name).mkdir(parents=True)
     (folder / name / "record.json").write_text(json.dumps(record), encoding="utf-8")
-    for picture in record.get("pictures", ["reg path.png"]):
+    for picture in record["pictures"]:
         drawn, panels = plots.figure(3)
         panels[0].plot([1, 2], [2, 1])
         plots.save(drawn, folder / name / picture)
-    if "tables" not in record:
-        (folder / name / "table.md").write_text(OLDER_TABLE, encoding="utf-8")
 
 
 def make(folder):
     """The folder with all three."""
     write(folder, "a_depth", DEPTH)
     write(folder, "overall_synthetic", OVERALL)
-    write(folder, "run_infae_ml-1m", OLDER)
+    write(folder, "run_infae_ml-1m", PLAIN)
     return folder

@@ -11,7 +11,7 @@ import pytest
 
 import distillcf
 import infae
-from experiments.infinite import attacks, deanonymise
+from experiments.infinite import deanonymise
 from experiments.infinite.attacks import complete, match, reveal
 from experiments.infinite.flips import flip
 from experiments.study.record import plain
@@ -41,7 +41,7 @@ def test_matching_is_narayanan_and_shmatikovs(eccentricity, noise, monkeypatch):
     clicks = oracles.random_interactions(30, 50, seed=5, density=0.15)
     known = flip(reveal(clicks, 0.6, np.random.default_rng(0)), noise, np.random.default_rng(1))
     known = known.select_users(np.arange(29, 0, -2))
-    monkeypatch.setattr(attacks, "batch_size", lambda n: 4)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n: 4)
     rows, accepted = match(known, clicks, eccentricity)
     wanted = matched_by_hand(known, clicks, eccentricity)
     assert [int(r) if a else None for r, a in zip(rows, accepted, strict=True)] == wanted
@@ -75,7 +75,7 @@ def test_completion_counts_the_best_items_that_are_not_known(monkeypatch):
     clicks = oracles.random_interactions(40, 12, seed=2, density=0.4)
     known = flip(reveal(clicks, 0.7, np.random.default_rng(3)), 0.1, np.random.default_rng(4))
     scores = np.random.default_rng(5).integers(0, 5, clicks.shape).astype(np.float32) + 2 * clicks.matrix.toarray()
-    monkeypatch.setattr(attacks, "batch_size", lambda n: 16)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n: 16)
     done = complete(Given(scores), known, clicks)
     wanted = []
     for user in range(40):
@@ -183,14 +183,14 @@ def test_the_study_goes_on_where_it_was_stopped_and_refuses_other_settings(studi
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"samplers": ("some",)}, "--samplers takes"),
-        ({"completed": ("some",)}, "--completed takes"),
-        ({"noise": (101.0,)}, "noise is in percent of all items, from 0 to 100, got 101"),
+        ({"samplers": ("some",)}, "--samplers must be one of"),
+        ({"completed": ("some",)}, "--completed must be one of"),
+        ({"noise": (101.0,)}, "--noise, in percent of all items, must be .* got 101"),
         ({"revealed": (0.0,)}, "above 0"),
-        ({"revealed": (0.5, 1.0)}, "--revealed must be below 1"),
+        ({"revealed": (0.5, 1.0)}, "--revealed must be .* below 1"),
         ({"revealed": (0.5, 0.999)}, "with a share of 0.999 revealed nobody lacks anything"),
         ({"revealed_with_noise": 1.0}, "with a share of 1 revealed nobody lacks anything"),
-        ({"eccentricity": 0.0}, "--eccentricity must be above 0"),
+        ({"eccentricity": 0.0}, "--eccentricity must be a finite number above 0"),
         ({"budget": 0}, "numbers of users from 1"),
         ({"budget": 121}, "numbers of users from 1"),
         ({"metric": "HR@0"}, "unknown metric"),
@@ -203,7 +203,7 @@ def test_wrong_flags_are_told_before_any_work(flags, message, tmp_path, monkeypa
 
 
 def test_noise_is_in_percent_of_all_items(split):
-    tried = deanonymise._Attacks(small(Path()), split)
+    tried = deanonymise.Attacks(small(Path()), split)
     shown, noisy = (tried._known(tried.clicks, 0.9, percent, 0).matrix for percent in (0.0, 5.0))
     assert set(np.diff((shown != noisy).tocsr().indptr)) == {3}
 
@@ -212,7 +212,7 @@ def test_what_was_searched_for_real_users_is_shared(split, tmp_path, monkeypatch
     searches = []
     monkeypatch.setattr(deanonymise, "choose_infae", lambda *args: searches.append(args[2]) or (None, {}))
     config = small(tmp_path)
-    deanonymise._Attacks(config, split)._fitted(deanonymise.REAL_USERS, 0)
+    deanonymise.Attacks(config, split)._fitted(deanonymise.REAL_USERS, 0)
     assert [search.shared for search in searches] == [config.shared]
 
 
@@ -231,7 +231,7 @@ def claims_of(config, rates):
         for (a, r, x), of_seeds in rates.items()
         for seed, rate in enumerate(np.atleast_1d(of_seeds))
     ]  # fmt: skip
-    return list(deanonymise._claims(config, pd.DataFrame(rows)))
+    return list(deanonymise.claims(config, pd.DataFrame(rows)))
 
 
 def one_sampler(folder, sampler="random users"):

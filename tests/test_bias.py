@@ -82,7 +82,7 @@ def test_no_clicks_are_no_biases():
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, np.nan, np.inf])
 def test_a_bad_ridge_is_refused(ridge, clicks):
-    with pytest.raises(ValueError, match="ridge must be positive and finite"):
+    with pytest.raises(ValueError, match="ridge must be a finite number above 0"):
         BiasOnly(ridge).fit(clicks)
 
 

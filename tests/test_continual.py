@@ -105,9 +105,9 @@ def test_the_made_log_drifts():
     [
         (BY_HAND.drop(columns="timestamp"), {}, "no column timestamp"),
         (BY_HAND.assign(timestamp=[np.nan, *range(11)]), {}, "1 of 12 rows have no timestamp; fill them in"),
-        (BY_HAND, {"n_periods": 1}, "at least 2 periods"),
+        (BY_HAND, {"n_periods": 1}, "n_periods must be a whole number of at least 2"),
         (BY_HAND, {"n_periods": 13}, "too few for 13"),
-        (BY_HAND, {"shown": 1}, "shown is a share below 1"),
+        (BY_HAND, {"shown": 1}, "shown must be"),
     ],
 )
 def test_logs_without_time_and_bad_shares_are_refused(log, settings, message):
@@ -213,7 +213,7 @@ def test_the_study_goes_on_where_it_was_stopped(finished, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return real(clicks, split, search)
 
-    monkeypatch.setattr(continual, "MODELS", {"ease": models.Model("EASE", killed)})
+    monkeypatch.setitem(models.MODELS, "ease", dataclasses.replace(models.MODELS["ease"], choose=killed))
     with pytest.raises(KeyboardInterrupt):
         continual.run(config)
     again = continual.run(config)["cells"]
@@ -231,7 +231,7 @@ def test_other_settings_strategies_and_budgets_are_refused(finished, tmp_path):
         continual.run(dataclasses.replace(CONTINUAL, strategies=("other",), out=str(tmp_path)))
     with pytest.raises(ValueError, match="--budget"):
         continual.run(dataclasses.replace(CONTINUAL, budget=0, out=str(tmp_path)))
-    with pytest.raises(ValueError, match="--periods must be at least 3"):
+    with pytest.raises(ValueError, match="--periods must be a whole number of at least 3"):
         continual.run(dataclasses.replace(CONTINUAL, periods=2, out=str(tmp_path)))
     with pytest.raises(ValueError, match="unknown metric"):
         continual.run(dataclasses.replace(CONTINUAL, metric="HR", out=str(tmp_path)))
@@ -267,7 +267,7 @@ def claims_of_continual(by_strategy):
         for seed, row in enumerate(rows)
         for at, value in enumerate(row)
     ]
-    return continual._claims(pd.DataFrame(cells))
+    return [*continual.claims(pd.DataFrame(cells))]
 
 
 def test_claims_of_continual_hold_seed_by_seed():
@@ -297,7 +297,7 @@ def test_augmentation_without_ar_cf(tmp_path, monkeypatch):
     assert (tmp_path / "augmentation.png").exists()
     for flags, message in (
         ({"sources": ("other",)}, "unknown source other"),
-        ({"epochs": 0}, "--epochs is at least 1"),
+        ({"epochs": 0}, "--epochs must be"),
         ({"budgets": (5, 61)}, "from 1 to the 60"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -313,7 +313,7 @@ def test_what_augmentation_searched_is_shared(tmp_path, monkeypatch):
         folders.append(search.shared)
         return real(clicks, split, search)
 
-    monkeypatch.setattr(augmentation, "MODELS", {"ease": models.Model("EASE", choose)})
+    monkeypatch.setitem(models.MODELS, "ease", models.Model("EASE", choose))
     config = {"sources": ("random users",), "budgets": (5,), "metric": "HR@10", "out": str(tmp_path), "plot": False}
     augmentation.run(augmentation.Config(shared="shared", **config))
     assert folders == ["shared", "shared"]
@@ -329,7 +329,7 @@ def claims_of_augmentation(budgets, **by_source):
         for seed, value in enumerate(row)
     ]
     config = augmentation.Config(sources=tuple(names[s] for s in by_source), budgets=budgets)
-    return list(augmentation._claims(config, pd.DataFrame(cells)))
+    return list(augmentation.claims(config, pd.DataFrame(cells)))
 
 
 def test_claims_of_augmentation_are_decided_over_seeds():

@@ -11,8 +11,9 @@ import pytest
 import infae
 from experiments import run_infae
 from experiments.bench import infae as bench_infae
+from experiments.infinite import compare
 from experiments.recommenders import EASE, PopRec, select_ease
-from experiments.study import flags, record
+from experiments.study import record
 from infae.data.synthetic import synthetic, tiny
 
 
@@ -36,19 +37,19 @@ def test_ease_by_users_where_they_are_fewer_than_items(clicks):
 
 
 def test_ease_refuses_a_lambda_that_is_not_positive(clicks):
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match=r"lambda.* must be a finite number above 0"):
         EASE(0.0).fit(clicks)
 
 
 def test_select_ease_keeps_the_best_on_validation(clicks):
     split = infae.data.random_split(clicks, seed=1)
-    model, path = select_ease(split, (0.1, 10.0, 1000.0), metric="NDCG@10")
+    found = select_ease(split, (0.1, 10.0, 1000.0), metric="NDCG@10")
     separate = {
         reg: infae.evaluate(EASE(reg).fit(split.train), split, on="validation")["NDCG@10"]
         for reg in (0.1, 10.0, 1000.0)
     }
-    assert {row["reg"]: row["NDCG@10"] for row in path} == pytest.approx(separate)
-    assert model.reg == max(separate, key=separate.__getitem__)
+    assert {row["lambda"]: row["NDCG@10"] for row in found.tried} == pytest.approx(separate)
+    assert found.candidate.reg == max(separate, key=separate.__getitem__)
 
 
 def test_poprec_scores_by_clicks(clicks):
@@ -73,7 +74,7 @@ def test_run_infae_records_flags_versions_timings_and_metrics(finished):
     written = json.loads((finished / "record.json").read_text())
     assert written["config"]["reg"] == [0.0, 0.1, 1.0]
     assert {"jax", "infae", "python"} <= set(written["versions"])
-    assert {"fit", "test", "ease", "popularity"} <= set(written["seconds"])
+    assert {"fit", "test", "ease", "popularity"} <= set(written["steps"])
     assert written["path"][0]["reg"] == 0.0
     assert "reg = 0 in float32" in written["path"][0]["failure"]
     assert "HR@100" not in written["path"][0]
@@ -110,7 +111,7 @@ def test_run_infae_refuses_an_output_folder_that_is_a_file(tmp_path):
 
 
 def test_run_infae_refuses_an_unknown_baseline(tmp_path):
-    with pytest.raises(ValueError, match="popularity, ease or none"):
+    with pytest.raises(ValueError, match="--baselines must be one of 'popularity', 'ease', 'none', got 'svd'"):
         run_infae.run(run_infae.Config(dataset="tiny", baselines=("svd",), out=str(tmp_path)))
 
 
@@ -126,11 +127,6 @@ def test_the_command_line_reads_lists_and_explains_mistakes(tmp_path):
     assert bad.returncode == 1
     assert "--reg takes a comma-separated list of float" in bad.stderr
     assert "Traceback" not in bad.stderr
-
-
-def test_tables_are_in_percent_but_for_auc():
-    text = flags.table({"a": {"HR@10": 0.25, "AUC": 0.5}}, ["HR@10", "AUC"])
-    assert text.splitlines() == ["| | HR@10 | AUC |", "|---|---:|---:|", "| a | 25.00 | 0.5000 |"]
 
 
 def test_records_hold_no_nan_and_are_never_half_written(tmp_path):
@@ -152,3 +148,27 @@ def test_bench_infae_measures_all_four_parts(tmp_path, monkeypatch):
     assert all(row["largest_difference"] < 1e-3 for row in written["gram"].values())
     assert written["grid_search"]["largest_difference_in_HR@100"] < 0.02
     assert (tmp_path / "bench_infae.png").stat().st_size > 0
+
+
+def test_compare_tests_each_choice_and_the_same_fitted_on_validation_too(tmp_path, clicks, monkeypatch):
+    split = infae.data.random_split(clicks, seed=1)
+    monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: split)
+    config = compare.Config(
+        dataset="made", splits=(0, 2), models=("published", "ease"), metric=("NDCG@10",), k=(10,), out=str(tmp_path)
+    )
+    record = compare.run(config)
+    [table] = record["tables"]
+    names = ["∞-AE, published", "EASE"]
+    assert [row[0] for row in table.rows] == [f"{name}{more}" for name in names for more in ("", compare.REFIT)]
+    assert all("±" in cell for row in table.rows for cell in row[1:])
+    ease = next(cell for cell in record["cells"] if (cell["model"], cell["split"]) == ("ease", 0))
+    reg, everything = ease["chosen"]["lambda"], split.train.union(split.validation)
+    again = infae.evaluate(EASE(reg).fit(everything), split, k=(10,))["NDCG@10"]
+    assert ease["test"]["EASE" + compare.REFIT]["NDCG@10"] == pytest.approx(again, abs=1e-6)
+    assert max(row["NDCG@10"] for row in ease["chosen"]["tried"]) == next(
+        row["NDCG@10"] for row in ease["chosen"]["tried"] if row["lambda"] == reg
+    )
+    monkeypatch.setattr(compare, "MODELS", dict.fromkeys(compare.MODELS, lambda *args: pytest.fail("fitted again")))
+    assert compare.run(config)["cells"] == record["cells"]
+    with pytest.raises(ValueError, match="--models must be one of 'select', 'published', 'ease', got 'other'"):
+        compare.run(compare.Config(models=("other",), out=str(tmp_path)))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import infae
-from experiments.infinite import bins, coldness, depth
+from experiments.infinite import coldness, depth
 from experiments.infinite.bins import coldness_bins, held_out_ranks, items_served, users_served
 from experiments.recommenders import PopRec
 from experiments.recommenders import registry as models
@@ -38,7 +38,7 @@ def test_bins_are_of_one_size_coldest_first_and_apart_from_the_never_seen():
 
 
 def test_ranks_are_those_that_evaluate_counts(split, monkeypatch):
-    monkeypatch.setattr(bins, "batch_size", lambda n: 32)
+    monkeypatch.setattr("infae.machine.batch_size", lambda n: 32)
     model = infae.fit(split.train, 2.0)
     ranks, report = held_out_ranks(model, split), infae.evaluate(model, split, k=(5,))
     np.testing.assert_allclose(infae.metrics.hit_rate(ranks, 5)[report.users], report.per_user["HR@5"])
@@ -93,8 +93,8 @@ def test_coldness_has_every_model_and_the_chosen_one(chilled, split):
 
 def test_coldness_goes_on_where_it_was_stopped_and_refuses_other_settings(chilled, monkeypatch):
     config, record = chilled
-    again = models.Model("EASE", lambda *args: pytest.fail("trained again"))
-    monkeypatch.setattr(coldness, "MODELS", {**models.MODELS, "ease": again})
+    again = dataclasses.replace(models.MODELS["ease"], choose=lambda *args: pytest.fail("trained again"))
+    monkeypatch.setitem(models.MODELS, "ease", again)
     assert coldness.run(dataclasses.replace(config, models=("ease",)))["cells"][0] == record["cells"][1]
     with pytest.raises(ValueError, match=r"other settings \(bins\)"):
         coldness.run(dataclasses.replace(config, bins=4))
@@ -104,7 +104,7 @@ def test_coldness_goes_on_where_it_was_stopped_and_refuses_other_settings(chille
 
 @pytest.mark.parametrize("flag", ["k", "bins"])
 def test_coldness_refuses_none_of_a_list_or_of_bins(flag, tmp_path):
-    with pytest.raises(ValueError, match="--k and --bins are at least 1"):
+    with pytest.raises(ValueError, match=f"--{flag} must be a whole number of at least 1"):
         coldness.run(cold(tmp_path, **{flag: 0}))
 
 
@@ -116,7 +116,7 @@ def test_models_trained_by_chance_have_a_cell_a_seed(tmp_path, split, monkeypatc
         seeds.append(search.seed)
         return PopRec().fit(clicks), {"epoch": 3}
 
-    monkeypatch.setattr(coldness, "MODELS", {**models.MODELS, "mf": models.Model("MF", choose, needs_torch=True)})
+    monkeypatch.setitem(models.MODELS, "mf", models.Model("MF", choose, needs_torch=True))
     monkeypatch.setattr(coldness, "check_models", lambda names: None)
     record = coldness.run(
         cold(tmp_path, models=("popularity", "mf"), seeds=(3, 4), chosen=False, plot=False, shared="shared")
@@ -132,7 +132,7 @@ def claims_of_coldness(config, *rows):
         {"model": model, **{f"{side} {b}": v for side in ("users", "items") for b, v in enumerate(values)}}
         for model, values in rows
     ]
-    return list(coldness._claims(config, pd.DataFrame(cells)))
+    return list(coldness.claims(config, pd.DataFrame(cells)))
 
 
 def test_claims_of_coldness_hold_or_not_as_the_figures_say(tmp_path):
@@ -246,18 +246,18 @@ def test_figures_are_relative_to_the_best_depth_split_by_split():
     ],
 )
 def test_claims_of_depth_hold_or_not_as_the_figures_say(by_depth, holds):
-    assert [claim.holds for claim in depth._claims(depth.relative_to_best(cells_of(by_depth)))] == holds
+    assert [claim.holds for claim in depth.claims(depth.relative_to_best(cells_of(by_depth)))] == holds
 
 
 def test_claims_of_depth_are_not_decided_where_splits_differ():
     by_split = {0: {1: 0.30, 2: 0.29, 3: 0.31}, 1: {1: 0.40, 2: 0.38, 3: 0.35}}
     cells = pd.concat([cells_of(depths).query("split == 0").assign(split=s) for s, depths in by_split.items()])
-    assert [claim.holds for claim in depth._claims(depth.relative_to_best(cells))] == [None, None]
+    assert [claim.holds for claim in depth.claims(depth.relative_to_best(cells))] == [None, None]
 
 
 def test_depths_are_called_alike_only_where_they_are():
     def why(by_depth, model="some"):
-        (_, claim) = depth._claims(depth.relative_to_best(cells_of(by_depth).assign(model=model)))
+        (_, claim) = depth.claims(depth.relative_to_best(cells_of(by_depth).assign(model=model)))
         return claim.why
 
     assert why({1: 0.99, 2: 0.98, 3: 1.0}).startswith("Depths are nearly alike, each with a reg of its own: the worst")
@@ -271,7 +271,7 @@ def test_metrics_by_which_deeper_is_better_are_named_where_they_are_few():
         cells = cells_of({1: 1.0, 2: 0.9, 3: 0.8})
         for metric, by_depth in other.items():
             cells[metric] = cells["depth"].map(by_depth)
-        return next(depth._claims(depth.relative_to_best(cells))).why
+        return next(depth.claims(depth.relative_to_best(cells))).why
 
     assert why(AUC={1: 0.9, 2: 0.9, 3: 1.0}) == (
         "Deeper is better by these metrics alone: AUC, by 10.000% of the best depth."

@@ -49,5 +49,5 @@ def test_a_user_may_end_empty_and_repeated_clicks_that_stay_keep_their_count():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_is_from_0_to_1(clicks, share):
-    with pytest.raises(ValueError, match=r"0\.01 is 1%"):
+    with pytest.raises(ValueError, match="share must be"):
         flip(clicks, share, np.random.default_rng(0))

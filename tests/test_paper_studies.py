@@ -88,17 +88,16 @@ def test_its_claim_goes_by_every_sampler_at_a_tenth_of_the_users_and_below():
         rows += [{"source": "random users", "users": 11, "HR@10": 9.0, "PSP@10": 9.0}]
         return pd.DataFrame(rows)
 
-    holds = sample_efficiency._ahead_of_samplers(frame([0.3, 0.4], [0.1, 0.29]), 100)
+    holds = [*sample_efficiency.ahead_of_samplers(frame([0.3, 0.4], [0.1, 0.29]), 100)]
     assert [claim.holds for claim in holds] == [True, True]
     assert "35.00 ± 7.07 against 19.50 ± 13.44 at 10 users" in holds[0].found
-    assert [c.holds for c in sample_efficiency._ahead_of_samplers(frame([0.3, 0.4], [0.1, 0.31]), 100)] == [None, None]
+    assert [c.holds for c in sample_efficiency.ahead_of_samplers(frame([0.3, 0.4], [0.1, 0.31]), 100)] == [None, None]
 
 
 def test_random_users_are_best_of_the_samplers_only_at_every_budget():
     def claims(*rows):
-        return sample_efficiency._random_users_best(
-            pd.DataFrame(rows, columns=["source", "users", "HR@10", "PSP@10"]).assign(seed=0)
-        )
+        frame = pd.DataFrame(rows, columns=["source", "users", "HR@10", "PSP@10"]).assign(seed=0)
+        return [*sample_efficiency.random_users_best(frame)]
 
     at_4 = [("random users", 4, 0.3, 0.03), ("head users", 4, 0.2, 0.02), ("SVP-CF users", 4, 0.1, 0.01)]
     at_8 = [("random users", 8, 0.4, 0.02), ("head users", 8, 0.3, 0.03)]
@@ -135,7 +134,7 @@ def test_interactions_scale_slower_by_what_more_of_them_gain():
         frame = pd.DataFrame(rows, columns=["model", "source", "users", "seed", "HR@10"]).drop_duplicates(
             ["model", "source", "users", "seed"]
         )
-        return transfer._interactions_scale_slower(frame[frame["model"].isin(models)])
+        return transfer.interactions_scale_slower(frame[frame["model"].isin(models)])
 
     [claim] = claims([1.5, 1.6])
     assert claim.holds is True
@@ -158,24 +157,24 @@ def test_interactions_scale_slower_by_what_more_of_them_gain():
 
 def test_noise_flips_a_share_of_train_by_seed(split):
     def matrix(percent, seed):
-        return noise._noisy(noise.Config(), split, percent, seed).train.matrix
+        return noise.noisy(noise.Config(), split, percent, seed).train.matrix
 
     flipped = abs(matrix(5.0, 0).sign() - split.train.matrix.sign()).sum(axis=1)
     np.testing.assert_array_equal(flipped, np.full((120, 1), 3))  # 5% of 60 items
     assert (matrix(5.0, 0) != matrix(5.0, 0)).nnz == 0
     assert (matrix(5.0, 0) != matrix(5.0, 1)).nnz
-    assert noise._noisy(noise.Config(), split, 0.0, 0) is split
+    assert noise.noisy(noise.Config(), split, 0.0, 0) is split
 
 
 def test_clean_histories_stay_as_they_are(split):
-    noisy = noise._noisy(noise.Config(histories="clean"), split, 5.0, 0)
+    noisy = noise.noisy(noise.Config(histories="clean"), split, 5.0, 0)
     for on in ("validation", "test"):
         np.testing.assert_array_equal(noisy.context(on).matrix.toarray(), split.context(on).matrix.toarray())
         np.testing.assert_array_equal(noisy.targets(on).matrix.toarray(), split.targets(on).matrix.toarray())
 
 
 def test_noisy_histories_are_train_and_what_they_hold_is_not_to_be_found(split):
-    noisy = noise._noisy(noise.Config(histories="noisy"), split, 20.0, 0)
+    noisy = noise.noisy(noise.Config(histories="noisy"), split, 20.0, 0)
     train = noisy.train.matrix.toarray() > 0
     np.testing.assert_array_equal(noisy.context("validation").matrix.toarray() > 0, train)
     for on in ("validation", "test"):
@@ -211,12 +210,12 @@ def noise_frame(summary, everybody, lead, sampled=(0.3, 0.2)):
 
 
 def test_the_claims_on_noise_hold_and_do_not_hold_as_they_should():
-    holding = noise._claims(noise_frame((0.4, 0.36), 0.35, (0.0, 0.1)))
+    holding = [*noise.claims(noise_frame((0.4, 0.36), 0.35, (0.0, 0.1)))]
     assert [claim.holds for claim in holding] == [True] * 8
     assert "40.00 against 35.00" in holding[0].found
     assert "40.00 with 4, 36.00 with 8 synthetic users" in holding[4].found
     assert "+50.0% without noise, +100.0% at 5%" in holding[7].found
-    failing = noise._claims(noise_frame((0.3, 0.34), 0.35, (0.1, 0.0), sampled=(0.3, 0.35)))
+    failing = [*noise.claims(noise_frame((0.3, 0.34), 0.35, (0.1, 0.0), sampled=(0.3, 0.35)))]
     assert [claim.holds for claim in failing] == [False] * 8
     assert failing[4].why == "Seed by seed the largest has +4.00 points more; the cause is not known."
     assert failing[7].why == "With noise HR@10 changes by -33.3% on DISTILL-CF, by +16.7% on head users."
@@ -225,7 +224,7 @@ def test_the_claims_on_noise_hold_and_do_not_hold_as_they_should():
 def test_each_level_of_noise_has_its_verdict_on_summaries():
     frame = noise_frame((0.4, 0.36), 0.35, (0.0, 0.1))
     less = frame[frame["noise"] == 5].assign(noise=1.0)
-    found = {claim.says: claim.holds for claim in noise._claims(pd.concat([frame, less]))}
+    found = {claim.says: claim.holds for claim in noise.claims(pd.concat([frame, less]))}
     for percent in (1, 5):
         assert found[f"At {percent}% noise EASE is better on 4 users of DISTILL-CF than on all that data, by HR@100."]
 
@@ -242,7 +241,7 @@ def sampled_frame(random_users, head_users):
 def test_random_users_keep_less_of_noisy_data():
     def claim(noisy):
         cells = sampled_frame({(0.0, 4): 0.4, (5.0, 4): noisy}, {})
-        [found] = noise._compounds("EASE", cells, 5.0)
+        [found] = noise.compounds("EASE", cells, 5.0)
         return found
 
     assert claim(0.3).holds is True
@@ -255,25 +254,25 @@ def test_head_users_catch_up_where_they_gain_on_the_others_as_users_get_fewer():
     random_users = {(x, n): 0.2 for x in (0.0, 5.0) for n in (4, 8)}
 
     def claims(head_users):
-        return noise._head_users_catch_up("EASE", sampled_frame(random_users, head_users), 5.0)
+        return [*noise.head_users_gain("EASE", sampled_frame(random_users, head_users), 5.0)]
 
     [claim] = claims({4: 0.3, 8: 0.25})
-    assert noise._head_users_catch_up("EASE", sampled_frame({}, {4: 0.3, 8: 0.25}), 5.0) == []
+    assert [*noise.head_users_gain("EASE", sampled_frame({}, {4: 0.3, 8: 0.25}), 5.0)] == []
     assert claim.holds is True
     assert "+50.0% with 4, +25.0% with 8 users" in claim.found
     assert claims({4: 0.1, 8: 0.25})[0].holds is False
     assert claims({4: 0.1, 8: 0.25})[0].why == ""
     clean = sampled_frame({}, {4: 0.2, 8: 0.3}).query("source == 'head users'").assign(noise=0.0)
-    [told] = noise._head_users_catch_up("EASE", pd.concat([sampled_frame(random_users, {4: 0.1, 8: 0.25}), clean]), 5.0)
+    [told] = noise.head_users_gain("EASE", pd.concat([sampled_frame(random_users, {4: 0.1, 8: 0.25}), clean]), 5.0)
     assert told.why == "Without noise it is +0.0% and +50.0%."
     assert claims({4: 0.1}) == []
 
 
 def test_ease_whose_lambda_is_fixed_has_claims_of_its_own_and_the_other_points_to_them():
     tuned = noise_frame((0.3, 0.34), 0.35, (0.1, 0.0))
-    assert not any("lambda" in claim.why for claim in noise._claims(tuned))
+    assert not any("lambda" in claim.why for claim in noise.claims(tuned))
     untuned = noise_frame((0.3, 0.28), 0.2, (0.0, 0.1)).replace({"model": {"EASE": "EASE, lambda 100"}})
-    both = noise._claims(pd.concat([tuned, untuned[untuned["model"] != "∞-AE, chosen"]]))
+    both = [*noise.claims(pd.concat([tuned, untuned[untuned["model"] != "∞-AE, chosen"]]))]
     better = {claim.says: claim for claim in both if claim.says.endswith("on all that data, by HR@10.")}
     assert [claim.holds for claim in better.values()] == [False, False, True, True]
     of_tuned = better["At 5% noise EASE is better on 4 users of DISTILL-CF than on all that data, by HR@10."]
@@ -288,7 +287,7 @@ def test_an_ease_that_is_not_tuned_is_the_one_of_its_lambda(split):
 
 def test_nothing_is_claimed_of_noise_where_there_is_none():
     frame = noise_frame((0.4, 0.36), 0.35, (0.0, 0.1))
-    assert noise._claims(frame[frame["noise"] == 0]) == []
+    assert [*noise.claims(frame[frame["noise"] == 0])] == []
 
 
 # --- table 1 ----------------------------------------------------------------------------------------
@@ -357,7 +356,7 @@ def cells(**values):
 
 def test_a_model_of_ours_outperforms_only_where_it_is_ahead_of_all_in_every_metric_and_seed():
     def verdict(ease, ours):
-        [claim] = table_1._beats_competitors("∞-AE", cells(**{"EASE": ease, "∞-AE": ours, "∞-AE, selected": [0.9]}), {})
+        [claim] = table_1.beats_competitors("∞-AE", cells(**{"EASE": ease, "∞-AE": ours, "∞-AE, selected": [0.9]}), {})
         return claim
 
     assert verdict([0.29], [0.4, 0.3]).holds is True
@@ -371,7 +370,7 @@ def test_a_model_of_ours_outperforms_only_where_it_is_ahead_of_all_in_every_metr
 def test_what_tuned_ease_does_to_the_claim_is_said_where_it_is_what_happened():
     def claim(ease, ours=(0.33,), mf=0.5):
         published = {"EASE": {"NDCG@10": 29.88}}
-        [said] = table_1._beats_competitors("∞-AE", cells(**{"EASE": [ease], "MF": [mf], "∞-AE": ours}), published)
+        [said] = table_1.beats_competitors("∞-AE", cells(**{"EASE": [ease], "MF": [mf], "∞-AE": ours}), published)
         return said
 
     behind = claim(0.34)
@@ -390,7 +389,7 @@ def test_a_claim_that_falls_to_others_is_told_beside_the_papers_figures():
         figures = {model: dict.fromkeys(table_1.METRICS, x) for model, x in published.items()}
         frames = cells(**{"EASE": [0.39], "MF": [0.41], "MVAE": [0.42], "∞-AE": [0.4]})
         frames["MF"]["PSP@10"] = 0.1
-        [claim] = table_1._beats_competitors("∞-AE", frames, figures)
+        [claim] = table_1.beats_competitors("∞-AE", frames, figures)
         return claim.why
 
     told = why(**{"∞-AE": 50.0, "MVAE": 30.0, "MF": 20.0, "EASE": 1.0})
@@ -406,7 +405,7 @@ def test_who_is_ahead_by_auc_is_told_though_it_decides_nothing():
     frames = cells(**{"EASE": [0.3], "MF": [0.3], "MVAE": [0.3], "∞-AE": [0.4]})
     for title, auc in (("MF", 0.95), ("MVAE", 0.41), ("EASE", 0.39)):
         frames[title]["AUC"] = auc
-    [claim] = table_1._beats_competitors("∞-AE", frames, {})
+    [claim] = table_1.beats_competitors("∞-AE", frames, {})
     assert claim.holds is True
     assert claim.found.endswith("By AUC, which does not count here, MF, MVAE are ahead.")
 
@@ -443,7 +442,7 @@ def test_your_own_data_and_model_are_swapped_in(tmp_path, monkeypatch, split):
     for wrong, message in (
         ("own:Other", "own:Other was not found"),
         ("missing_module:Model", "was not found: No module named 'missing_module'"),
-        ("own:number", "is 3; expected an experiments.models.Model, a class or a function"),
+        ("own:number", "is 3; expected a `registry.Model`, a class or a function"),
         ("other", "unknown model other; expected some of popularity.*, or module:attribute"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -457,7 +456,7 @@ def test_your_own_data_and_model_are_swapped_in(tmp_path, monkeypatch, split):
 def beside_published(values, tried, n_validated=411, metric="HR@100"):
     published = {"EASE": {"HR@10": 30.0}, "∞-AE": {"HR@10": 40.0, "AUC-sampled": 0.4}}
     frames = {name: frame.assign(chosen=[{"tried": tried}] * len(frame)) for name, frame in cells(**values).items()}
-    return table_1._beside_published(frames, published, metric, n_validated)
+    return [*table_1.beside_published(frames, published, metric, n_validated)]
 
 
 def test_published_figures_are_reached_less_an_allowance():
@@ -506,7 +505,7 @@ def test_a_summarys_reg_is_chosen_on_validation_and_what_it_was_to_match_is_told
     assert best["reg"] == cell["chosen"]["reg"]
     matched = infae.evaluate(choose_teacher(split.train, split, "HR@10"), split, k=(10,))["HR@10"]
     published = {"DISTILL-CF + ∞-AE": {"HR@10": 500.0}}
-    [claim] = table_1._claims(dataclasses.replace(config, preset="paper"), split, pd.DataFrame([cell]), published)
+    [claim] = table_1.claims(dataclasses.replace(config, preset="paper"), split, pd.DataFrame([cell]), published)
     assert claim.holds is False
     assert f"distilled to match, as validation chose it, has HR@10 {100 * matched:.2f}," in claim.why
 
@@ -539,7 +538,7 @@ def test_the_papers_figures_for_500_users_stand_beside_500_users_alone():
         (noise, {"budgets": (500,)}, "got 500"),
         (noise, {"noise": (5.0,)}, "--noise takes percentages from 0 to 100, and 0"),
         (noise, {"noise": (0.0, 101.0)}, "--noise takes percentages"),
-        (noise, {"histories": "both"}, "--histories is noisy or clean, got 'both'"),
+        (noise, {"histories": "both"}, "--histories must be one of 'noisy', 'clean', got 'both'"),
         (table_1, {"n_users": 121}, "got 121"),
         (sample_efficiency, {"metric": "HR"}, "unknown metric 'HR'"),
         (sample_efficiency, {"sources": (EVERYBODY,)}, "unknown source all users"),
@@ -560,7 +559,7 @@ def test_the_preset_is_a_setting_of_the_cells_for_grids_depend_on_it(split, tmp_
 
 def test_flags_of_a_command_are_read_back_as_they_were():
     for name in run_all.STUDIES:
-        config_class = importlib.import_module(f"experiments.{name}").Config
+        config_class = importlib.import_module(f"experiments.infinite.{name}").Config
         for field in dataclasses.fields(config_class):
             for value in (*field.metadata["presets"].values(), field.default):
                 if isinstance(value, tuple) and isinstance(value[0], str):

@@ -1,6 +1,7 @@
 """The page of results: all that the records hold, escaped, with nothing from outside; and what it refuses."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import re
@@ -12,9 +13,12 @@ import pytest
 
 from experiments import report
 from experiments.study import flags
+from experiments.study.gather import gather
+from experiments.study.page import numeric_columns, split_published
+from experiments.study.tables import Table
 
 VOID = {"meta", "link", "br", "img"}
-RECORDS = (made_results.DEPTH, made_results.OVERALL)
+RECORDS = (made_results.DEPTH, made_results.OVERALL, made_results.PLAIN)
 
 
 class Page(HTMLParser):
@@ -76,7 +80,7 @@ def plain(written):
 
 def said(record):
     """All that has to be told of a study, but for its cells."""
-    yield from (record["title"], record["shows"], record["split"]["name"], record["command"], *record["notes"])
+    yield from (record["title"], record["shows"], record["data"], record["command"], *record["notes"])
     yield from (table["caption"] for table in record["tables"])
     for claim in record["claims"]:
         yield from (claim["says"], claim["found"])
@@ -84,7 +88,7 @@ def said(record):
             yield claim["why"]
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=["depth", "overall"])
+@pytest.mark.parametrize("record", RECORDS, ids=["depth", "overall", "plain"])
 def test_everything_that_a_record_says_is_on_both_pages(record, page, plain):
     for words in said(record):
         assert words in page.text
@@ -111,12 +115,8 @@ def test_blocks_of_markdown_stand_apart_and_lists_and_tables_hold_together(writt
     assert claims[1] == claims[0] + 1
 
 
-def test_an_older_run_is_shown_by_the_table_beside_it(page, plain):
-    assert {"∞-AE | one", "31.91", "<script>5</script>"} <= set(page.cells)
-    for text in ("Some words of it.", "dataset=ml-1m, reg=1.0,5.0", "3.5 s", "∞-AE, tuned and tested"):
-        assert text in page.text
-        assert text in plain
-    assert "/somewhere" not in page.text
+def test_settings_and_folders_are_told_by_the_command_alone(page):
+    assert "3.5 s" in page.text
     assert "/elsewhere" not in page.text
 
 
@@ -134,6 +134,7 @@ def test_studies_are_in_the_order_of_the_paper_and_before_other_runs(page, writt
         ("Figures 3, 4, 13 and 14", "Figures 5 and 11"),
         ("Figures 8 and 9", "Figure 10"),
         ("Figure 10", "Beyond the paper"),
+        ("Beyond the paper", ""),
         ("Figure 10", "1,000 more users"),
         ("On 3 sets, table 1", "Figure 2 at 1 budget"),
     ],
@@ -141,7 +142,7 @@ def test_studies_are_in_the_order_of_the_paper_and_before_other_runs(page, writt
 def test_the_order_is_by_the_lowest_number(before, after, tmp_path):
     for name, shows in (("b", before), ("a", after)):
         made_results.write(tmp_path, name, {**made_results.OVERALL, "shows": shows})
-    assert [section.shows for section in report.gather(tmp_path)] == [before, after]
+    assert [section.shows for section in gather(tmp_path)] == [before, after]
 
 
 def test_the_summary_counts_verdicts_and_leads_to_each_claim(page, plain):
@@ -198,8 +199,8 @@ def test_headings_are_nested_without_gaps(page):
 
 
 def test_numbers_are_flush_right_and_words_are_not():
-    table = report.Table("", ["", "a", "b"], [["x", "1.0 ± 0.1 (2)", "Holds"], ["y", "", "1"], ["z", "−0.3", ""]])
-    assert report.numeric_columns(table) == [False, True, False]
+    table = Table("", ["", "a", "b"], [["x", "1.0 ± 0.1 (2)", "Holds"], ["y", "", "1"], ["z", "−0.3", ""]])
+    assert numeric_columns(table) == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -212,14 +213,15 @@ def test_numbers_are_flush_right_and_words_are_not():
     ],
 )
 def test_published_figures_are_told_from_ours(cell, parts):
-    assert report.split_published(cell) == parts
+    assert split_published(cell) == parts
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(3.52, "3.5 s"), (146, "146 s (2.4 min)"), (8130.4, "8,130 s (2.3 h)"), (None, "")]
 )
-def test_times_are_in_seconds_and_readable(seconds, text):
-    assert report._took(seconds) == text
+def test_times_are_in_seconds_and_readable(seconds, text, tmp_path):
+    made_results.write(tmp_path, "a", {**made_results.OVERALL, "seconds": seconds})
+    assert gather(tmp_path)[0].took == text
 
 
 def test_results_of_this_repository_make_a_page(tmp_path):
@@ -274,10 +276,10 @@ def test_a_study_that_lacks_a_part_is_refused(results, key):
     refused(results, rf"a_depth/record\.json lacks {key}; make it again: python -m experiments\.infinite\.depth")
 
 
-@pytest.mark.parametrize(("key", "value"), [("claims", [{"say": "x"}]), ("split", {"shape": [1, 2]}), ("tables", [1])])
+@pytest.mark.parametrize(("key", "value"), [("claims", [{"say": "x"}]), ("data", {"shape": [1, 2]}), ("tables", [1])])
 def test_a_record_of_another_make_is_refused(results, key, value):
     (results / "a_depth/record.json").write_text(json.dumps({**made_results.DEPTH, key: value}))
-    refused(results, r"a_depth/record\.json is not as a binary writes it .*python -m experiments\.infinite\.depth")
+    refused(results, r"a_depth/record\.json is not as a run writes it .*python -m experiments\.infinite\.depth")
 
 
 def test_a_row_of_other_length_than_its_columns_is_refused(results):
@@ -297,13 +299,8 @@ def test_a_picture_outside_of_the_folder_is_refused(results):
     refused(results, "not in its folder")
 
 
-def test_an_older_run_without_its_table_is_refused(results):
-    (results / "run_infae_ml-1m/table.md").unlink()
-    refused(results, r"run_infae_ml-1m/record\.json has no tables, and no table\.md beside it; run the binary again")
-
-
 def test_without_jinja_the_extra_is_named(results, monkeypatch):
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"infae\[report\]"):
         report.run(report.Config(results=str(results)))
 

@@ -57,7 +57,7 @@ def test_its_table_compares_the_summary_with_random_users_and_all_data(finished)
         "6 random users, solved labels",
     ):
         assert f"| {name}" in table
-    assert "±" in table.splitlines()[2]
+    assert "±" in table
     assert json.loads((folder / "record.json").read_text())["test"].keys() == record["test"].keys()
 
 
@@ -152,8 +152,8 @@ def test_without_a_validation_part_the_flag_to_make_one_is_named(tmp_path, split
     ("flags", "message"),
     [
         ({"reg": "some"}, "learn, a number"),
-        ({"model": "other"}, "auto or given"),
-        ({"export": ("xlsx",)}, "csv, parquet and recbole"),
+        ({"model": "other"}, "--model must be one of"),
+        ({"export": ("xlsx",)}, "--export must be one of"),
         ({"n_draws": 0}, "n_draws"),
     ],
 )
@@ -187,8 +187,8 @@ def test_transfer_has_a_cell_for_every_model_source_and_budget(studied):
 
 
 def no_training(monkeypatch):
-    again = models.Model("EASE", lambda *args: pytest.fail("trained again"))
-    monkeypatch.setattr(transfer, "MODELS", {**models.MODELS, "ease": again})
+    again = dataclasses.replace(models.MODELS["ease"], choose=lambda *args: pytest.fail("trained again"))
+    monkeypatch.setitem(models.MODELS, "ease", again)
 
 
 def test_transfer_goes_on_where_it_was_stopped_and_refuses_other_settings(studied, monkeypatch):
@@ -219,14 +219,14 @@ def test_a_preset_gives_defaults_and_flags_given_stay():
     quick = flags.configure(transfer.Config, preset="quick", seeds=(3,))
     assert (quick.dataset, quick.seeds, quick.steps) == ("ml-100k", (3,), 150)
     assert flags.configure(transfer.Config) == transfer.Config()
-    with pytest.raises(ValueError, match="smoke, quick, paper"):
+    with pytest.raises(ValueError, match="--preset must be one of"):
         flags.configure(transfer.Config, preset="fast")
 
 
 def test_the_command_of_a_config_makes_it_again():
     config = flags.configure(transfer.Config, preset="paper", seeds=(1, 2), plot=False, data_dir="/somewhere")
     command = flags.command(config)
-    assert command == "python -m experiments.infinite.transfer --preset=paper --seeds=1,2 --noplot"
+    assert command == "python -m experiments.infinite.transfer --preset=paper --noplot --seeds=1,2"
 
 
 def test_bench_distillcf_measures_every_shape(tmp_path):
@@ -248,11 +248,6 @@ def test_the_benchmarks_stored_samples_are_the_samplers_own():
     logits, key = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32), jax.random.key(5)
     stored = bench_distillcf.stored_gumbel_inclusion(logits, key, 7, 0.5)
     np.testing.assert_allclose(stored, gumbel_inclusion(logits, key, 7, 0.5), atol=1e-5)
-
-
-def test_spread_tables_give_mean_and_deviation():
-    table = flags.spread_table({"a": [{"HR@10": 0.1, "AUC": 0.5}, {"HR@10": 0.3, "AUC": 0.7}]}, ["HR@10", "AUC"])
-    assert table.splitlines()[2] == "| a | 20.00 ± 14.14 | 0.6000 ± 0.1414 |"
 
 
 def test_bench_scale_measures_each_size(tmp_path):

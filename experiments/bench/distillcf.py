@@ -31,7 +31,8 @@ from distillcf.step import outer_loss
 from experiments.bench.measure import alone, peak_bytes, product_rate
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.record import header, output_folder, write_json, write_text
+from experiments.study.runner import Run
+from experiments.study.tables import Table
 from infae.data.synthetic import synthetic
 from infae.linalg.tiles import precision
 from infae.model import InfiniteAE
@@ -61,19 +62,13 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Measure, and return the record that is written."""
-    folder = output_folder(config.out)
-    if config.plot:
-        plots.figure()
+    job = Run(config, title="Seconds and memory of a distillation step")
     rate = product_rate()
-    rows = [alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
-    record = {**header(config), "product_gflops": rate, "rows": rows}
-    write_json(folder / "record.json", record)
-    text = _table(rows, rate)
-    write_text(folder / "table.md", text + "\n")
-    print(text)
-    if config.plot:
-        _draw(folder / "bench_distillcf.png", rows)
-    return record
+    with job.clock("measure"):
+        rows = [alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
+    job.draw("bench_distillcf.png", _draw, rows)
+    notes = [f"Matrix products run at {rate:.0f} GFLOP/s."]
+    return job.write([_table(rows)], notes=notes, product_gflops=rate, rows=rows)
 
 
 def stored_gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, temperature: float) -> jax.Array:
@@ -174,20 +169,19 @@ def _measure(config: Config, step: Any, *args: Any) -> dict[str, float]:
     }
 
 
-def _table(rows: list[dict[str, Any]], rate: float) -> str:
-    lines = [
-        f"Matrix products run at {rate:.0f} GFLOP/s.",
-        "",
-        "| what | sampler | draws | users | items | batch | seconds | planned MiB | process peak MiB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+def _table(rows: list[dict[str, Any]]) -> Table:
+    columns = "what", "sampler", "draws", "users", "items", "batch", "seconds", "planned MiB", "process peak MiB"
+    shown = [
+        [
+            row["what"],
+            row.get("sampler", ""),
+            *(f"{row[name]:,}" if name in row else "" for name in ("n_draws", "n_users", "n_items", "batch")),
+            f"{row['seconds']:.3f}",
+            *(f"{row[name] / 2**20:,.0f}" for name in ("planned_bytes", "peak_bytes")),
+        ]
+        for row in rows
     ]
-    for row in rows:
-        shape = " | ".join(
-            f"{row[name]:,}" if name in row else "" for name in ("n_draws", "n_users", "n_items", "batch")
-        )
-        memory = " | ".join(f"{row[name] / 2**20:,.0f}" for name in ("planned_bytes", "peak_bytes"))
-        lines.append(f"| {row['what']} | {row.get('sampler', '')} | {shape} | {row['seconds']:.3f} | {memory} |")
-    return "\n".join(lines)
+    return Table("A step, or the sampler alone", columns, shown, n_labels=2)
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,7 +28,8 @@ import infae
 from experiments.bench.measure import peak_bytes
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.record import header, output_folder, write_json, write_text
+from experiments.study.runner import Run, described
+from experiments.study.tables import Table
 from infae.data import Interactions, Split
 from infae.data.synthetic import synthetic
 from infae.kernels.grams import symmetric_gram
@@ -57,31 +59,24 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Run all four parts and return the record that is written."""
-    folder = output_folder(config.out)
-    # (d) goes first: the process's peak memory only ever rises.
-    scaling = [_scaling_row(config, n) for n in sorted(config.users)]
-    split = _split(config)
-    sparse = _sparse_clicks(config)
-    record = {
-        "data": split.name,
-        "gram": {
-            split.name: _compare_grams(split.train.matrix, config.repeats),
-            f"Gowalla's sparsity, {sparse.shape[0]:,} users": _compare_grams(sparse, max(1, config.repeats - 2)),
-        },
-        "grid_search": _compare_searches(split, REGS),
-        # Ours passes over reg 0, where the plain way solves: this one has both solve as often.
-        "grid_search_above_0": _compare_searches(split, REGS[1:]),
-        "rates": _rates(split.train.matrix, config.repeats),
-        "scaling": scaling,
-        **header(config),
-    }
-    write_json(folder / "record.json", record)
-    text = _report(record)
-    write_text(folder / "table.md", text + "\n")
-    if config.plot:
-        _draw(folder / "bench_infae.png", record)
-    print(text)
-    return record
+    job = Run(config, title="Speed and memory of ∞-AE")
+    with job.clock("measure"):
+        # (d) goes first: the process's peak memory only ever rises.
+        scaling = [_scaling_row(config, n) for n in sorted(config.users)]
+        split, sparse = _split(config), _sparse_clicks(config)
+        found: dict[str, Any] = {
+            "gram": {
+                split.name: _compare_grams(split.train.matrix, config.repeats),
+                f"Gowalla's sparsity, {sparse.shape[0]:,} users": _compare_grams(sparse, max(1, config.repeats - 2)),
+            },
+            "grid_search": _compare_searches(split, REGS),
+            # Ours passes over reg 0, where the plain way solves: this one has both solve as often.
+            "grid_search_above_0": _compare_searches(split, REGS[1:]),
+            "rates": _rates(split.train.matrix, config.repeats),
+            "scaling": scaling,
+        }
+    job.draw("bench_infae.png", _draw, found, config.n_items)
+    return job.write(_tables(found, split.name), data=described(split), **found)
 
 
 def best_seconds(*sides: Callable[[], Any], repeats: int) -> list[float]:
@@ -227,40 +222,42 @@ def _scaling_row(config: Config, n_users: int) -> dict[str, float]:
     }
 
 
-def _report(record: dict[str, Any]) -> str:
-    rates = record["rates"]
-    lines = ["| (a) Gram matrix | neural-tangents | fused | times as fast |", "|---|---:|---:|---:|"]
-    for name, row in record["gram"].items():
-        theirs, ours = row["neural_tangents_s"], row["fused_s"]
-        lines.append(f"| {name} | {theirs:.2f} s | {ours:.2f} s | {row['times_as_fast']:.1f} |")
-    lines += [
-        "",
-        f"| (b) grid search with evaluation, {record['data']} | plain | ours | times as fast |",
-        "|---|---:|---:|---:|",
-        _search_row("6 regs; ours passes over reg 0 unsolved", record["grid_search"]),
-        _search_row("the 5 regs above 0; both solve 5 times", record["grid_search_above_0"]),
-        "",
-        f"| (c) of {rates['product_gflops']:.0f} GFLOP/s in a float32 matrix product | seconds | share |",
-        "|---|---:|---:|",
-        f"| Gram, as a dense symmetric product | {rates['gram_s']:.2f} | {rates['gram_share']:.0%} |",
-        f"| inverse, n^3 | {rates['factor_s']:.2f} | {rates['factor_share']:.0%} |",
-        f"| coefficients, as a dense product | {rates['coefficients_s']:.2f} | {rates['coefficients_share']:.0%} |",
-        "",
-        "| (d) users | fit | 1,000 recommendation lists | peak memory of the process |",
-        "|---:|---:|---:|---:|",
+def _tables(found: dict[str, Any], data: str) -> list[Table]:
+    rates, searches = found["rates"], ("grid_search", "grid_search_above_0")
+    names = ("6 regs; ours passes over reg 0 unsolved", "the 5 regs above 0; both solve 5 times")
+    parts = {
+        "gram": "Gram, as a dense symmetric product",
+        "factor": "inverse, n^3",
+        "coefficients": "coefficients, as a dense product",
+    }
+    gram = "{neural_tangents_s:.2f} s|{fused_s:.2f} s|{times_as_fast:.1f}"
+    search = "{plain_s:.1f} s|{ours_s:.1f} s|{times_as_fast:.1f}"
+    scaling = "{users:,}|{fit_s:.1f} s|{recommend_1000_s:.1f} s|{peak_gib:.2f} GiB"
+    return [
+        Table(
+            "(a) Gram matrix",
+            ["", "neural-tangents", "fused", "times as fast"],
+            [[name, *gram.format(**row).split("|")] for name, row in found["gram"].items()],
+        ),
+        Table(
+            f"(b) Grid search with evaluation, {data}",
+            ["", "plain", "ours", "times as fast"],
+            [[name, *search.format(**found[key]).split("|")] for name, key in zip(names, searches, strict=True)],
+        ),
+        Table(
+            f"(c) Of {rates['product_gflops']:.0f} GFLOP/s in a float32 matrix product",
+            ["", "seconds", "share"],
+            [[shown, f"{rates[part + '_s']:.2f}", f"{rates[part + '_share']:.0%}"] for part, shown in parts.items()],
+        ),
+        Table(
+            "(d) As users grow",
+            ["users", "fit", "1,000 recommendation lists", "peak memory of the process"],
+            [scaling.format(**row).split("|") for row in found["scaling"]],
+        ),
     ]
-    for row in record["scaling"]:
-        lines.append(
-            f"| {row['users']:,} | {row['fit_s']:.1f} s | {row['recommend_1000_s']:.1f} s | {row['peak_gib']:.2f} GiB |"
-        )
-    return "\n".join(lines)
 
 
-def _search_row(name: str, row: dict[str, Any]) -> str:
-    return f"| {name} | {row['plain_s']:.1f} s | {row['ours_s']:.1f} s | {row['times_as_fast']:.1f} |"
-
-
-def _draw(path: Any, record: dict[str, Any]) -> None:
+def _draw(path: Path, record: dict[str, Any], n_items: int) -> None:
     drawn, (left, right) = plots.figure(2)
     bars = {
         **record["gram"],
@@ -277,7 +274,7 @@ def _draw(path: Any, record: dict[str, Any]) -> None:
     users = [row["users"] for row in record["scaling"]]
     right.plot(users, [row["fit_s"] for row in record["scaling"]], "o-", color=plots.INK, label="fit, s")
     right.plot(users, [row["peak_gib"] for row in record["scaling"]], "s--", color=plots.ACCENT, label="peak, GiB")
-    right.set(xscale="log", yscale="log", xlabel="users", title=f"{record['config']['n_items']:,} items")
+    right.set(xscale="log", yscale="log", xlabel="users", title=f"{n_items:,} items")
     right.set_xticks(users, [f"{n:,}" for n in users], minor=False)
     right.minorticks_off()
     right.legend(frameon=False)

@@ -24,7 +24,8 @@ import infae
 from experiments.bench.measure import alone, peak_bytes, product_rate
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.record import header, output_folder, write_json, write_text
+from experiments.study.runner import Run
+from experiments.study.tables import Table
 from infae.data import Blocks
 
 BLOCK = 8192
@@ -46,23 +47,19 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Measure, and return the record that is written."""
-    folder = output_folder(config.out)
-    if config.plot:
-        plots.figure()
+    job = Run(config, title="Seconds and memory as users grow")
     rate = product_rate()
-    rows = [alone(_fit, config, n, config.n_anchors) for n in config.users]
-    users, seconds = (np.log([row[name] for row in rows]) for name in ("users", "fit_s"))
-    slope = float(np.polyfit(users, seconds, 1)[0])
-    if config.largest:
-        rows.append(alone(_fit, config, config.largest, config.largest_anchors, streamed=True))
-    record = {**header(config), "product_gflops": rate, "rows": rows, "slope": slope}
-    write_json(folder / "record.json", record)
-    text = _table(rows, rate, slope)
-    write_text(folder / "table.md", text + "\n")
-    print(text)
-    if config.plot:
-        _draw(folder / "bench_scale.png", rows[: len(config.users)], slope)
-    return record
+    with job.clock("measure"):
+        rows = [alone(_fit, config, n, config.n_anchors) for n in config.users]
+        users, seconds = (np.log([row[name] for row in rows]) for name in ("users", "fit_s"))
+        slope = float(np.polyfit(users, seconds, 1)[0])
+        if config.largest:
+            rows.append(alone(_fit, config, config.largest, config.largest_anchors, streamed=True))
+    job.draw("bench_scale.png", _draw, rows[: len(config.users)], slope)
+    notes = [
+        f"Matrix products run at {rate:.0f} GFLOP/s. Seconds of a fit grow as users to the power {slope:.2f}.",
+    ]
+    return job.write([_table(rows)], notes=notes, product_gflops=rate, rows=rows, slope=slope)
 
 
 def made_clicks(n_users: int, n_items: int, mean_clicks: float, seed: int = 0) -> Blocks:
@@ -117,19 +114,10 @@ def _fit(config: Config, n_users: int, n_anchors: int, streamed: bool = False) -
     }
 
 
-def _table(rows: list[dict[str, Any]], rate: float, slope: float) -> str:
-    lines = [
-        f"Matrix products run at {rate:.0f} GFLOP/s. Seconds of a fit grow as users to the power {slope:.2f}.",
-        "",
-        "| users | landmarks | clicks | fit | of these to make the clicks | 1,000 users scored | peak |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['users']:,} | {row['anchors']:,} | {row['clicks']:,} | {row['fit_s']:.1f} s | "
-            f"{row['made_s']:.1f} s | {row['predict_1000_s']:.2f} s | {row['peak_gib']:.2f} GiB |"
-        )
-    return "\n".join(lines)
+def _table(rows: list[dict[str, Any]]) -> Table:
+    columns = ("users", "landmarks", "clicks", "fit", "of these to make the clicks", "1,000 users scored", "peak")
+    shown = "{users:,}|{anchors:,}|{clicks:,}|{fit_s:.1f} s|{made_s:.1f} s|{predict_1000_s:.2f} s|{peak_gib:.2f} GiB"
+    return Table("Fits on landmarks", columns, [shown.format(**row).split("|") for row in rows])
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], slope: float) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
-from infae.machine import batch_size
+from infae.data.ops import masked, random_place, row_of
+from infae.machine import batches
 from infae.ranking.evaluate import Recommender
+from infae.runtime import checks
 
 
 class Matches(NamedTuple):
@@ -51,18 +53,10 @@ def reveal(clicks: Interactions, share: float, rng: np.random.Generator) -> Inte
 
     Raises ValueError where `share` is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"expected a share of the clicks above 0 and at most 1, got {share!r}; 0.9 is 90%")
+    checks.share("share", share, most=1)
     matrix = clicks.matrix
-    n = np.diff(matrix.indptr)
-    n_revealed = revealed_of(n, share)
-    rows = np.repeat(np.arange(n.size), n)
-    order = np.lexsort((rng.random(rows.size), rows))
-    place = np.empty(rows.size, np.int64)
-    place[order] = np.arange(rows.size) - np.repeat(matrix.indptr[:-1], n)
-    kept = place < n_revealed[rows]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return clicks.with_matrix(sp.csr_matrix((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape))
+    n_revealed = revealed_of(np.diff(matrix.indptr), share)
+    return clicks.with_matrix(masked(matrix, random_place(matrix, rng) < n_revealed[row_of(matrix)]))
 
 
 def match(known: Interactions, clicks: Interactions, eccentricity: float = 1.5) -> Matches:
@@ -80,16 +74,15 @@ def match(known: Interactions, clicks: Interactions, eccentricity: float = 1.5) 
     weights = sp.diags(1 / np.log(np.maximum(support, 2)))
     weighted, candidates = (known.matrix != 0).astype(np.float64) @ weights, held.T.tocsr()
     row, accepted = np.zeros(known.n_users, np.int64), np.zeros(known.n_users, bool)
-    step = batch_size(clicks.n_users)
-    for start in range(0, known.n_users, step):
-        scores = (weighted[start : start + step] @ candidates).toarray()
+    for rows in batches(known.n_users, clicks.n_users):
+        scores = (weighted[rows] @ candidates).toarray()
         each = np.arange(len(scores))
         best = scores.argmax(axis=1)
         highest, sigma = scores[each, best], scores.std(axis=1)
         scores[each, best] = -np.inf
         second = scores.max(axis=1)
-        row[start + each] = best
-        accepted[start + each] = (sigma > 0) & (highest - second >= eccentricity * sigma)
+        row[rows] = best
+        accepted[rows] = (sigma > 0) & (highest - second >= eccentricity * sigma)
     return Matches(row, accepted)
 
 
@@ -101,13 +94,11 @@ def complete(model: Recommender, known: Interactions, clicks: Interactions) -> C
     columns of `known`.
     """
     n_missing, n_found = [], []
-    step = batch_size(clicks.n_items)
-    for start in range(0, clicks.n_users, step):
-        rows = slice(start, start + step)
+    for rows in batches(*clicks.shape):
         shown = known.matrix[rows].toarray() != 0
         missing = (clicks.matrix[rows].toarray() != 0) & ~shown
         n = missing.sum(axis=1)
-        scores = model.predict(known.select_users(np.arange(start, start + len(n))))
+        scores = model.predict(known.select_users(np.arange(rows.start, rows.stop)))
         order = np.argsort(np.where(shown, np.inf, -scores), axis=1, kind="stable")
         hits = np.take_along_axis(missing, order, axis=1) & (np.arange(clicks.n_items) < n[:, None])
         n_missing.append(n[n > 0])

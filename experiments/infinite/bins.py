@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from infae.data.splits import Part, Split
-from infae.machine import batch_size
+from infae.machine import batches
 from infae.ranking import metrics
 from infae.ranking.evaluate import Recommender
 
@@ -30,12 +30,10 @@ def held_out_ranks(model: Recommender, split: Split, on: Part = "test") -> metri
     """Where all users' held-out clicks stand, as `infae.evaluate` ranks them; the model scores train's columns."""
     context, targets = split.context(on), split.targets(on).matrix
     parts = []
-    step = batch_size(context.n_items)
-    for start in range(0, context.n_users, step):
-        rows = np.arange(start, min(start + step, context.n_users))
-        shown = context.select_users(rows)
+    for rows in batches(*context.shape):
+        shown = context.select_users(np.arange(rows.start, rows.stop))
         ranks = metrics.held_out_ranks(model.predict(shown), shown.matrix, targets[rows])
-        parts.append(ranks._replace(user=ranks.user + start))
+        parts.append(ranks._replace(user=ranks.user + rows.start))
     user, item, rank, beaten = (np.concatenate(columns) for columns in zip(*(part[:4] for part in parts), strict=True))
     return metrics.Ranks(user, item, rank, beaten, context.n_users)
 

@@ -24,23 +24,32 @@ import numpy as np
 import pandas as pd
 
 import infae
+from experiments.infinite import wording
 from experiments.infinite.bins import coldness_bins, held_out_ranks, items_served, users_served
 from experiments.infinite.sources import Sources
-from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, PUBLISHED_INFAE, Search, check_models
+from experiments.recommenders.registry import (
+    CHOSEN_INFAE,
+    MODEL_NAMES,
+    MODELS,
+    PUBLISHED_INFAE,
+    Search,
+    check_models,
+    grids,
+)
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead_of_each, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Claim, Study, Table, Work, ahead, every, lines, load_split
+from experiments.study.runner import Study, Work, load_split
+from experiments.study.tables import Table, spread
+from infae.runtime import checks
 
 _SERVED = {"users": users_served, "items": items_served}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SeededConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     models: tuple[str, ...] = option(
         ("popularity", "ease", "infae"), "some of " + MODEL_NAMES, axis=True,
         paper=("popularity", "ease", "infae", "mf", "lightgcn", "mvae"),
@@ -50,28 +59,26 @@ class Config:
     )
     bins: int = option(5, "of users, and of items")
     k: int = option(100, "of HR@k")
-    seeds: tuple[int, ...] = flags.seeds_option()
-    metric: str = option("HR@100", "what everything is chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/coldness", "output folder")
-    plot: bool = option(True, "write coldness.png")
 
 
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models(config.models)
-    if config.k < 1 or config.bins < 1:
-        raise ValueError(f"--k and --bins are at least 1, got {config.k} and {config.bins}")
+    checks.whole("--k", config.k)
+    checks.whole("--bins", config.bins)
     split = load_split(config)
-    study = Study(config, split, title="Cold and popular users and items", shows="Figure 7")
+    sources = Sources(split, config.shared, config.metric)
+    study = Study(
+        config, split, title="Cold and popular users and items", shows="Figure 7", version=1, uses=sources.uses,
+        grids=grids({*config.models, "infae"}),
+    )  # fmt: skip
     bins = {side: coldness_bins(counts, config.bins) for side, counts in _train_clicks(split).items()}
-    frame = study.run(_work(config, split, bins))
+    frame = study.run(_work(config, sources, bins))
     tables = [_bins_table(split, bins), *(_table(config, frame, side) for side in _SERVED)]
-    if config.plot:
-        panels = {f"{side}, coldest first": _lines(config, frame, side) for side in _SERVED}
-        plots.curves(study.folder / "coldness.png", panels, "bin by train clicks", f"test HR@{config.k}, %")
-    pictures = ["coldness.png"] if config.plot else []
-    return study.write(tables, [*_claims(config, frame)], pictures, [*_notes(config)])
+    panels = {f"{side}, coldest first": _lines(config, frame, side) for side in _SERVED}
+    study.draw("coldness.png", plots.curves, panels, "bin by train clicks", f"test HR@{config.k}, %")
+    return study.write(tables, [*claims(config, frame)], [*_notes(config)])
 
 
 def _train_clicks(split: infae.Split) -> dict[str, np.ndarray]:
@@ -79,34 +86,26 @@ def _train_clicks(split: infae.Split) -> dict[str, np.ndarray]:
     return {"users": np.diff(matrix.indptr), "items": np.bincount(matrix.indices, minlength=split.train.n_items)}
 
 
-def _work(config: Config, split: infae.Split, bins: dict[str, np.ndarray]) -> list[Work]:
-    sources = Sources(split, config.shared, config.metric)
-    drawn = [(MODELS[name].title, name, seed) for name in config.models for seed in _seeds(config, name)]
+def _work(config: Config, sources: Sources, bins: dict[str, np.ndarray]) -> list[Work]:
+    drawn = [
+        (MODELS[name].title, name, seed)
+        for name in config.models
+        for seed in (config.seeds if MODELS[name].needs_torch else config.seeds[:1])
+    ]
     if config.chosen:
         drawn.append((CHOSEN_INFAE, "infae", config.seeds[0]))
     return [
-        ({"model": title, "seed": seed}, partial(_result, config, split, sources, bins, title, name, seed))
+        ({"model": title, "seed": seed}, partial(_result, config, sources, bins, title, name, seed))
         for title, name, seed in drawn
     ]
 
 
-def _seeds(config: Config, name: str) -> tuple[int, ...]:
-    return config.seeds if MODELS[name].needs_torch else config.seeds[:1]
-
-
 def _result(
-    config: Config,
-    split: infae.Split,
-    sources: Sources,
-    bins: dict[str, np.ndarray],
-    title: str,
-    name: str,
-    seed: int,
+    config: Config, sources: Sources, bins: dict[str, np.ndarray], title: str, name: str, seed: int
 ) -> dict[str, Any]:
-    inner = sources.teacher if title == CHOSEN_INFAE else None
-    search = Search(config.metric, config.preset, seed, inner, config.shared)
-    model, parameters = MODELS[name].choose(split.train, split, search)
-    ranks = held_out_ranks(model, split)
+    search = Search.of(config, seed, sources.teacher if title == CHOSEN_INFAE else None)
+    model, parameters = MODELS[name].choose(sources.split.train, sources.split, search)
+    ranks = held_out_ranks(model, sources.split)
     served = {side: of(ranks, bins[side], config.k) for side, of in _SERVED.items()}
     return {f"{side} {b}": value for side in _SERVED for b, value in enumerate(served[side])} | {"chosen": parameters}
 
@@ -120,7 +119,7 @@ def _places(config: Config, frame: pd.DataFrame, side: str) -> dict[int, str]:
 def _table(config: Config, frame: pd.DataFrame, side: str) -> Table:
     places = _places(config, frame, side)
     rows = [
-        [model, *(flags.spread(group[column].to_list(), "") for column in places.values())]
+        [model, *(spread(group[column].to_list(), "") for column in places.values())]
         for model, group in frame.groupby("model", sort=False)
     ]
     return Table(f"Test HR@{config.k} of {side} by bin, %", ["", *map(_bin_name, places)], rows)
@@ -142,13 +141,13 @@ def _bins_table(split: infae.Split, bins: dict[str, np.ndarray]) -> Table:
     return Table("The bins", ["", "size", "train clicks of each", "held-out clicks together"], rows)
 
 
-def _lines(config: Config, frame: pd.DataFrame, side: str) -> dict[str, dict[float, tuple[float, float]]]:
+def _lines(config: Config, frame: pd.DataFrame, side: str) -> plots.Panel:
     places = _places(config, frame, side)
     long = frame.rename(columns={column: b for b, column in places.items()})
-    return lines(long.melt("model", list(places), "bin", "served"), ("model",), "bin", "served")
+    return plots.lines(long.melt("model", list(places), "bin", "served"), ["model"], "bin", "served")
 
 
-def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
+def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
     """For ∞-AE as published and as chosen: ahead of all other models in each bin that the paper names.
 
     Bins with nothing held out are left aside.
@@ -158,37 +157,29 @@ def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
     if rivals.empty or config.bins < 3:
         return
     for name in (name for name in both if name in frame["model"].to_numpy()):
-        ours = frame[frame["model"] == name]
-        for says, side, numbers in (
+        ours = at(frame, model=name)
+        for what, side, numbers in (
             ("tail and head users", "users", (1, config.bins)),
             ("torso and head items", "items", (*torso, config.bins)),
         ):
             places = {b: column for b, column in _places(config, frame, side).items() if b in numbers}
-            verdicts = {b: _ahead_of_all(ours[column], rivals, column) for b, column in places.items()}
-            found = "; ".join(f"bin {b} {_against(ours[column], rivals, column)}" for b, column in places.items())
-            shared = "Bins of items share a list's places: what is won in one may be lost in others."
-            why = _close(ours, rivals, places) if side == "users" else shared if True in verdicts.values() else ""
-            says = f"{name} is ahead on {says}."
-            yield Claim(says, every(verdicts.values()), f"{found or 'Nothing is held out there'}.", why)
+            if not places:
+                yield wording.AHEAD_ON_NOTHING.claim(None, name=name, what=what)
+                continue
+            rows, verdicts = [], []
+            for b, column in places.items():
+                holds, figures = ahead_of_each(ours[column], dict(list(rivals.groupby("model", sort=False)[column])))
+                verdicts.append(holds)
+                rows.append({"bin": b, "best": figures["name"], "ours": figures["ours"], "theirs": figures["theirs"]})
+            shared = wording.SHARED_PLACES if True in verdicts else ""
+            why = _level(rows) if side == "users" else shared
+            yield wording.AHEAD_ON.claim(every(verdicts), rows, why=why, name=name, what=what)
 
 
-def _close(ours: pd.DataFrame, rivals: pd.DataFrame, places: dict[int, str]) -> str:
+def _level(rows: list[dict[str, Any]]) -> str:
     """By how little the best competitor is ahead in a bin, where it nowhere is by as much as half a point."""
-    means = rivals.groupby("model")[list(places.values())].mean().max()
-    gap = 100 * (means - ours[list(places.values())].mean()).max()
-    if not 0 <= gap < 0.5:
-        return ""
-    return f"The models are level: no competitor is ahead by more than {gap:.2f} points."
-
-
-def _ahead_of_all(ours: pd.Series, rivals: pd.DataFrame, column: str) -> bool | None:
-    return every(ahead(ours, theirs) for _, theirs in rivals.groupby("model")[column])
-
-
-def _against(ours: pd.Series, rivals: pd.DataFrame, column: str) -> str:
-    best = rivals.groupby("model", sort=False)[column].mean().idxmax()
-    theirs = rivals.loc[rivals["model"] == best, column]
-    return f"{flags.spread(ours.to_list(), '')} against {flags.spread(theirs.to_list(), '')} of {best}"
+    gap = 100 * max(row["theirs"].mean() - row["ours"].mean() for row in rows)
+    return wording.LEVEL(gap=gap) if 0 <= gap < 0.5 else ""
 
 
 def _notes(config: Config) -> Iterator[str]:
@@ -205,7 +196,7 @@ def _notes(config: Config) -> Iterator[str]:
     if config.chosen:
         yield (
             f"{CHOSEN_INFAE}: network and item weights are those of DISTILL-CF's teacher; reg is from the grid of "
-            "experiments.models.fit_infae, and may differ from the teacher's."
+            "experiments.recommenders.registry.fit_infae, and may differ from the teacher's."
         )
 
 

@@ -4,42 +4,45 @@
     python -m experiments.infinite.compare --dataset=gowalla --k=20 --metric=NDCG@20 --models=select \
         --validation_fraction=0.1
 
-Writes `record.json` (settings, all trials, all figures), `table.md` and `compare.png`. Split 0 is the data
-set's own; others are random, 80/10/10 of each user's clicks, by that seed. A model named "+ validation"
-is the same choice fitted on training and validation clicks together.
+Split 0 is the data set's own; others are random, 80/10/10 of each user's clicks, by that seed. A model named
+"+ validation" is the same choice fitted on training and validation clicks together. Finished cells are kept in
+`cells/`. Writes `record.json` (settings, all trials, all figures), `table.md` and `compare.png`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import infae
-from experiments.recommenders import EASE
-from experiments.recommenders.ease import ease_gram
+from experiments.infinite.depth import resplit
+from experiments.recommenders import EASE, select_ease
+from experiments.recommenders.registry import PUBLISHED_REGS
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.record import Stopwatch, header, output_folder, write_json, write_text
+from experiments.study.runner import Study, load_any
+from experiments.study.tables import IN_PERCENT, results_table
 from infae.ranking.evaluate import Recommender
+from infae.runtime import checks
+from infae.tuning.best import Trial, best
 from infae.tuning.search import held_out_metrics
 
-MODELS = ("select", "published", "ease")
-PUBLISHED_REGS = (1.0, 5.0, 20.0, 50.0, 100.0)
 EASE_LAMBDAS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
-_REFIT = ", + validation"
+REFIT = ", + validation"
 _COLUMNS = ("HR", "NDCG", "Recall", "PSP")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.LoadConfig):
     """Flags of the comparison."""
 
-    dataset: str = option("tiny", "data set, as `infae.data.load` names it")
-    data_dir: str = option("", "folder of the data files; else INFAE_DATA is looked up")
-    splits: tuple[int, ...] = option((0,), "0 for the data set's own split, others for random ones by that seed")
-    validation_fraction: float = option(0.0, "of train, to choose by, where the data set brings none")
-    models: tuple[str, ...] = option(MODELS, "some of select, published, ease")
+    dataset: str = option("tiny", flags.DATASET)
+    splits: tuple[int, ...] = option(
+        (0,), "0 for the data set's own split, others for random ones by that seed", axis=True
+    )
+    models: tuple[str, ...] = option(("select", "published", "ease"), "which to choose", axis=True)
     metric: tuple[str, ...] = option(("NDCG@10", "HR@100"), "what is chosen by, on validation: the mean of these")
     refit: bool = option(True, "report each choice fitted on train and validation together, too")
     k: tuple[int, ...] = option((10, 100), "cut-offs of the metrics")
@@ -50,83 +53,76 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Choose, fit and evaluate, and return the record that is written."""
-    if unknown := sorted(set(config.models) - set(MODELS)):
-        raise ValueError(f"unknown model {', '.join(unknown)}; expected some of {', '.join(MODELS)}")
-    folder = output_folder(config.out)
-    if config.plot:
-        plots.figure()
-    record: dict[str, Any] = {**header(config), "splits": {}}
-    results: dict[str, list[Mapping[str, float]]] = {}
-    for number in config.splits:
-        clock = Stopwatch()
-        split = _split(config, number)
-        print(split, flush=True)
-        row: dict[str, Any] = {"name": split.name, "note": split.note, "test": {}}
-        for name, model, chosen in _models(config, split, clock):
-            report = infae.evaluate(model, split, k=config.k, n_negatives=0, progress=True)
-            row["test"][name] = dict(report)
-            row.setdefault("chosen", {})[name] = chosen
-            results.setdefault(name, []).append(report)
-            print(f"  {name}", flush=True)
-            # The next is fitted without this one beside it.
-            del model
-        record["splits"][number] = row | {"seconds": clock.seconds}
-        # Hours of work are on disk after each split.
-        write_json(folder / "record.json", record)
-    columns = [f"{metric}@{k}" for k in config.k for metric in _COLUMNS] + ["AUC"]
-    text = flags.spread_table(results, columns)
-    write_text(folder / "table.md", text + "\n")
-    print(f"\nTest, in percent (AUC as it is):\n\n{text}")
-    rivals = {name: rows for name, rows in results.items() if not name.endswith(_REFIT)}
-    if config.plot and len(rivals) > 1:
-        plots.bars(folder / "compare.png", rivals, columns[:-1], f"test, {config.dataset}")
-    return record
+    for name in config.models:
+        checks.choice("--models", name, MODELS)
+    split = load_any(config, config.seed)
+    study = Study(
+        config, split, title="∞-AE selected, ∞-AE published, and EASE", shows="", version=1,
+        uses={"regs": PUBLISHED_REGS, "lambdas": EASE_LAMBDAS},
+    )  # fmt: skip
+    frame = study.run(
+        [
+            ({"model": name, "split": number}, partial(_result, config, split, name, number))
+            for number in config.splits
+            for name in config.models
+        ]
+    )
+    results: dict[str, list[dict[str, float]]] = {}
+    for tested in frame["test"]:
+        for title, report in tested.items():
+            results.setdefault(title, []).append(report)
+    columns = [f"{metric}@{k}" for k in config.k for metric in _COLUMNS]
+    rivals = {title: rows for title, rows in results.items() if not title.endswith(REFIT)}
+    if len(rivals) > 1:
+        study.draw("compare.png", plots.bars, rivals, columns, f"test, {config.dataset}")
+    return study.write([results_table(f"Test, {IN_PERCENT}", results, [*columns, "AUC"])])
 
 
-def _split(config: Config, number: int) -> infae.Split:
-    split = infae.data.load(config.dataset, config.data_dir or None)
-    if number:
-        log = split.train.union(split.validation).union(split.test)
-        split = infae.data.random_split(log, seed=number, name=f"{config.dataset}, 80/10/10 by seed {number}")
-    if config.validation_fraction and not split.validation.n_interactions:
-        split = infae.data.with_validation(split, fraction=config.validation_fraction, seed=config.seed)
-    return split
+def _result(config: Config, split: infae.Split, name: str, number: int) -> dict[str, Any]:
+    split = resplit(split, number)
+    tested, chosen = {}, {}
+    for title, model, told in MODELS[name](config, split):
+        chosen = told
+        tested[title] = dict(infae.evaluate(model, split, k=config.k, n_negatives=0, progress=True))
+        # The next is fitted without this one beside it.
+        del model
+    return {"test": tested, "chosen": chosen}
 
 
-def _models(config: Config, split: infae.Split, clock: Stopwatch) -> Iterator[tuple[str, Recommender, dict[str, Any]]]:
-    everything = split.train.union(split.validation) if config.refit else split.train
-    if "select" in config.models:
-        with clock("select"):
-            found = infae.select(split.train, split, metric=config.metric, seed=config.seed, progress=True)
-        yield "∞-AE, selected", found.model, {"model": repr(found.model), "trials": found.trials}
-        if config.refit:
-            again = infae.InfiniteAE(**found.model.get_params())
-            del found
-            with clock("select, refit"):
-                again.fit(everything)
-            yield "∞-AE, selected" + _REFIT, again, {"model": repr(again)}
-            del again
-    if "published" in config.models:
-        with clock("published"):
-            reg, tried = _best(config, split, PUBLISHED_REGS, lambda reg: infae.fit(split.train, reg))
-        yield "∞-AE, published", infae.fit(split.train, reg), {"reg": reg, "tried": tried}
-        if config.refit:
-            yield "∞-AE, published" + _REFIT, infae.fit(everything, reg), {"reg": reg}
-    if "ease" in config.models:
-        with clock("ease"):
-            gram = ease_gram(split.train.matrix)
-            reg, tried = _best(config, split, EASE_LAMBDAS, lambda reg: EASE(reg, gram=gram).fit(split.train))
-        yield "EASE", EASE(reg, gram=gram).fit(split.train), {"lambda": reg, "tried": tried}
-        if config.refit:
-            yield "EASE" + _REFIT, EASE(reg).fit(everything), {"lambda": reg}
+Fitted = Iterator[tuple[str, Recommender, dict[str, Any]]]
+"""Title, model, and how it was chosen: one chosen on validation, and that fitted again with the validation clicks."""
 
 
-def _best(
-    config: Config, split: infae.Split, regs: Sequence[float], fit: Callable[[float], Recommender]
-) -> tuple[float, dict[float, float]]:
-    """The reg that does best on validation, by the same measure as `infae.select`, and what each one did."""
-    tried = {reg: held_out_metrics(fit(reg), split, config.metric)["value"] for reg in regs}
-    return max(tried, key=lambda reg: tried[reg]), tried
+def _selected(config: Config, split: infae.Split) -> Fitted:
+    found = infae.select(split.train, split, metric=config.metric, seed=config.seed, progress=True)
+    told = {"model": repr(found.model), "tried": found.trials}
+    yield "∞-AE, selected", found.model, told
+    if config.refit:
+        again = infae.InfiniteAE(**found.model.get_params())
+        del found
+        yield "∞-AE, selected" + REFIT, again.fit(split.train.union(split.validation)), told
+
+
+def _published(config: Config, split: infae.Split) -> Fitted:
+    trials = (Trial({"reg": reg}, infae.fit(split.train, reg)) for reg in PUBLISHED_REGS)
+    found = best(trials, lambda model: held_out_metrics(model, split, config.metric)["value"], "value")
+    told = {**found.params, "tried": found.tried}
+    yield "∞-AE, published", found.candidate, told
+    if config.refit:
+        del found
+        yield "∞-AE, published" + REFIT, infae.fit(split.train.union(split.validation), told["reg"]), told
+
+
+def _ease(config: Config, split: infae.Split) -> Fitted:
+    found = select_ease(split, EASE_LAMBDAS, metric=config.metric)
+    told = {**found.params, "tried": found.tried}
+    yield "EASE", found.candidate, told
+    if config.refit:
+        del found
+        yield "EASE" + REFIT, EASE(told["lambda"]).fit(split.train.union(split.validation)), told
+
+
+MODELS = {"select": _selected, "published": _published, "ease": _ease}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,18 @@ import numpy as np
 import pandas as pd
 
 import infae
+from experiments.infinite import wording
 from experiments.infinite.exemplars import choose_exemplars, representation
 from experiments.infinite.periods import Periods, drifting_log, in_periods, stacked
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources
 from experiments.recommenders.registry import MODEL_NAMES, MODELS, Search, check_models
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Claim, Study, Table, Work, ahead, lines, metrics_table
+from experiments.study.runner import METRICS, Study, Work, tested
+from experiments.study.tables import IN_PERCENT, Table, metrics_table, spread
 from infae.ranking.evaluate import metric_k
+from infae.runtime import checks
 
 JOINT, INDIVIDUAL, ADER = "Joint", "Individual", "ADER"
 STRATEGIES = (JOINT, INDIVIDUAL, ADER, DISTILLED, DISTILLED_BINARY, RANDOM_USERS)
@@ -44,17 +48,15 @@ MADE = "synthetic"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SummaryConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
     dataset: str = option(
         MADE,
         f"name of a data set with a raw log, or the path of a file of one; {MADE} is a made one that drifts",
         quick="ml-100k",
         paper="ml-1m",
     )
-    data_dir: str = flags.data_dir_option()
     model: str = option("ease", "one of " + MODEL_NAMES, quick="mvae")
     strategies: tuple[str, ...] = option(
         (JOINT, INDIVIDUAL, ADER, DISTILLED, RANDOM_USERS), "some of " + ", ".join(STRATEGIES), axis=True
@@ -63,38 +65,38 @@ class Config:
     budget: int = option(20, "rows injected beside the period's own", quick=30, paper=100)
     shown: float = option(0.8, "share of a user's clicks in the next period that is shown; 0: the past alone")
     held_out: float = option(0.1, "share of a row's clicks held out as validation while it is learned from")
-    seeds: tuple[int, ...] = flags.seeds_option()
-    sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
     steps: int = option(60, "outer steps of a period's summary", quick=100, paper=200)
-    metric: str = option("HR@100", "what everything is chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/continual", "output folder")
-    plot: bool = option(True, "write means.png and periods.png")
 
 
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models((config.model,))
     _check(config)
-    log = (
-        drifting_log()
-        if config.dataset == MADE
-        else infae.data.datasets.load_log(config.dataset, config.data_dir or None)
-    )
-    periods = in_periods(
-        log, config.periods, shown=config.shown, held_out=config.held_out, name=Path(config.dataset).name
-    )
-    study = Study(config, periods.sessions(), title=f"Continual learning, {_title(config)}", shows="Figures 5 and 11")
+    made = config.dataset == MADE
+    log = drifting_log() if made else infae.data.datasets.load_log(config.dataset, config.data_dir or None)
+    name = Path(config.dataset).name
+    periods = in_periods(log, config.periods, shown=config.shown, held_out=config.held_out, name=name)
+    sessions, model = periods.sessions(), MODELS[config.model]
+    study = Study(
+        config, sessions, title=f"Continual learning, {model.title}", shows="Figures 5 and 11", version=1,
+        uses={**Sources.of(config, sessions).uses, "grid": model.grid()},
+    )  # fmt: skip
     frame = study.run(_work(config, periods, study))
     study.frame = frame = frame.drop(columns="exemplars", errors="ignore")
+    means = frame.groupby(["strategy", "seed"], sort=False)[list(METRICS)].mean().reset_index()
     tables = [
-        metrics_table(_means(frame), ("strategy",), METRICS, "Test, mean over the periods, in percent (AUC as it is)"),
+        metrics_table(means, ("strategy",), METRICS, f"Test, mean over the periods, {IN_PERCENT}"),
         _by_period(frame, "NDCG@10"),
     ]
-    if config.plot:
-        _draw(config, study, frame)
-    pictures = ["means.png", "periods.png"] if config.plot else []
-    return study.write(tables, [*_claims(frame)], pictures, [*_notes(config, periods)])
+    of_each = {s: g[list(METRICS)].to_dict("records") for s, g in means.groupby("strategy", sort=False)}
+    if INDIVIDUAL in of_each:
+        # Last: all others are drawn relative to it.
+        of_each[INDIVIDUAL] = of_each.pop(INDIVIDUAL)
+    study.draw("means.png", plots.bars, of_each, METRICS, f"{model.title}, mean over periods")
+    panels = {metric: plots.lines(frame, ["strategy"], "period", metric) for metric in ("NDCG@10", "HR@100")}
+    study.draw("periods.png", plots.curves, panels, "period learned from", "test on the next period, %")
+    return study.write(tables, [*claims(frame)], [*_notes(config, periods)])
 
 
 def _work(config: Config, periods: Periods, study: Study) -> list[Work]:
@@ -117,12 +119,10 @@ class Learner:
         """Test metrics; for ADER also the `exemplars` that the next period is given, as period:user positions."""
         config, task = self.config, self.periods.task(at)
         clicks, drawn_from = self.training(strategy, at, seed)
-        search = Search(config.metric, config.preset, seed, shared=config.shared, tune=False)
-        model, chosen = MODELS[config.model].choose(clicks, task, search)
-        report = infae.evaluate(model, task, k=(10, 100), n_negatives=0)
-        found: dict[str, Any] = {metric: report[metric] for metric in METRICS}
+        model, chosen = MODELS[config.model].choose(clicks, task, Search.of(config, seed, tune=False))
         shown = {name: value for name, value in chosen.items() if name != "tried"}
-        found |= {"tested": len(report.users), "rows": clicks.n_users, "chosen": str(shown)}
+        n_tested = int((np.diff(task.test.matrix.indptr) > 0).sum())
+        found = {**tested(model, task), "tested": n_tested, "rows": clicks.n_users, "chosen": str(shown)}
         if strategy != ADER:
             return found
         kept = choose_exemplars(clicks.matrix, representation(model, clicks), min(config.budget, clicks.n_users))
@@ -143,74 +143,50 @@ class Learner:
 
     def rows(self, places: Sequence[str]) -> infae.Interactions:
         """Rows by period:user, as they were trained on when their period was the current one."""
-        pairs = [tuple(map(int, place.split(":"))) for place in places]
         found = []
-        for at, user in pairs:
+        for place in places:
+            at, user = map(int, place.split(":"))
             rows = self.periods.current(at)
             found.append(rows.select_users(np.flatnonzero(rows.user_ids == self.periods.user_ids[user])))
-        together = found[0]
-        for one in found[1:]:
-            together = stacked(together, one)
-        return together
+        return reduce(stacked, found)
 
     def memory(self, strategy: str, of: int, seed: int) -> infae.Interactions:
         """Rows made of period `of` alone: a summary's, or its own, drawn at random."""
-        config, own = self.config, self.periods.own(of)
-        budget = min(config.budget, own.train.n_users)
-        sources = Sources(own, config.shared, config.metric, config.steps, config.sharpness)
-        return sources.interactions(strategy, budget, seed)
-
-
-def _means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of each strategy and seed the mean over the periods."""
-    return frame.groupby(["strategy", "seed"], sort=False)[list(METRICS)].mean().reset_index()
+        own = self.periods.own(of)
+        return Sources.of(self.config, own).interactions(strategy, min(self.config.budget, own.train.n_users), seed)
 
 
 def _by_period(frame: pd.DataFrame, metric: str) -> Table:
     strategies = frame["strategy"].unique().tolist()
     rows = []
     for period, group in frame.groupby("period"):
-        values = [flags.spread(group.loc[group["strategy"] == s, metric].to_list(), metric) for s in strategies]
+        values = [spread(group.loc[group["strategy"] == s, metric].to_list(), metric) for s in strategies]
         rows.append([f"{period} (next: {group['tested'].iloc[0]:,} users)", *values])
     return Table(f"Test {metric} of the period after, in percent", ["period", *strategies], rows)
 
 
-def _claims(frame: pd.DataFrame) -> list[Claim]:
+def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     """DISTILL-CF above each of the others by the mean over periods, and above ADER in most of them.
 
     Seeds are compared one by one: periods, and what is held out in them, are the same for both.
     """
-    means = _means(frame).pivot(index="seed", columns="strategy", values="NDCG@10")
+    means = frame.groupby(["seed", "strategy"])["NDCG@10"].mean().unstack()
     if DISTILLED not in means:
-        return []
+        return
     # The first period has no past: all strategies are the same there.
     later = frame[frame["period"] > frame["period"].min()]
     by_period = later.pivot(index="seed", columns=["strategy", "period"], values="NDCG@10")
-    claims = []
-    for other in (name for name in (ADER, INDIVIDUAL, JOINT) if name in means):
+    for other, what in wording.OTHERS.items():
+        if other not in means:
+            continue
+        ours, theirs = means[DISTILLED], means[other]
         won = by_period[DISTILLED] > by_period[other]
         n_won = int((by_period[DISTILLED].mean() > by_period[other].mean()).sum())
-        ahead_in = f"ahead in {n_won} of the {won.shape[1]} periods with a past"
-        ours, theirs = (flags.spread(means[name].to_list(), "NDCG@10") for name in (DISTILLED, other))
-        says = f"Users distilled from the last period serve better than {_WHAT[other]}, by the mean."
-        holds = ahead(means[DISTILLED] - means[other], [0])
-        claims.append(Claim(says, holds, f"NDCG@10 {ours} against {theirs}; {ahead_in}.", _WHY[other]))
+        told = {"why": wording.WHY_NOT_BETTER[other], "won": n_won, "periods": won.shape[1]}
+        yield wording.SERVES_BETTER.claim(ahead(ours - theirs, [0]), ours=ours, theirs=theirs, what=what, **told)
         if other == ADER:
-            says = "They serve better than ADER's exemplars in most of the periods."
-            share = f"{flags.spread(won.mean(axis=1).to_list(), '')}% of them, seed by seed"
-            holds = ahead(won.mean(axis=1), [0.5])
-            claims.append(Claim(says, holds, f"They are {ahead_in} by the mean of seeds; in {share}.", _WHY[ADER]))
-    return claims
-
-
-_WHAT = {ADER: "ADER's exemplars", INDIVIDUAL: "none (Individual)", JOINT: "all the past (Joint)"}
-_WHY = {
-    ADER: "ADER's pool reaches back through the exemplars it carries on, and the summary is, as in the paper, of the "
-    "last period alone: that may be why.",
-    INDIVIDUAL: "The rows injected may be too few beside the period's own.",
-    JOINT: "Joint trains on every click so far, and so has nothing to forget: that may be why.",
-}
-"""Possible causes, from the protocol."""
+            share = won.mean(axis=1)
+            yield wording.IN_MOST_PERIODS.claim(ahead(share, [0.5]), share=share, **told)
 
 
 def _notes(config: Config, periods: Periods) -> Iterator[str]:
@@ -234,29 +210,12 @@ def _notes(config: Config, periods: Periods) -> Iterator[str]:
         )
 
 
-def _draw(config: Config, study: Study, frame: pd.DataFrame) -> None:
-    means = {s: g[list(METRICS)].to_dict("records") for s, g in _means(frame).groupby("strategy", sort=False)}
-    if INDIVIDUAL in means:
-        means[INDIVIDUAL] = means.pop(INDIVIDUAL)
-    plots.bars(study.folder / "means.png", means, METRICS, f"{_title(config)}, mean over periods")
-    panels = {metric: lines(frame, ("strategy",), "period", metric) for metric in ("NDCG@10", "HR@100")}
-    plots.curves(study.folder / "periods.png", panels, "period learned from", "test on the next period, %")
-
-
-def _title(config: Config) -> str:
-    return MODELS[config.model].title
-
-
 def _check(config: Config) -> None:
     if unknown := [name for name in config.strategies if name not in STRATEGIES]:
         raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {', '.join(STRATEGIES)}")
     metric_k(config.metric)
-    if config.periods < 3:
-        raise ValueError(
-            f"--periods must be at least 3, or none that is learned from has one before it; got {config.periods}"
-        )
-    if config.budget < 1:
-        raise ValueError(f"--budget is a number of rows, at least 1, got {config.budget}")
+    checks.whole("--periods", config.periods, 3, remedy="with fewer none that is learned from has one before it")
+    checks.whole("--budget", config.budget)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,20 @@ import pandas as pd
 
 import distillcf
 import infae
+from experiments.infinite import wording
 from experiments.infinite.attacks import complete, match, reveal, revealed_of
 from experiments.infinite.flips import flip
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check_budgets
 from experiments.recommenders import PopRec
-from experiments.recommenders.registry import Search, choose_infae
+from experiments.recommenders.registry import MODELS, Search, choose_infae
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, Words, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Claim, Study, Table, Work, ahead, every, lines, load_split
+from experiments.study.runner import Study, Work, load_split
+from experiments.study.tables import Table, spread
 from infae.data.interactions import item_positions
 from infae.ranking.evaluate import Recommender
+from infae.runtime import checks
 
 REAL_USERS, ALL_DATA, POPULARITY = "∞-AE of as many real users", "∞-AE of all data", "popularity"
 COMPLETED = (DISTILLED, DISTILLED_BINARY, REAL_USERS, ALL_DATA, POPULARITY)
@@ -47,12 +51,9 @@ HIDDEN, GIVEN_AWAY = 0.01, 0.1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SummaryConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     samplers: tuple[str, ...] = option(tuple(distillcf.CORESETS), "that D' is sampled by", axis=True)
     completed: tuple[str, ...] = option(COMPLETED, "whose predictions complete D'", axis=True)
     noise: tuple[float, ...] = option(
@@ -65,14 +66,8 @@ class Config:
     revealed_with_noise: float = option(0.9, "the share in figure 8, of which the paper does not speak")
     sampled: float = option(0.1, "share of the users sampled (of the clicks, for random interactions)")
     budget: int = option(60, "users of the summary", quick=90, paper=500)
-    seeds: tuple[int, ...] = flags.seeds_option()
     eccentricity: float = option(1.5, "how clear a match must be, in standard deviations of the scores")
-    sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
-    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
-    metric: str = option("HR@100", "what summaries and ∞-AE are chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/deanonymise", "output folder")
-    plot: bool = option(True, "write deanonymise.png")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -81,45 +76,45 @@ def run(config: Config) -> dict[str, Any]:
     split = load_split(config)
     check_budgets((config.budget,), split)
     _check_missing(config, split)
-    study = Study(config, split, title="De-anonymisation", shows="Figures 8 and 9")
-    attacks = _Attacks(config, split)
+    attacks = Attacks(config, split)
+    study = Study(
+        config, split, title="De-anonymisation", shows="Figures 8 and 9", version=1,
+        uses={**attacks.sources.uses, "regs": MODELS["infae"].grid()},
+    )  # fmt: skip
     frame = study.run(_work(config, attacks))
     # None in all cells where nobody lacks so much, which pandas takes for no number.
     frame = frame.astype({column: float for column in ("2 or more", "5 or more") if column in frame})
-    noisy, clean = _figures(config, frame)
-    matched = noisy[noisy["attack"].isin(config.samplers)]
+    noisy = at(frame, revealed=config.revealed_with_noise, noise=config.noise)
+    clean = at(frame, noise=0.0, revealed=config.revealed)
+    matched = at(noisy, attack=config.samplers)
     tables = [
         _curve_table(noisy, "noise", f"Users de-anonymised, %, {config.revealed_with_noise:.0%} revealed, {_BY_NOISE}"),
         _curve_table(clean, "revealed", "Users de-anonymised, %, without noise, by clicks revealed", scale=100),
         _curve_table(matched, "noise", f"Matched clearly but wrongly, %, {_BY_NOISE}", "wrong"),
         *_detail_tables(config, frame),
     ]  # fmt: skip
-    if config.plot:
-        panels = {
-            "items flipped, % (figure 8)": _lines(noisy, "noise"),
-            "clicks revealed, % (figure 9)": _lines(clean.assign(revealed=100 * clean["revealed"]), "revealed"),
-        }
-        plots.curves(study.folder / "deanonymise.png", panels, "%", "users de-anonymised, %")
-    pictures = ["deanonymise.png"] if config.plot else []
-    return study.write(tables, [*_claims(config, frame)], pictures, [*_notes(config, frame)])
+    panels = {
+        "items flipped, % (figure 8)": _lines(noisy, "noise"),
+        "clicks revealed, % (figure 9)": _lines(clean.assign(revealed=100 * clean["revealed"]), "revealed"),
+    }
+    study.draw("deanonymise.png", plots.curves, panels, "%", "users de-anonymised, %")
+    return study.write(tables, [*claims(config, frame)], [*_notes(config, frame)])
 
 
 def _check(config: Config) -> None:
-    for names, known, flag in (
-        (config.samplers, tuple(distillcf.CORESETS), "samplers"),
-        (config.completed, COMPLETED, "completed"),
-    ):
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"unknown {', '.join(unknown)}; --{flag} takes some of {', '.join(known)}")
-    shares = [*config.revealed, config.revealed_with_noise, config.sampled]
-    if not all(0 < share <= 1 for share in shares):
-        raise ValueError(f"shares revealed and sampled are above 0 and at most 1, got {_listed(shares)}; 0.9 is 90%")
-    if not all(0 <= percent <= 100 for percent in config.noise):
-        raise ValueError(f"--noise is in percent of all items, from 0 to 100, got {_listed(config.noise)}")
-    if config.completed and max(config.revealed) >= 1:
-        raise ValueError("--revealed must be below 1: where everything is revealed nothing is left to complete")
-    if not config.eccentricity > 0:
-        raise ValueError(f"--eccentricity must be above 0, or ties are matches; got {config.eccentricity:g}")
+    for name in config.samplers:
+        checks.choice("--samplers", name, distillcf.CORESETS)
+    for name in config.completed:
+        checks.choice("--completed", name, COMPLETED)
+    for share in config.revealed:
+        # Where everything is revealed nothing is left to complete.
+        checks.share("--revealed", share, most=None if config.completed else 1)
+    checks.share("--revealed_with_noise", config.revealed_with_noise, most=1)
+    checks.share("--sampled", config.sampled, most=1)
+    for percent in config.noise:
+        checks.number("--noise, in percent of all items,", percent, least=0, most=100)
+    # At 0 ties are matches.
+    checks.number("--eccentricity", config.eccentricity, above=0)
 
 
 def _check_missing(config: Config, split: infae.Split) -> None:
@@ -136,7 +131,7 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _work(config: Config, attacks: _Attacks) -> list[Work]:
+def _work(config: Config, attacks: Attacks) -> list[Work]:
     settings = [(config.revealed_with_noise, noise) for noise in config.noise]
     settings += [(share, 0.0) for share in config.revealed if (share, 0.0) not in settings]
     kinds: list[tuple[str, Callable[..., dict[str, float]]]] = [(name, attacks.match) for name in config.samplers]
@@ -149,7 +144,7 @@ def _work(config: Config, attacks: _Attacks) -> list[Work]:
     ]
 
 
-class _Attacks:
+class Attacks:
     """The two attacks on one data set. D is its train part; how often a click is repeated does not count."""
 
     def __init__(self, config: Config, split: infae.Split):
@@ -158,7 +153,7 @@ class _Attacks:
         matrix.data[:] = 1
         everybody = split.train.with_matrix(matrix)
         self.clicks = everybody.select_users(np.flatnonzero(np.diff(matrix.indptr)))
-        self.sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
+        self.sources = Sources.of(config, split)
         self._model = functools.lru_cache(maxsize=2)(self._fitted)
 
     def match(self, sampler: str, revealed: float, noise: float, seed: int) -> dict[str, float]:
@@ -203,32 +198,23 @@ class _Attacks:
             return self.sources.teacher
         if source == REAL_USERS:
             users = self.sources.interactions(RANDOM_USERS, self.config.budget, seed)
-            search = Search(self.config.metric, self.config.preset, seed, self.sources.teacher, self.config.shared)
-            return choose_infae(users, self.split, search)[0]
+            return choose_infae(users, self.split, Search.of(self.config, seed, self.sources.teacher))[0]
         return self.sources.summary(self.config.budget, seed).fit("soft" if source == DISTILLED else "hard")
 
 
-def _figures(config: Config, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cells of figure 8 and of figure 9."""
-    noisy = frame[(frame["revealed"] == config.revealed_with_noise) & frame["noise"].isin(config.noise)]
-    return noisy, frame[(frame["noise"] == 0) & frame["revealed"].isin(config.revealed)]
-
-
 def _curve_table(frame: pd.DataFrame, axis: str, caption: str, column: str = "deanonymised", scale: float = 1) -> Table:
-    at = sorted(frame[axis].unique())
-    return _table(frame, caption, [(f"{scale * x:g}%", frame[axis] == x, column) for x in at])
+    return _table(frame, caption, [(f"{scale * x:g}%", frame[axis] == x, column) for x in sorted(frame[axis].unique())])
 
 
 def _detail_tables(config: Config, frame: pd.DataFrame) -> Iterator[Table]:
     """What is behind a rate, at the most that is revealed without noise."""
     most = max(frame.loc[frame["noise"] == 0, "revealed"], default=0)
-    at = frame[(frame["noise"] == 0) & (frame["revealed"] == most)]
     where = f"with {most:.0%} revealed and no noise, %"
     for names, caption, columns in (
         (config.samplers, "Matching", ("deanonymised", "wrong", "best")),
         (config.completed, "Completion", ("deanonymised", "2 or more", "5 or more", "found", "one missing")),
     ):
-        if (part := at[at["attack"].isin(names)]).size:
+        if (part := at(frame, noise=0.0, revealed=most, attack=names)).size:
             shown = [(_SHOWN.get(column, column), part["noise"] == 0, column) for column in columns]
             yield _table(part, f"{caption} {where}", shown)
 
@@ -249,71 +235,69 @@ def _table(frame: pd.DataFrame, caption: str, columns: Sequence[tuple[str, pd.Se
     rows = []
     for name in frame["attack"].unique():
         values = [frame.loc[chosen & (frame["attack"] == name), column].dropna() for _, chosen, column in columns]
-        rows.append([name, *(flags.spread(v.to_list(), "") if len(v) else "-" for v in values)])
+        rows.append([name, *(spread(v.to_list(), "") if len(v) else "-" for v in values)])
     return Table(caption, ["", *(shown for shown, _, _ in columns)], rows)
 
 
-def _lines(frame: pd.DataFrame, axis: str) -> dict[str, dict[float, tuple[float, float]]]:
-    return lines(frame[frame["attack"] != POPULARITY], ("attack",), axis, "deanonymised")
+def _lines(frame: pd.DataFrame, axis: str) -> plots.Panel:
+    return plots.lines(frame[frame["attack"] != POPULARITY], ["attack"], axis, "deanonymised")
 
 
 Rates = Mapping[tuple[str, float, float], np.ndarray]
 """(attack, revealed, noise) -> users de-anonymised, of each seed."""
 
 
-def _claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
+def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
+    """Of summaries, that they hide users; of samplers, that they do not, and how that goes with noise and knowledge."""
     places = frame.groupby(["attack", "revealed", "noise"], sort=False)
     rates = {place: group["deanonymised"].to_numpy() for place, group in places}
     for name in config.completed:
         if name in (DISTILLED, DISTILLED_BINARY):
-            yield _anonymous(name, rates, frame[frame["attack"] == name])
+            yield _anonymous(name, rates, at(frame, attack=name))
     shares, share = sorted(config.revealed), config.revealed_with_noise
     by_share = {name: [rates[name, x, 0.0] for x in shares] for name in config.samplers}
     by_noise = {name: [rates[name, share, x] for x in sorted(config.noise)] for name in config.samplers}
     yield _given_away({name: row[-1] for name, row in by_share.items()}, shares[-1])
     if len(config.noise) > 1:
-        yield _monotone("The more noise, the fewer users a sample gives away.", by_noise, -1)
+        yield _monotone(wording.MORE_NOISE, by_noise, -1)
     if len(shares) > 1:
-        yield _monotone("The more is revealed, the more users a sample gives away.", by_share, 1)
+        yield _monotone(wording.MORE_REVEALED, by_share, 1)
     if DISTILLED in config.completed and REAL_USERS in config.completed:
-        yield _control(rates, frame, (shares[-1], 0.0))
+        yield _control(rates, at(frame, revealed=shares[-1], noise=0.0), shares[-1])
 
 
 def _anonymous(name: str, rates: Rates, frame: pd.DataFrame) -> Claim:
     own = {(revealed, noise): values for (attack, revealed, noise), values in rates.items() if attack == name}
-    revealed, noise = max(own, key=lambda at: own[at].mean())
-    here = frame[(frame["revealed"] == revealed) & (frame["noise"] == noise)]
+    revealed, noise = max(own, key=lambda place: own[place].mean())
+    here = at(frame, revealed=revealed, noise=noise)
     row = here[["one missing", "2 or more"]].mean()
-    found = f"At most {_rate(own[revealed, noise])}, with {revealed:.0%} revealed and {noise:g}% noise"
-    if row["one missing"]:
-        found += f", where {100 * row['one missing']:.2f}% of users lack a single click"
-    if row["one missing"] < 1:
-        found += f"; {_rate(here['2 or more'])} of those who lack 2 or more"
-    return Claim(
-        f"What ∞-AE learns from {name} gives away under {HIDDEN:.0%} of users, whatever is revealed, noise or not.",
+    one = row["one missing"]
+    return wording.ANONYMOUS.claim(
         every(ahead([HIDDEN], values) for values in own.values()),
-        f"{found}.",
-        "" if row["2 or more"] >= HIDDEN else "A single missing click is easily guessed.",
+        why="" if row["2 or more"] >= HIDDEN else wording.EASILY_GUESSED,
+        name=name,
+        hidden=HIDDEN,
+        rate=_rate(own[revealed, noise]),
+        revealed=revealed,
+        noise=noise,
+        one_missing=wording.ONE_MISSING(percent=100 * one) if one else "",
+        two_or_more=wording.TWO_OR_MORE(rate=_rate(here["2 or more"])) if one < 1 else "",
     )
 
 
 def _given_away(rates: Mapping[str, np.ndarray], share: float) -> Claim:
     verdicts = {name: ahead(values, [GIVEN_AWAY]) for name, values in rates.items()}
     short = [name for name, verdict in verdicts.items() if not verdict]
-    why = "A few random clicks of each user may be too little to tell alike users apart."
-    return Claim(
-        f"Samples give away tens of percent of their users, with {share:.0%} revealed and no noise.",
-        every(verdicts.values()),
-        "; ".join(f"{name} {_rate(values)}" for name, values in rates.items()) + ".",
-        why if short == [RANDOM_CLICKS] else "",
-    )
+    rows = [{"name": name, "rate": _rate(values)} for name, values in rates.items()]
+    why = wording.TOO_FEW_CLICKS if short == [RANDOM_CLICKS] else ""
+    return wording.GIVES_AWAY.claim(every(verdicts.values()), rows, why=why, share=share)
 
 
-def _monotone(says: str, rates: Mapping[str, Sequence[np.ndarray]], sign: int) -> Claim:
+def _monotone(words: Words, rates: Mapping[str, Sequence[np.ndarray]], sign: int) -> Claim:
     """For each sampler rates rise (sign 1) or fall (-1) from each step to the next, or stay; seed by seed."""
-    found = "; ".join(f"{name} " + ", ".join(flags.spread(x.tolist(), "") for x in row) for name, row in rates.items())
+    rows = [{"name": name, "steps": wording.STEPS({"rate": x} for x in row)} for name, row in rates.items()]
     steps = (sign * (b - a) for row in rates.values() for a, b in pairwise(row))
-    return Claim(says, every(_never_below_zero(step) for step in steps), f"In percent, step by step: {found}.")
+    return words.claim(every(_never_below_zero(step) for step in steps), rows)
 
 
 def _never_below_zero(values: np.ndarray) -> bool | None:
@@ -321,27 +305,22 @@ def _never_below_zero(values: np.ndarray) -> bool | None:
     return True if values.min() >= 0 else None if values.mean() >= 0 else False
 
 
-def _control(rates: Rates, frame: pd.DataFrame, at: tuple[float, float]) -> Claim:
-    here = {name: rates[name, *at] for name in COMPLETED if (name, *at) in rates}
+def _control(rates: Rates, clean: pd.DataFrame, share: float) -> Claim:
+    here = {name: rates[name, share, 0.0] for name in COMPLETED if (name, share, 0.0) in rates}
     ours, theirs = here[DISTILLED], here[REAL_USERS]
-    clean = frame[(frame["revealed"] == at[0]) & (frame["noise"] == at[1])]
-    shown = "; ".join(
-        f"{name} {_rate(values)}, and {_rate(clean.loc[clean['attack'] == name, 'found'])} of missing items found"
+    rows = [
+        {"name": name, "rate": _rate(values), "found": _rate(at(clean, attack=name)["found"])}
         for name, values in here.items()
-    )
-    return Claim(
-        f"It is the distilling that hides users: ∞-AE of as many real users gives away over {HIDDEN:.0%}.",
-        every([ahead(theirs, [HIDDEN]), ahead(theirs, ours)]),
-        f"With {at[0]:.0%} revealed and no noise: {shown}.",
-        "To name a whole missing set is hard for any recommender: that the rate is low is no proof of anonymity."
-        if max(values.mean() for values in here.values()) < 2 * HIDDEN
-        else "",
-    )
+    ]
+    hard = max(values.mean() for values in here.values()) < 2 * HIDDEN
+    holds = every([ahead(theirs, [HIDDEN]), ahead(theirs, ours)])
+    why = wording.HARD_FOR_ALL if hard else ""
+    return wording.DISTILLING_HIDES.claim(holds, rows, why=why, hidden=HIDDEN, share=share)
 
 
 def _rate(values: Iterable[float]) -> str:
     known = [value for value in values if not np.isnan(value)]
-    return f"{flags.spread(known, '')}%" if known else "none"
+    return f"{spread(known, '')}%" if known else "none"
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

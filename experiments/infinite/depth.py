@@ -23,9 +23,12 @@ from typing import Any
 import pandas as pd
 
 import infae
+from experiments.infinite import wording
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, every
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Claim, Study, Table, Work, ahead, every, lines, load_split, metrics_table
+from experiments.study.runner import METRICS, Study, Work, load_split, tested
+from experiments.study.tables import IN_PERCENT, Table, metrics_table, spread
 
 PUBLISHED, SAME_REG, WEIGHTED = "published", "published at one layer's reg", "popularity^-0.25"
 POWERS = {PUBLISHED: 0.0, SAME_REG: 0.0, WEIGHTED: -0.25}
@@ -35,12 +38,9 @@ ALIKE = 3.0
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.StudyConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     depths: tuple[int, ...] = option(
         (0, 1, 2, 3), "hidden layers", axis=True, quick=(0, 1, 2, 3, 4), paper=(0, 1, 2, 3, 4, 5, 6)
     )
@@ -49,26 +49,23 @@ class Config:
         (0.5, 2.0, 5.0, 20.0), "to choose from at each depth: finely, since each depth has a reg of its own",
         quick=(0.1, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0),
     )  # fmt: skip
-    metric: str = option("HR@100", "what reg is chosen by, on validation")
     out: str = option("out/depth", "output folder")
-    plot: bool = option(True, "write depth.png")
 
 
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     split = load_split(config)
-    study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6")
-    frame = study.run(_work(config, split))
+    study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6", version=1, uses={"powers": POWERS})
+    frame = study.run(work(config, split))
     relative = relative_to_best(frame)
     tables = [
-        metrics_table(frame, ("model", "depth"), METRICS, "Test, in percent (AUC as it is), by hidden layers"),
+        metrics_table(frame, ("model", "depth"), METRICS, f"Test, {IN_PERCENT}, by hidden layers"),
         _relative_table(relative),
     ]
-    if config.plot:
-        panels = {model: _lines(part) for model, part in relative.groupby("model", sort=False)}
-        plots.curves(study.folder / "depth.png", panels, "hidden layers", "% of the best depth's")
-    pictures = ["depth.png"] if config.plot else []
-    return study.write(tables, [*_claims(relative)], pictures, [*_notes(config, frame)])
+    long = relative.melt(["model", "depth", "split"], list(METRICS), "metric", "share")
+    panels = {m: plots.lines(part, ["metric"], "depth", "share") for m, part in long.groupby("model", sort=False)}
+    study.draw("depth.png", plots.curves, panels, "hidden layers", "% of the best depth's")
+    return study.write(tables, [*claims(relative)], [*_notes(config, frame)])
 
 
 def resplit(split: infae.Split, number: int) -> infae.Split:
@@ -93,7 +90,7 @@ def relative_to_best(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _work(config: Config, split: infae.Split) -> list[Work]:
+def work(config: Config, split: infae.Split) -> list[Work]:
     fits = _Fits(config, split)
     return [
         ({"model": model, "depth": depth, "split": number}, partial(fits.result, model, depth, number))
@@ -118,24 +115,18 @@ class _Fits:
     def result(self, model: str, depth: int, number: int) -> dict[str, float]:
         regs = (self.reg_of_one_layer(number),) if model == SAME_REG else self.config.regs
         fitted = self.fit(number, regs, depth, POWERS[model])
-        report = infae.evaluate(fitted, self.split(number), k=(10, 100), n_negatives=0)
-        return {**{metric: report[metric] for metric in METRICS}, "reg": fitted.reg_}
+        return {**tested(fitted, self.split(number)), "reg": fitted.reg_}
 
 
 def _relative_table(relative: pd.DataFrame) -> Table:
     rows = [
-        [f"{model}, {depth}", *(flags.spread(group[metric].to_list(), "") for metric in METRICS)]
+        [f"{model}, {depth}", *(spread(group[metric].to_list(), "") for metric in METRICS)]
         for (model, depth), group in relative.groupby(["model", "depth"], sort=False)
     ]
     return Table("In percent of the best depth, linear ones aside", ["", *METRICS], rows)
 
 
-def _lines(relative: pd.DataFrame) -> dict[str, dict[float, tuple[float, float]]]:
-    long = relative.melt(["depth", "split"], list(METRICS), "metric", "share")
-    return lines(long, ("metric",), "depth", "share")
-
-
-def _claims(relative: pd.DataFrame) -> Iterator[Claim]:
+def claims(relative: pd.DataFrame) -> Iterator[Claim]:
     """Over splits, linear networks aside; only where there are three depths or more."""
     for model, part in relative[relative["depth"] > 0].groupby("model", sort=False):
         if part["depth"].nunique() < 3:
@@ -147,43 +138,35 @@ def _claims(relative: pd.DataFrame) -> Iterator[Claim]:
         if part["depth"].isin((1, 2)).any():
             yield _shallow_best(str(model), part, why)
         later = overall.loc[:, overall.columns >= 2]
-        shown = ", ".join(f"{flags.spread(overall[d].to_list(), '')} at {d}" for d in overall)
-        yield Claim(
-            f"∞-AE, {model}: models get worse as they get deeper.",
-            # Split by split: they are the same for every depth.
-            every(ahead(later[a] - later[b], [0]) for a, b in pairwise(later)),
-            f"Mean over metrics, % of the best: {shown}.",
-            why,
-        )
+        # Split by split: they are the same for every depth.
+        holds = every(ahead(later[a] - later[b], [0]) for a, b in pairwise(later))
+        rows = [{"values": overall[depth], "depth": depth} for depth in overall]
+        yield wording.DEEPER_WORSE.claim(holds, rows, why=why, model=model)
 
 
 def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
     """By every metric the better of depths 1 and 2 is ahead of each deeper one."""
-    found, verdicts, against = [], [], {}
+    rows, verdicts, against = [], [], []
     for metric in METRICS:
         by_depth = part.pivot(index="split", columns="depth", values=metric)
         means = by_depth.mean()
         shallow, deep = means[means.index <= 2].idxmax(), means[means.index > 2].idxmax()
-        ours, theirs = (flags.spread(by_depth[depth].to_list(), "") for depth in (shallow, deep))
-        found.append(f"{metric} {ours} at {shallow} against {theirs} at {deep}")
-        verdicts += [ahead(by_depth[shallow] - by_depth[d], [0]) for d in by_depth if d > 2]
+        ours, theirs = by_depth[shallow], by_depth[deep]
+        rows.append({"metric": metric, "ours": ours, "shallow": shallow, "theirs": theirs, "deep": deep})
+        verdicts += [ahead(ours - by_depth[d], [0]) for d in by_depth if d > 2]
         if means[deep] > means[shallow]:
-            against[metric] = 100 * (means[deep] - means[shallow])
+            against.append({"metric": metric, "gap": 100 * (means[deep] - means[shallow])})
     if not why and 0 < len(against) <= len(METRICS) / 2:
-        told = ", ".join(f"{metric}, by {gap:.3f}% of the best depth" for metric, gap in against.items())
-        why = f"Deeper is better by these metrics alone: {told}."
-    says = f"∞-AE, {model}: 1 or 2 hidden layers are best."
-    return Claim(says, every(verdicts), f"% of the best depth: {'; '.join(found)}.", why)
+        why = wording.DEEPER_BY(against)
+    return wording.SHALLOW_BEST.claim(every(verdicts), rows, why=why, model=model)
 
 
 def _alike(model: str, overall: pd.DataFrame) -> str:
     """How little depths differ, where they do by little; `overall` is (splits, depths)."""
     means = 100 * overall.mean()
     gap = means.max() - means.min()
-    if gap >= ALIKE:
-        return ""
     own = "" if model == SAME_REG else ", each with a reg of its own"
-    return f"Depths are nearly alike{own}: the worst is {gap:.2f}% below the best by the mean over metrics."
+    return wording.ALIKE(own=own, gap=gap) if gap < ALIKE else ""
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

@@ -6,6 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
+from infae.data.ops import row_of
+from infae.runtime import checks
 
 CELLS = 4_000_000
 """Random keys held at one time, as float32."""
@@ -18,12 +20,10 @@ def flip(clicks: Interactions, share: float, rng: np.random.Generator) -> Intera
 
     Raises ValueError where `share` is not in [0, 1].
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"expected a share of the items from 0 to 1, got {share!r}; 0.01 is 1%")
+    checks.share("share", share, least=0, most=1)
     n_users, n_items = clicks.shape
     matrix = clicks.matrix
-    rows = np.repeat(np.arange(n_users, dtype=np.int64), np.diff(matrix.indptr))
-    own = rows * n_items + matrix.indices
+    own = row_of(matrix) * n_items + matrix.indices
     drawn = _cells(n_users, n_items, round(share * n_items), rng)
     stays = ~np.isin(own, drawn)
     new = np.setdiff1d(drawn, own, assume_unique=True)

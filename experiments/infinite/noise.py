@@ -13,7 +13,7 @@ ones. Writes `record.json`, `table.md`, `drop.png` (figures 3 and 13), `budgets.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -23,6 +23,7 @@ import pandas as pd
 
 import distillcf
 import infae
+from experiments.infinite import wording
 from experiments.infinite.flips import flip
 from experiments.infinite.sources import (
     DISTILLED,
@@ -33,59 +34,57 @@ from experiments.infinite.sources import (
     Sources,
     check_budgets,
     check_sources,
+    learnt,
 )
-from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, Search, check_models, title_with_inner
+from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, check_models, grids, title_with_inner
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, ahead_of_each, at
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Claim, Study, Work, ahead, ahead_of_each, lines, load_split, metrics_table
+from experiments.study.runner import METRICS, Study, Work, load_split
+from experiments.study.tables import IN_PERCENT, metrics_table
+from infae.runtime import checks
+
+EASE, UNTUNED = MODELS["ease"].title, MODELS["ease_untuned"].title
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SummaryConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     noise: tuple[float, ...] = option(
         (0.0, 5.0), "percent of all items that are flipped, of each user", axis=True, paper=(0.0, 1.0, 5.0)
     )
     histories: str = option("noisy", "what users are scored by: noisy, train as it is learned from; or clean")
     budgets: tuple[int, ...] = option((20, 60), "users", axis=True, quick=(30, 90), paper=(50, 100, 500))
-    seeds: tuple[int, ...] = flags.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what models are fitted to", axis=True)
     models: tuple[str, ...] = option(
         ("ease", "infae"), "some of " + MODEL_NAMES, axis=True, paper=("ease", "infae", "ease_untuned")
     )
-    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     # The penalty keeps the noise in: with 500 users of ML-1M at 5%, validation HR@100 falls from 50.5 to 37.9 with it.
     sharpness: float = option(0.0, "of the summaries, see distillcf.Config; above 0 their binary rows gain")
-    metric: str = option("HR@100", "what everything is chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/noise", "output folder")
-    plot: bool = option(True, "write the pictures")
 
 
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models(config.models)
     check_sources(config.sources)
-    _check_noise(config)
+    checks.choice("--histories", config.histories, ("noisy", "clean"))
+    if not all(0 <= percent <= 100 for percent in config.noise) or 0.0 not in config.noise:
+        raise ValueError(
+            f"--noise takes percentages from 0 to 100, and 0, which drops are measured from; got {config.noise}"
+        )
     split = load_split(config)
     check_budgets(config.budgets, split)
-    study = Study(config, split, title="Noise in the clicks", shows="Figures 3, 4, 13 and 14")
+    study = Study(
+        config, split, title="Noise in the clicks", shows="Figures 3, 4, 13 and 14", version=1,
+        uses=Sources.of(config, split).uses, grids=grids(config.models),
+    )  # fmt: skip
     frame = study.run(_work(config, split))
-    pictures = ["drop.png", "budgets.png"] if config.plot else []
-    if config.plot:
-        plots.curves(study.folder / "drop.png", _drops(frame), "items flipped, %", "change of HR@10, %")
-        plots.curves(study.folder / "budgets.png", _budgets(frame), "users", "test HR@10, %", log=True)
-    axes = ("model", "noise", "source", "users")
-    table = metrics_table(
-        frame,
-        axes,
-        METRICS,
-        "Test on clean clicks, in percent (AUC as it is); noise is the percentage of items flipped",
-    )
+    study.draw("drop.png", plots.curves, _drops(frame), "items flipped, %", "change of HR@10, %")
+    study.draw("budgets.png", plots.curves, _budgets(frame), "users", "test HR@10, %", log=True)
+    caption = f"Test on clean clicks, {IN_PERCENT}; noise is the percentage of items flipped"
+    table = metrics_table(frame, ("model", "noise", "source", "users"), METRICS, caption)
     notes = [
         f"Users are scored by {config.histories} histories, for validation and test. Held-out clicks are clean; those "
         "that noise put into a noisy history are left out. The paper does not say which histories it used.",
@@ -93,45 +92,32 @@ def run(config: Config) -> dict[str, Any]:
         "EASE's lambda is chosen likewise.",
         "The paper's figures have no numbers to compare with.",
     ]
-    return study.write([table], _claims(frame), pictures, notes)
-
-
-def _check_noise(config: Config) -> None:
-    if not all(0 <= percent <= 100 for percent in config.noise) or 0.0 not in config.noise:
-        raise ValueError(
-            f"--noise takes percentages from 0 to 100, and 0, which drops are measured from; got {config.noise}"
-        )
-    if config.histories not in ("noisy", "clean"):
-        raise ValueError(f"--histories is noisy or clean, got {config.histories!r}")
+    return study.write([table], [*claims(frame)], notes)
 
 
 def _work(config: Config, split: infae.Split) -> list[Work]:
     # The data of one noise and seed serve many cells, one after the other.
     @lru_cache(maxsize=1)
-    def noisy(percent: float, seed: int) -> Sources:
-        parts = _noisy(config, split, percent, seed)
-        return Sources(parts, config.shared, config.metric, config.steps, config.sharpness)
+    def sources(percent: float, seed: int) -> Sources:
+        return Sources.of(config, noisy(config, split, percent, seed))
 
-    places = [
-        (percent, seed, source, n_users)
-        for seed in config.seeds
-        for percent in config.noise
-        for source, n_users in [
-            *((source, n) for n in config.budgets for source in config.sources),
-            (EVERYBODY, split.train.n_users),
-        ]
-    ]
+    def result(name: str, percent: float, seed: int, source: str, n_users: int) -> dict[str, float]:
+        return learnt(config, sources(percent, seed), name, source, n_users, seed)
+
+    drawn = [*((source, n) for n in config.budgets for source in config.sources), (EVERYBODY, split.train.n_users)]
     return [
         (
             {"model": title_with_inner(name), "noise": percent, "source": source, "users": n_users, "seed": seed},
-            partial(_result, config, noisy, name, percent, seed, source, n_users),
+            partial(result, name, percent, seed, source, n_users),
         )
-        for percent, seed, source, n_users in places
+        for seed in config.seeds
+        for percent in config.noise
+        for source, n_users in drawn
         for name in config.models
     ]
 
 
-def _noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infae.Split:
+def noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infae.Split:
     """The split with noise in train, and in the histories that users are scored by or not there.
 
     What noise puts into a history is no longer to be found: held-out clicks that are in it are left out.
@@ -154,184 +140,120 @@ def _without(held_out: infae.Interactions, history: infae.Interactions) -> infae
     return held_out.with_matrix(left)
 
 
-def _result(
-    config: Config,
-    noisy: Callable[[float, int], Sources],
-    name: str,
-    percent: float,
-    seed: int,
-    source: str,
-    n_users: int,
-) -> dict[str, float]:
-    sources = noisy(percent, seed)
-    search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None, config.shared)
-    model, _ = MODELS[name].choose(sources.interactions(source, n_users, seed), sources.split, search)
-    report = infae.evaluate(model, sources.split, k=(10, 100), n_negatives=0)
-    return {metric: report[metric] for metric in METRICS}
-
-
-def _at(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
-    for name, value in at.items():
-        frame = frame[frame[name] == value]
-    return frame
-
-
-def _claims(frame: pd.DataFrame) -> list[Claim]:
-    most = frame["noise"].max()
+def claims(frame: pd.DataFrame) -> Iterator[Claim]:
+    """Of EASE on noisy data, and of each model on what samplers and DISTILL-CF make of it; none without noise."""
+    most, there = frame["noise"].max(), set(frame["model"])
     if most == 0:
-        return []
-    there = set(frame["model"])
-    claims = []
+        return
     for ease in (EASE, UNTUNED):
-        why = _WHY if ease == EASE and UNTUNED in there else ""
+        why = wording.LAMBDA_ON_NOISE(model=UNTUNED) if ease == EASE and UNTUNED in there else ""
         for percent in sorted(set(frame["noise"]) - {0.0}):
-            claims += _distilled_beats_all(ease, frame, percent, why)
-        claims += _lead_grows(ease, frame, most, why)
+            yield from _distilled_beats_all(ease, at(frame, noise=percent, model=ease), percent, percent == most, why)
+        if {ease, CHOSEN_INFAE} <= there:
+            yield _lead_grows(ease, at(frame, source=EVERYBODY), most, why)
     for model, cells in frame.groupby("model", sort=False):
-        claims += [*_best_at_most_noise(str(model), cells, most), *_gap_grows(str(model), cells, most)]
-        claims += [*_compounds(str(model), cells, most), *_head_users_catch_up(str(model), cells, most)]
-    return claims
+        yield from _best_at_most_noise(str(model), cells, most)
+        yield from _gap_grows(str(model), cells, most)
+        yield from compounds(str(model), cells, most)
+        yield from head_users_gain(str(model), cells, most)
 
 
-EASE, UNTUNED = MODELS["ease"].title, MODELS["ease_untuned"].title
-_WHY = (
-    f"Its lambda is chosen on the noisy data here. See the same of {UNTUNED}, which of the paper's grid comes nearest "
-    "its own figures for EASE."
-)
-
-
-def _distilled_beats_all(ease: str, frame: pd.DataFrame, percent: float, why: str) -> list[Claim]:
-    ours = dict(list(_at(frame, model=ease, noise=percent, source=DISTILLED).groupby("users")["HR@10"]))
-    if not ours:
-        return []
-    least, largest = min(ours), max(ours)
-    shown = ", ".join(f"{flags.spread(values, 'HR@10')} with {n:,}" for n, values in ours.items())
-    cells = {n: _at(frame, model=ease, noise=percent, source=DISTILLED, users=n) for n in ours}
-    all_noisy = _at(frame, model=ease, noise=percent, source=EVERYBODY)
-    claims = [
-        Claim(
-            f"At {percent:g}% noise {ease} is better on {n:,} users of DISTILL-CF than on all that data, by {metric}.",
-            ahead(cells[n][metric], all_noisy[metric]),
-            f"{flags.spread(cells[n][metric], metric)} against {flags.spread(all_noisy[metric], metric)}.",
-            why,
-        )
-        for n in ours
-        for metric in ("HR@10", "HR@100")
-    ]
-    if least < largest and percent == frame["noise"].max():
-        says = f"At {percent:g}% noise {ease} does better on the smallest summary than on the largest."
+def _distilled_beats_all(ease: str, cells: pd.DataFrame, percent: float, most: bool, why: str) -> Iterator[Claim]:
+    """Summaries against all the data at this noise; at the most of it the smallest summary against the largest."""
+    told: dict[str, Any] = {"model": ease, "percent": percent}
+    everybody = at(cells, source=EVERYBODY)
+    summaries = {users: group.set_index("seed") for users, group in at(cells, source=DISTILLED).groupby("users")}
+    for users, group in summaries.items():
+        for metric in ("HR@10", "HR@100"):
+            ours, theirs = group[metric], everybody[metric]
+            yield wording.BETTER_THAN_ALL.claim(
+                ahead(ours, theirs), why=why, users=users, metric=metric, ours=ours, theirs=theirs, **told
+            )
+    if most and len(summaries) > 1:
         # A seed's summaries are all of the same noisy data, so that they differ by less than seeds do.
-        few, many = (cells[n].set_index("seed")["HR@10"] for n in (least, largest))
-        gained = ", ".join(f"{100 * x:+.2f}" for x in many - few)
-        why = f"Seed by seed the largest has {gained} points more; the cause is not known."
-        claims.append(Claim(says, ahead(ours[least], ours[largest]), f"HR@10 {shown} synthetic users.", why))
-    return claims
+        values = {users: group["HR@10"] for users, group in summaries.items()}
+        few, many = values[min(values)], values[max(values)]
+        gained = wording.LARGEST_GAINS({"points": 100 * x} for x in many - few)
+        rows = [{"users": users, "values": of} for users, of in values.items()]
+        yield wording.SMALLEST_BEST.claim(ahead(few, many), rows, why=gained, **told)
 
 
-def _lead_grows(ease: str, frame: pd.DataFrame, most: float, why: str) -> list[Claim]:
+def _lead_grows(ease: str, everybody: pd.DataFrame, most: float, why: str) -> Claim:
     """∞-AE over EASE on all the data, seed by seed, without noise and with the most."""
-    everybody = _at(frame, source=EVERYBODY).pivot_table(index="seed", columns=["model", "noise"], values="HR@10")
-    if not {ease, CHOSEN_INFAE} <= set(frame["model"]):
-        return []
-    before, after = (100 * (everybody[CHOSEN_INFAE][x] - everybody[ease][x]) for x in (0.0, most))
-    return [
-        Claim(
-            f"On all the data the lead of ∞-AE over {ease} grows with noise.",
-            ahead(after, before),
-            f"HR@10, ∞-AE less EASE, means: {before.mean():+.2f} without noise, {after.mean():+.2f} at {most:g}%.",
-            why,
-        )
-    ]
+    by_model = everybody.pivot_table(index="seed", columns=["model", "noise"], values="HR@10")
+    before, after = (100 * (by_model[CHOSEN_INFAE][x] - by_model[ease][x]) for x in (0.0, most))
+    means = {"before": before.mean(), "after": after.mean()}
+    return wording.LEAD_GROWS.claim(ahead(after, before), why=why, model=ease, percent=most, **means)
 
 
-def _best_at_most_noise(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
-    claims = []
-    for users, group in _at(cells, noise=most).groupby("users"):
+def _best_at_most_noise(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
+    for users, group in at(cells, noise=most).groupby("users"):
         ours, theirs = _distilled_and_sampled(group)
-        if not theirs:
-            continue
-        verdict, found = ahead_of_each(ours, theirs, "HR@10", named=True)
-        says = f"At {most:g}% noise {model} does better on {users:,} users of DISTILL-CF than of any sampler."
-        claims.append(Claim(says, verdict, f"HR@10 {found}."))
-    return claims
+        if theirs:
+            holds, figures = ahead_of_each(ours, theirs)
+            yield wording.BEST_AT_NOISE.claim(holds, percent=most, model=model, users=users, **figures)
 
 
-def _gap_grows(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
+def _gap_grows(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     """How much more of its clean result the best sampler loses than DISTILL-CF, at the most noise."""
-    claims = []
     for users, group in cells.groupby("users"):
-        (ours, theirs), (noisy, their_noisy) = (_distilled_and_sampled(_at(group, noise=x)) for x in (0.0, most))
+        (ours, theirs), (noisy, their_noisy) = (_distilled_and_sampled(at(group, noise=x)) for x in (0.0, most))
         if not theirs:
             continue
         best = max(theirs, key=lambda source: theirs[source].mean())
         before = 100 * (ours.to_numpy() / theirs[best].to_numpy() - 1)
         after = 100 * (noisy.to_numpy() / their_noisy[best].to_numpy() - 1)
-        claims.append(
-            Claim(
-                f"The lead of {users:,} users of DISTILL-CF over the best sampler's grows with noise, for {model}.",
-                ahead(after, before),
-                f"HR@10 above {best}, means: {before.mean():+.1f}% without noise, {after.mean():+.1f}% at {most:g}%.",
-                f"With noise HR@10 changes by {_change(ours, noisy)} on DISTILL-CF, by "
-                f"{_change(theirs[best], their_noisy[best])} on {best}.",
-            )
-        )
-    return claims
+        changes: dict[str, Any] = {"ours": _change(ours, noisy), "theirs": _change(theirs[best], their_noisy[best])}
+        why = wording.CHANGES(where="on DISTILL-CF", elsewhere=f"on {best}", **changes)
+        told = {"users": users, "model": model, "best": best, "percent": most}
+        yield wording.GAP_GROWS.claim(ahead(after, before), why=why, before=before.mean(), after=after.mean(), **told)
 
 
-def _compounds(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
+def compounds(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     """The share of all the data's HR@10 that random users keep, without noise and with the most, seed by seed.
 
     The paper says "compounds" of figure 3, where each loss is from clean data. Read as more than a
     sum of both: noise costs a sample a larger share than it costs all the data.
     """
-    claims = []
-    for users, group in _at(cells, source=RANDOM_USERS).groupby("users"):
+    for users, group in at(cells, source=RANDOM_USERS).groupby("users"):
         sampled, everybody = (
-            [_at(part, noise=percent).set_index("seed")["HR@10"] for percent in (0.0, most)]
-            for part in (group, _at(cells, source=EVERYBODY))
+            [at(part, noise=percent).set_index("seed")["HR@10"] for percent in (0.0, most)]
+            for part in (group, at(cells, source=EVERYBODY))
         )
         before, after = (100 * some / whole for some, whole in zip(sampled, everybody, strict=True))
-        claims.append(
-            Claim(
-                f"Sampling noisy data compounds the loss: {users:,} random users keep less of what {model} learns "
-                "from all of them.",
-                ahead(before - after, [0]),
-                f"HR@10 of all users', means: {before.mean():.1f}% without noise, {after.mean():.1f}% at {most:g}%.",
-                f"With noise HR@10 changes by {_change(*everybody)} with all users, "
-                f"by {_change(*sampled)} with {users:,}.",
-            )
+        changes: dict[str, Any] = {"ours": _change(*everybody), "theirs": _change(*sampled)}
+        why = wording.CHANGES(where="with all users", elsewhere=f"with {users:,}", **changes)
+        means = {"before": before.mean(), "after": after.mean()}
+        yield wording.COMPOUNDS.claim(
+            ahead(before - after, [0]), why=why, users=users, model=model, percent=most, **means
         )
-    return claims
 
 
-def _head_users_catch_up(model: str, cells: pd.DataFrame, most: float) -> list[Claim]:
+def head_users_gain(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     """HR@10 on head users over the mean of the other samplers', on the fewest users and on the most, seed by seed."""
-    sampled = cells[cells["source"].isin(list(distillcf.CORESETS))]
-    clean, ratio = (_head_over_others(_at(sampled, noise=percent)) for percent in (0.0, most))
+    sampled = at(cells, source=[*distillcf.CORESETS])
+    clean, ratio = (_head_over_others(at(sampled, noise=percent)) for percent in (0.0, most))
     if ratio.shape[1] < 2:
-        return []
+        return
     few, many = ratio.columns.min(), ratio.columns.max()
-    both = {few, many} <= set(clean)
-    return [
-        Claim(
-            f"At {most:g}% noise head users gain on the other samplers from {many:,} users to {few:,}, for {model}.",
-            ahead(ratio[few] - ratio[many], [0]),
-            f"HR@10 above the others' mean: {ratio[few].mean():+.1f}% with {few:,}, {ratio[many].mean():+.1f}% with "
-            f"{many:,} users.",
-            f"Without noise it is {clean[few].mean():+.1f}% and {clean[many].mean():+.1f}%." if both else "",
-        )
-    ]
+    why = ""
+    if {few, many} <= set(clean):
+        why = wording.WITHOUT_NOISE(on_few=clean[few].mean(), on_many=clean[many].mean())
+    means = {"on_few": ratio[few].mean(), "on_many": ratio[many].mean()}
+    yield wording.HEAD_USERS_GAIN.claim(
+        ahead(ratio[few] - ratio[many], [0]), why=why, percent=most, few=few, many=many, model=model, **means
+    )
 
 
 def _head_over_others(sampled: pd.DataFrame) -> pd.DataFrame:
     """(seeds, numbers of users): HR@10 on head users above the mean of the other samplers', in percent."""
-    of_head = _at(sampled, source=HEAD_USERS).pivot(index="seed", columns="users", values="HR@10")
+    of_head = at(sampled, source=HEAD_USERS).pivot(index="seed", columns="users", values="HR@10")
     others = sampled[sampled["source"] != HEAD_USERS].groupby(["seed", "users"])["HR@10"].mean().unstack()
     return 100 * (of_head / others - 1).dropna(axis=1)
 
 
-def _change(clean: pd.Series, noisy: pd.Series) -> str:
-    return f"{100 * (noisy.mean() / clean.mean() - 1):+.1f}%"
+def _change(clean: pd.Series, noisy: pd.Series) -> float:
+    return 100 * (noisy.mean() / clean.mean() - 1)
 
 
 def _distilled_and_sampled(group: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:
@@ -341,24 +263,24 @@ def _distilled_and_sampled(group: pd.DataFrame) -> tuple[pd.Series, dict[str, pd
     return ours, {name: by_source[name] for name in distillcf.CORESETS if name in by_source and len(ours)}
 
 
-def _drops(frame: pd.DataFrame) -> dict[str, dict[str, dict[float, tuple[float, float]]]]:
+def _drops(frame: pd.DataFrame) -> dict[str, plots.Panel]:
     """Of each model and budget: the change of HR@10 against the model on all the clean data, over noise."""
     panels = {}
     for model, cells in frame.groupby("model", sort=False):
-        everybody = _at(cells, source=EVERYBODY)
-        clean = _at(everybody, noise=0.0)["HR@10"].mean()
+        everybody = at(cells, source=EVERYBODY)
+        clean = at(everybody, noise=0.0)["HR@10"].mean()
         for n_users in sorted(set(cells["users"]) - set(everybody["users"])):
-            shown = pd.concat([cells[cells["users"] == n_users], everybody])
+            shown = pd.concat([at(cells, users=n_users), everybody])
             change = shown.assign(change=shown["HR@10"] / clean - 1)
-            panels[f"{model}, {n_users:,} users"] = lines(change, ["source"], "noise", "change")
+            panels[f"{model}, {n_users:,} users"] = plots.lines(change, ["source"], "noise", "change")
     return panels
 
 
-def _budgets(frame: pd.DataFrame) -> dict[str, dict[str, dict[float, tuple[float, float]]]]:
+def _budgets(frame: pd.DataFrame) -> dict[str, plots.Panel]:
     """Of each noise: HR@10 over budgets, of DISTILL-CF and random users."""
-    shown = frame[frame["source"].isin([DISTILLED, RANDOM_USERS, EVERYBODY])]
+    shown = at(frame, source=[DISTILLED, RANDOM_USERS, EVERYBODY])
     return {
-        f"{percent:g}% noise": lines(cells, ["model", "source"], "users", "HR@10")
+        f"{percent:g}% noise": plots.lines(cells, ["model", "source"], "users", "HR@10")
         for percent, cells in shown.groupby("noise", sort=False)
     }
 

@@ -11,6 +11,7 @@ from which a run that was stopped goes on.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ import pandas as pd
 
 import distillcf
 import infae
+from experiments.infinite import wording
 from experiments.infinite.sources import (
     DISTILLED,
     EVERYBODY,
@@ -28,35 +30,28 @@ from experiments.infinite.sources import (
     check_budgets,
     check_sources,
 )
-from experiments.recommenders.registry import Search, fit_infae
+from experiments.recommenders.registry import MODELS, Search, fit_infae
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead_by_budget, at, every
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Claim, Study, Work, ahead_by_budget, lines, load_split, metrics_table
+from experiments.study.runner import METRICS, Study, Work, load_split, tested
+from experiments.study.tables import IN_PERCENT, metrics_table
 
 PAPER_BUDGET = 500
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SummaryConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     budgets: tuple[int, ...] = option(
         (10, 30, 60), "users", axis=True, quick=(10, 30, 90), paper=(10, 50, 100, 200, 500, 1000, 2000)
     )
     distilled: int = option(
         1000, "most users that are distilled; the samplers go on above", quick=90, paper=1000, axis=True
     )
-    seeds: tuple[int, ...] = flags.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what ∞-AE is fitted to", axis=True)
-    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
-    sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
-    metric: str = option("HR@100", "what everything is chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/sample_efficiency", "output folder")
-    plot: bool = option(True, "write sample_efficiency.png")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -64,22 +59,23 @@ def run(config: Config) -> dict[str, Any]:
     check_sources(config.sources)
     split = load_split(config)
     check_budgets(config.budgets, split)
-    study = Study(config, split, title="Sample efficiency of ∞-AE", shows="Figures 1 and 12")
-    sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
+    sources = Sources.of(config, split)
+    study = Study(
+        config, split, title="Sample efficiency of ∞-AE", shows="Figures 1 and 12", version=1,
+        uses={**sources.uses, "regs": MODELS["infae"].grid()},
+    )  # fmt: skip
     frame = study.run(_work(config, split, sources))
-    pictures = []
-    if config.plot:
-        panels = {metric: lines(frame, ["source"], "users", metric) for metric in METRICS}
-        plots.curves(study.folder / "sample_efficiency.png", panels, "users", "test, %", log=True)
-        pictures = ["sample_efficiency.png"]
-    table = metrics_table(frame, ("source", "users"), METRICS, "∞-AE, test, in percent (AUC as it is)")
+    panels = {metric: plots.lines(frame, ["source"], "users", metric) for metric in METRICS}
+    study.draw("sample_efficiency.png", plots.curves, panels, "users", "test, %", log=True)
+    table = metrics_table(frame, ("source", "users"), METRICS, f"∞-AE, test, {IN_PERCENT}")
     notes = [
         f"Network and item weights are those that validation prefers for all the data: {_everybody(frame)['model']}.",
         "reg is chosen on validation for each source, of 12 from 0.01 to 20.",
         "The paper's figures have no numbers to compare with; its table 1 has those of 500 users. Ours of table 1 are "
         "of summaries without the penalty that serves binary rows.",
     ]
-    return study.write([table], _claims(frame, split.train.n_users), pictures, notes)
+    claims = [*ahead_of_samplers(frame, split.train.n_users), *_saturation(frame), *random_users_best(frame)]
+    return study.write([table], claims, notes)
 
 
 def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
@@ -98,80 +94,46 @@ def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
 
 
 def _result(config: Config, sources: Sources, source: str, n_users: int, seed: int) -> dict[str, Any]:
-    if source == EVERYBODY:
-        model = sources.teacher
-    else:
-        search = Search(config.metric, config.preset, seed, sources.teacher)
-        model = fit_infae(sources.interactions(source, n_users, seed), sources.split, search)
-    report = infae.evaluate(model, sources.split, k=(10, 100), n_negatives=0)
+    model = sources.teacher
+    if source != EVERYBODY:
+        clicks = sources.interactions(source, n_users, seed)
+        model = fit_infae(clicks, sources.split, Search.of(config, seed, sources.teacher))
     chosen = infae.InfiniteAE(**{**model.get_params(), "reg": model.reg_, "item_weights": None})
-    return {metric: report[metric] for metric in METRICS} | {"model": repr(chosen)}
+    return {**tested(model, sources.split), "model": repr(chosen)}
 
 
 def _everybody(frame: pd.DataFrame) -> pd.Series:
-    return frame[frame["source"] == EVERYBODY].iloc[0]
+    return at(frame, source=EVERYBODY).iloc[0]
 
 
-def _claims(frame: pd.DataFrame, n_users: int) -> list[Claim]:
-    return [*_ahead_of_samplers(frame, n_users), *_saturation(frame), *_random_users_best(frame)]
-
-
-def _ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> list[Claim]:
+def ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> Iterator[Claim]:
     """At a tenth of the users and below: DISTILL-CF's worst seed above every sampler's best."""
     few = frame[frame["users"] <= n_users / 10]
-    ours, sampled = few[few["source"] == DISTILLED], few[few["source"].isin(list(distillcf.CORESETS))]
-    claims = []
     for metric in ("HR@10", "PSP@10"):
-        if compared := ahead_by_budget(ours, sampled, metric):
-            verdict, found = compared
-            says = (
-                "At a tenth of the users and below, ∞-AE learns more from DISTILL-CF's users than from any sampler's, "
-                f"by {metric}."
-            )
-            claims.append(Claim(says, verdict, f"Against the best sampler: {found}."))
-    return claims
+        verdicts, rows = ahead_by_budget(at(few, source=DISTILLED), at(few, source=[*distillcf.CORESETS]), metric)
+        if rows:
+            yield wording.FEW_USERS.claim(every(verdicts), rows, metric=metric)
 
 
-def _saturation(frame: pd.DataFrame) -> list[Claim]:
+def _saturation(frame: pd.DataFrame) -> Iterator[Claim]:
     """Table 1 and figure 1: 500 synthetic users reach 96% to 105% of all the data."""
-    ours = frame[(frame["source"] == DISTILLED) & (frame["users"] == PAPER_BUDGET)]
-    if ours.empty:
-        return []
-    shares = {metric: ours[metric].mean() / _everybody(frame)[metric] for metric in METRICS}
-    found = ", ".join(f"{metric} {100 * share:.1f}%" for metric, share in shares.items())
-    return [
-        Claim(
-            "∞-AE on 500 synthetic users reaches at least 96% of all the data.",
-            min(shares.values()) >= 0.96,
-            f"{found}.",
-        )
-    ]
+    ours = at(frame, source=DISTILLED, users=PAPER_BUDGET)
+    if len(ours):
+        percents = {metric: 100 * ours[metric].mean() / _everybody(frame)[metric] for metric in METRICS}
+        rows = [{"metric": metric, "percent": percent} for metric, percent in percents.items()]
+        yield wording.SATURATES.claim(min(percents.values()) >= 96, rows)
 
 
-def _random_users_best(frame: pd.DataFrame) -> list[Claim]:
+def random_users_best(frame: pd.DataFrame) -> Iterator[Claim]:
     """Random users against each other sampler, at every budget."""
-    sampled = frame[frame["source"].isin(list(distillcf.CORESETS))]
-    is_random = sampled["source"] == RANDOM_USERS
-    claims = []
+    random, others = at(frame, source=RANDOM_USERS), at(frame, source=[*{*distillcf.CORESETS} - {RANDOM_USERS}])
     for metric in ("HR@10", "PSP@10"):
-        if compared := ahead_by_budget(sampled[is_random], sampled[~is_random], metric, named=True):
-            verdict, found = compared
-            says = f"Of the samplers, random users serve ∞-AE best, by {metric}."
-            why = _only_of_most(sampled, metric)
-            claims.append(Claim(says, verdict, f"Against the best other one: {found}.", why))
-    return claims
-
-
-def _only_of_most(sampled: pd.DataFrame, metric: str) -> str:
-    """That another sampler is ahead of random users where the most users are drawn alone; where that is so."""
-    behind = {}
-    for users, cells in sampled.groupby("users"):
-        is_random = cells["source"] == RANDOM_USERS
-        if compared := ahead_by_budget(cells[is_random], cells[~is_random], metric):
-            behind[users] = compared[0] is False
-    if len(behind) < 2 or [users for users, is_behind in behind.items() if is_behind] != [max(behind)]:
-        return ""
-    return "Of these numbers of users it is the largest alone at which another sampler is ahead."
+        verdicts, rows = ahead_by_budget(random, others, metric)
+        if rows:
+            behind = [row["users"] for row, verdict in zip(rows, verdicts, strict=True) if verdict is False]
+            of_most = len(rows) > 1 and behind == [max(row["users"] for row in rows)]
+            why = wording.ONLY_OF_MOST if of_most else ""
+            yield wording.RANDOM_BEST.claim(every(verdicts), rows, why=why, metric=metric)
 
 
 if __name__ == "__main__":

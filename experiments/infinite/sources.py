@@ -16,7 +16,9 @@ import distillcf
 import infae
 from distillcf.config import Config as Settings
 from distillcf.inner import CANDIDATES, REGS, choose_teacher
+from experiments.recommenders.registry import MODELS, Search
 from experiments.study.record import plain
+from experiments.study.runner import tested
 from infae.data.fingerprint import split_fingerprint
 
 DISTILLED, DISTILLED_BINARY, EVERYBODY = "DISTILL-CF", "DISTILL-CF binary", "all users"
@@ -44,6 +46,16 @@ class Sources:
     metric: str = "HR@100"
     steps: int = 400
     sharpness: float = 0.003
+
+    @classmethod
+    def of(cls, config: Any, split: infae.Split) -> Sources:
+        """As a `flags.SummaryConfig` says."""
+        return cls(split, config.shared, config.metric, config.steps, config.sharpness)
+
+    @property
+    def uses(self) -> dict[str, Any]:
+        """What decides a summary beside the flags, for `Study`: defaults, and what the teacher is chosen from."""
+        return {"distillcf": Settings(), "teacher": [CANDIDATES, REGS]}
 
     @functools.cached_property
     def teacher(self) -> infae.InfiniteAE:
@@ -79,6 +91,13 @@ class Sources:
         )
         summary.save(path)
         return summary
+
+
+def learnt(config: Any, sources: Sources, name: str, source: str, n_users: int, seed: int) -> dict[str, float]:
+    """Test metrics of the model of this name, chosen on what a source gives it; ∞-AE has the teacher's network."""
+    search = Search.of(config, seed, sources.teacher if name == "infae" else None)
+    model, _ = MODELS[name].choose(sources.interactions(source, n_users, seed), sources.split, search)
+    return tested(model, sources.split)
 
 
 def check_sources(names: Sequence[str]) -> None:

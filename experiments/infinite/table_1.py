@@ -11,7 +11,7 @@ goes on. The competitors MF, NeuMF, LightGCN and MVAE need the `torch` extra.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 import infae
+from experiments.infinite import wording
 from experiments.infinite.published import TABLE_1
 from experiments.infinite.sources import Sources, check_budgets
 from experiments.recommenders.registry import (
@@ -31,10 +32,13 @@ from experiments.recommenders.registry import (
     Models,
     Search,
     check_models,
+    grids,
 )
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, every
 from experiments.study.flags import option
-from experiments.study.runner import Claim, Study, Work, ahead, every, load_split, metrics_table
+from experiments.study.runner import Study, Work, load_split
+from experiments.study.tables import IN_PERCENT, metrics_table
 from infae.ranking.evaluate import Recommender
 
 RANKING = ("HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10")
@@ -47,42 +51,36 @@ PAPER = ("popularity", "bias", "mf", "neumf", "lightgcn", "ease", "mvae", "infae
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SummaryConfig):
     """Flags of the table."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     models: tuple[str, ...] = option(OFFLINE, ", ".join(PAPER) + ", or " + OWN_MODEL, axis=True, quick=PAPER)
     n_users: int = option(60, "synthetic users", quick=90, paper=500)
-    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
     sharpness: float = option(0.0, "of the summaries, see distillcf.Config; above 0 serves binary rows, unused here")
-    seeds: tuple[int, ...] = flags.seeds_option()
-    metric: str = option("HR@100", "what everything is chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/table_1", "output folder")
-    plot: bool = option(True, "write table_1.png")
 
 
 def run(config: Config) -> dict[str, Any]:
     """Tune, fit and test every model, and return the record that is written."""
     split = load_split(config)
     check_budgets([config.n_users], split)
-    sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
+    sources = Sources.of(config, split)
     models = _models(config, sources)
     check_models(config.models, models)
-    study = Study(config, split, title=f"All models on {_name(split)}", shows="Table 1")
+    # Without what is said of the split: that of the data.
+    name = split.name.partition(",")[0]
+    study = Study(
+        config, split, title=f"All models on {name}", shows="Table 1", version=1, uses=sources.uses,
+        grids=grids(config.models, models),
+    )  # fmt: skip
     frame = study.run(_work(config, split, sources, models))
     published = _published(config)
-    pictures = []
-    if config.plot:
-        rows = {title: group.to_dict("records") for title, group in frame.groupby("model", sort=False)}
-        if len(rows) > 1:
-            plots.grouped(study.folder / "table_1.png", rows, RANKING, published, f"test, {_name(split)}")
-            pictures = ["table_1.png"]
-    caption = "Test, in percent (AUC as it is)" + ("; the paper's figure in brackets" if published else "")
+    rows = {title: group.to_dict("records") for title, group in frame.groupby("model", sort=False)}
+    if len(rows) > 1:
+        study.draw("table_1.png", plots.grouped, rows, RANKING, published, f"test, {name}")
+    caption = f"Test, {IN_PERCENT}" + ("; the paper's figure in brackets" if published else "")
     tables = [metrics_table(frame, ("model",), METRICS, caption, published)]
-    return study.write(tables, _claims(config, split, frame, published), pictures, _notes(config))
+    return study.write(tables, [*claims(config, split, frame, published)], _notes(config))
 
 
 def _notes(config: Config) -> list[str]:
@@ -104,12 +102,7 @@ def _notes(config: Config) -> list[str]:
     return notes
 
 
-def _name(split: infae.Split) -> str:
-    """Without what is said of the split: that of the data."""
-    return split.name.partition(",")[0]
-
-
-def _published(config: Config) -> Mapping[str, Mapping[str, float]]:
+def _published(config: Config) -> Published:
     """The paper's figures of this data set; those of DISTILL-CF only for its number of users."""
     rows = dict(TABLE_1.get(config.dataset, {}))
     if config.n_users != PAPER_USERS:
@@ -121,7 +114,7 @@ def _models(config: Config, sources: Sources) -> Mapping[str, Model]:
     return Models(
         {
             **MODELS,
-            "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources)),
+            "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources), grid=lambda: REG_FACTORS),
             "selected": Model("∞-AE, selected", _choose_selected),
         }
     )
@@ -153,8 +146,7 @@ def _work(config: Config, split: infae.Split, sources: Sources, models: Mapping[
 
 
 def _result(config: Config, split: infae.Split, sources: Sources, model: Model, seed: int) -> dict[str, Any]:
-    search = Search(config.metric, config.preset, seed, shared=config.shared, progress=True)
-    fitted, chosen = model.choose(split.train, split, search)
+    fitted, chosen = model.choose(split.train, split, Search.of(config, seed, progress=True))
     result = {**_metrics(fitted, split), "chosen": chosen}
     if model.title == DISTILLED_INFAE:
         result["matched"] = _metrics(sources.teacher, split)
@@ -166,85 +158,81 @@ def _metrics(model: Recommender, split: infae.Split) -> dict[str, float]:
     return {metric: report[metric] for metric in METRICS}
 
 
-def _claims(
-    config: Config, split: infae.Split, frame: pd.DataFrame, published: Mapping[str, Mapping[str, float]]
-) -> list[Claim]:
+Published = Mapping[str, Mapping[str, float]]
+
+
+def claims(config: Config, split: infae.Split, frame: pd.DataFrame, published: Published) -> Iterator[Claim]:
+    """∞-AE above its competitors; under the full protocol also every model beside the paper's figures for it."""
     models = {str(title): group for title, group in frame.groupby("model", sort=False)}
-    ours = (PUBLISHED_INFAE, DISTILLED_INFAE)
-    if config.preset != "paper":
-        return [claim for title in ours for claim in _beats_competitors(title, models, {})]
-    claims = [claim for title in ours for claim in _beats_competitors(title, models, published)]
-    n_validated = int((np.diff(split.validation.matrix.indptr) > 0).sum())
-    return claims + _beside_published(models, published, config.metric, n_validated)
+    full = config.preset == "paper"
+    for title in (PUBLISHED_INFAE, DISTILLED_INFAE):
+        yield from beats_competitors(title, models, published if full else {})
+    if full:
+        n_validated = int((np.diff(split.validation.matrix.indptr) > 0).sum())
+        yield from beside_published(models, published, config.metric, n_validated)
 
 
-def _beats_competitors(
-    title: str, models: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[str, float]]
-) -> list[Claim]:
+def beats_competitors(title: str, models: Mapping[str, pd.DataFrame], published: Published) -> Iterator[Claim]:
     """The paper's first claims: ∞-AE, and ∞-AE on synthetic users, above every model that is not ∞-AE."""
     rivals = {t: cells for t, cells in models.items() if "∞-AE" not in t}
     if title not in models or not rivals:
-        return []
+        return
     ours = models[title]
-    behind = {}
-    for rival, cells in rivals.items():
-        for metric in RANKING:
-            if not ahead(ours[metric], cells[metric]):
-                both = [flags.spread(model[metric], metric) for model in (cells, ours)]
-                behind[rival, metric] = f"{metric} {' against '.join(both)}"
-    found = "It is ahead of all of them in HR, NDCG and PSP."
-    by_auc = [rival for rival, cells in rivals.items() if not ours["AUC"].mean() > cells["AUC"].mean()]
+    verdicts = {(r, metric): ahead(ours[metric], cells[metric]) for r, cells in rivals.items() for metric in RANKING}
+    behind = {
+        rival: [metric for metric in RANKING if not verdicts[rival, metric]]
+        for rival in rivals
+        if not all(verdicts[rival, metric] for metric in RANKING)
+    }
+    found = wording.AHEAD()
     if behind:
-        names = dict.fromkeys(rival for rival, _ in behind)
-        parts = [f"{n}, {', '.join(line for (rival, _), line in behind.items() if rival == n)}" for n in names]
-        found = f"Not behind it, theirs against ours: {'; '.join(parts)}."
+        found = wording.BEHIND(
+            {
+                "name": rival,
+                "metrics": wording.BEHIND_BY(
+                    {"metric": m, "theirs": rivals[rival][m], "ours": ours[m]} for m in of_rival
+                ),
+            }
+            for rival, of_rival in behind.items()
+        )
+    by_auc = [rival for rival, cells in rivals.items() if not ours["AUC"].mean() > cells["AUC"].mean()]
     if by_auc:
-        found += f" By AUC, which does not count here, {', '.join(by_auc)} {'are' if len(by_auc) > 1 else 'is'} ahead."
-    verdict = every(ahead(ours[metric], cells[metric]) for cells in rivals.values() for metric in RANKING)
-    why = _tuned_ease(models, published) if any(rival == "EASE" for rival, _ in behind) else ""
-    if why:
-        against_ease = every(ahead(ours[metric], rivals["EASE"][metric]) for metric in RANKING)
-        why += f" Against EASE so tuned the claim {'does not stand' if against_ease is False else 'is not decided'}."
-    else:
-        why = _both_figures(title, models, published, list(behind))
-    return [Claim(f"{title} outperforms every competitor.", verdict, found, why)]
+        found += wording.AHEAD_BY_AUC(names=", ".join(by_auc), are="are" if len(by_auc) > 1 else "is")
+    why = ""
+    if "EASE" in behind:
+        why = _tuned_ease(models, published, every(verdicts["EASE", metric] for metric in RANKING))
+    why = why or _both_figures(title, models, published, behind)
+    yield wording.OUTPERFORMS.claim(every(verdicts.values()), why=why, title=title, found=found)
 
 
 def _both_figures(
-    title: str,
-    models: Mapping[str, pd.DataFrame],
-    published: Mapping[str, Mapping[str, float]],
-    behind: Sequence[tuple[str, str]],
+    title: str, models: Mapping[str, pd.DataFrame], published: Published, behind: Mapping[str, Sequence[str]]
 ) -> str:
     """Where ours and the competitors that it is not ahead of stand beside what the paper prints for them."""
-    if title not in published:
-        return ""
     told = []
-    for metric in RANKING:
-        names = [rival for rival, by in behind if by == metric and rival in published]
-        figures = (f"{m} {100 * models[m][metric].mean():.2f} ({published[m][metric]:.2f})" for m in (title, *names))
-        told += [f"{metric} of {', '.join(figures)}"] if names else []
-    return f"Here, with the paper's figure in brackets: {'; '.join(told)}." if told else ""
+    for metric in RANKING if title in published else ():
+        names = [rival for rival, metrics in behind.items() if metric in metrics and rival in published]
+        figures = [
+            {"name": m, "ours": 100 * models[m][metric].mean(), "theirs": published[m][metric]} for m in (title, *names)
+        ]
+        told += [{"metric": metric, "models": wording.BESIDE(figures)}] if names else []
+    return wording.BOTH_FIGURES(told) if told else ""
 
 
-def _tuned_ease(models: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[str, float]]) -> str:
-    """How far EASE got, where that is clearly above what the paper prints for it."""
-    if "EASE" not in published:
+def _tuned_ease(models: Mapping[str, pd.DataFrame], published: Published, verdict: bool | None) -> str:
+    """How far EASE got, where that is clearly above what the paper prints for it, and the verdict against it."""
+    theirs = published.get("EASE", {}).get("NDCG@10", np.inf)
+    ours = 100 * models["EASE"]["NDCG@10"].mean()
+    if ours < 1.02 * theirs:
         return ""
-    ease = 100 * models["EASE"]["NDCG@10"].mean()
-    if ease < 1.02 * published["EASE"]["NDCG@10"]:
-        return ""
-    return (
-        f"EASE has NDCG@10 {ease:.2f} here, {published['EASE']['NDCG@10']:.2f} in the paper's table: its lambda was "
-        "chosen on the same validation clicks as everything else."
-    )
+    stands = "does not stand" if verdict is False else "is not decided"
+    return wording.TUNED_EASE(ours=ours, theirs=theirs, stands=stands)
 
 
-def _beside_published(
-    models: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[str, float]], metric: str, n_validated: int
-) -> list[Claim]:
+def beside_published(
+    models: Mapping[str, pd.DataFrame], published: Published, metric: str, n_validated: int
+) -> Iterator[Claim]:
     """Whether each model reaches what the paper prints for it: less 1% for its own, 5% for the others."""
-    claims = []
     for title, cells in models.items():
         if title not in published:
             continue
@@ -253,13 +241,11 @@ def _beside_published(
             name: cells[name].mean() * (1 if name.startswith("AUC") else 100) / theirs
             for name, theirs in published[title].items()
         }
-        found = ", ".join(f"{name} {100 * (ratio - 1):+.1f}%" for name, ratio in ratios.items())
-        says = f"{title} reaches the paper's own figures, less {allowed:.0%}."
+        rows = [{"name": name, "percent": 100 * (ratio - 1)} for name, ratio in ratios.items()]
         first = cells.iloc[0]
         told = [_ties(first["chosen"].get("tried", []), metric, n_validated), _matched(title, first)]
-        why = " ".join(filter(None, told))
-        claims.append(Claim(says, bool(min(ratios.values()) >= 1 - allowed), f"Ours against theirs: {found}.", why))
-    return claims
+        holds = bool(min(ratios.values()) >= 1 - allowed)
+        yield wording.REACHES.claim(holds, rows, why=" ".join(filter(None, told)), title=title, allowed=allowed)
 
 
 def _ties(tried: Sequence[Mapping[str, Any]], metric: str, n_users: int) -> str:
@@ -277,18 +263,15 @@ def _ties(tried: Sequence[Mapping[str, Any]], metric: str, n_users: int) -> str:
     near = sum(value >= best - error for value in values)
     if near < 2:
         return ""
-    return (
-        f"On the {n_users:,} users of validation {near} of the {len(values)} settings tried come within a standard "
-        f"error, at most {100 * error:.1f}, of the best {metric}, {100 * best:.1f}."
-    )
+    percents = {"error": 100 * error, "best": 100 * best}
+    return wording.TIES(n_users=n_users, near=near, tried=len(values), metric=metric, **percents)
 
 
 def _matched(title: str, cell: pd.Series) -> str:
     """What a summary was distilled to match."""
     if title != DISTILLED_INFAE:
         return ""
-    shown = ", ".join(f"{name} {100 * cell['matched'][name]:.2f}" for name in RANKING)
-    return f"The full-data model that it was distilled to match, as validation chose it, has {shown}."
+    return wording.MATCHED({"name": name, "percent": 100 * cell["matched"][name]} for name in RANKING)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ a run that was stopped goes on there. Writes `record.json`, `table.md` and `tran
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ import pandas as pd
 
 import distillcf
 import infae
+from experiments.infinite import wording
 from experiments.infinite.sources import (
     DISTILLED,
     EVERYBODY,
@@ -29,22 +31,14 @@ from experiments.infinite.sources import (
     Sources,
     check_budgets,
     check_sources,
+    learnt,
 )
-from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, Search, check_models, title_with_inner
+from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, check_models, grids, title_with_inner
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, ahead_by_budget, at, every
 from experiments.study.flags import option
-from experiments.study.runner import (
-    METRICS,
-    Claim,
-    Study,
-    Work,
-    ahead,
-    ahead_by_budget,
-    every,
-    lines,
-    load_split,
-    metrics_table,
-)
+from experiments.study.runner import METRICS, Study, Work, load_split
+from experiments.study.tables import IN_PERCENT, metrics_table
 
 NOTES = (
     f"{CHOSEN_INFAE}, has the network and item weights of DISTILL-CF's teacher, which validation prefers for all the "
@@ -55,27 +49,18 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(flags.SummaryConfig):
     """Flags of the study."""
 
-    preset: str = flags.preset_option()
-    dataset: str = flags.dataset_option()
-    data_dir: str = flags.data_dir_option()
     budgets: tuple[int, ...] = option(
         (20, 60), "users of the summary and of each coreset", axis=True, quick=(30, 90), paper=(50, 100, 200, 500)
     )
-    seeds: tuple[int, ...] = flags.seeds_option()
     sources: tuple[str, ...] = option(SOURCES, "what is trained on", axis=True)
     models: tuple[str, ...] = option(
         ("ease", "infae"), "some of " + MODEL_NAMES, axis=True, paper=("ease", "infae", "mf", "lightgcn", "mvae")
     )
     full: bool = option(True, "also train each model on all data", axis=True)
-    sharpness: float = option(0.003, "of the summaries, see distillcf.Config")
-    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
-    metric: str = option("HR@100", "what everything is chosen by, on validation")
-    shared: str = flags.shared_option()
     out: str = option("out/transfer", "output folder")
-    plot: bool = option(True, "write transfer.png")
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -84,18 +69,16 @@ def run(config: Config) -> dict[str, Any]:
     check_sources(config.sources)
     split = load_split(config)
     check_budgets(config.budgets, split)
-    study = Study(config, split, title="Other models on summaries and coresets", shows="Figure 2")
-    sources = Sources(split, config.shared, config.metric, config.steps, config.sharpness)
+    sources = Sources.of(config, split)
+    study = Study(
+        config, split, title="Other models on summaries and coresets", shows="Figure 2", version=1, uses=sources.uses,
+        grids=grids(config.models),
+    )  # fmt: skip
     frame = study.run(_work(config, split, sources))
-    tables = [metrics_table(frame, ("model", "source", "users"), METRICS, "Test, in percent (AUC as it is)")]
-    if config.plot:
-        panels = {
-            model: lines(cells, ["source"], "users", "NDCG@10") for model, cells in frame.groupby("model", sort=False)
-        }
-        plots.curves(study.folder / "transfer.png", panels, "users", "test NDCG@10, %", log=True)
-    pictures = ["transfer.png"] if config.plot else []
-    claims = [*_ahead_of_samplers(frame), *_interactions_scale_slower(frame)]
-    return study.write(tables, claims, pictures, NOTES)
+    tables = [metrics_table(frame, ("model", "source", "users"), METRICS, f"Test, {IN_PERCENT}")]
+    panels = {m: plots.lines(part, ["source"], "users", "NDCG@10") for m, part in frame.groupby("model", sort=False)}
+    study.draw("transfer.png", plots.curves, panels, "users", "test NDCG@10, %", log=True)
+    return study.write(tables, [*ahead_of_samplers(frame), *interactions_scale_slower(frame)], NOTES)
 
 
 def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
@@ -104,67 +87,43 @@ def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
         drawn.append((EVERYBODY, split.train.n_users, config.seeds[0]))
     return [
         (
-            {"model": title_with_inner(name), "source": source, "users": budget, "seed": seed},
-            partial(_result, config, split, sources, name, source, budget, seed),
+            {"model": title_with_inner(name), "source": source, "users": n, "seed": seed},
+            partial(learnt, config, sources, name, source, n, seed),
         )
-        for source, budget, seed in drawn
+        for source, n, seed in drawn
         for name in config.models
     ]
 
 
-def _result(
-    config: Config, split: infae.Split, sources: Sources, name: str, source: str, budget: int, seed: int
-) -> dict[str, float]:
-    search = Search(config.metric, config.preset, seed, sources.teacher if name == "infae" else None, config.shared)
-    model, _ = MODELS[name].choose(sources.interactions(source, budget, seed), split, search)
-    report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
-    return {metric: report[metric] for metric in METRICS}
-
-
-def _ahead_of_samplers(frame: pd.DataFrame) -> list[Claim]:
+def ahead_of_samplers(frame: pd.DataFrame) -> Iterator[Claim]:
     """For each model: DISTILL-CF above every coreset at every budget, by HR@10."""
-    claims = []
     for model, cells in frame.groupby("model", sort=False):
-        sampled = cells[cells["source"].isin(list(distillcf.CORESETS))]
-        if compared := ahead_by_budget(cells[cells["source"] == DISTILLED], sampled, "HR@10"):
-            verdict, found = compared
-            says = f"{model} learns more from DISTILL-CF's users than from as many of any sampler."
-            claims.append(Claim(says, verdict, f"HR@10 against the best sampler: {found}."))
-    return claims
+        sampled = at(cells, source=[*distillcf.CORESETS])
+        verdicts, rows = ahead_by_budget(at(cells, source=DISTILLED), sampled, "HR@10")
+        if rows:
+            yield wording.LEARNS_MORE.claim(every(verdicts), rows, model=model)
 
 
-def _interactions_scale_slower(frame: pd.DataFrame) -> list[Claim]:
+def interactions_scale_slower(frame: pd.DataFrame) -> list[Claim]:
     """HR@10 on the most over that on the fewest: EASE's growth over ∞-AE's, of interactions and of users, by seed."""
-    growth = {}
+    slower, rows = {}, []
     for source in (RANDOM_INTERACTIONS, RANDOM_USERS):
-        cells = frame[frame["source"] == source].pivot(index="seed", columns=["model", "users"], values="HR@10")
+        cells = at(frame, source=source).pivot(index="seed", columns=["model", "users"], values="HR@10")
         if not {"EASE", CHOSEN_INFAE} <= set(cells.columns.get_level_values("model")):
             return []
         few, many = cells["EASE"].columns.min(), cells["EASE"].columns.max()
         if few == many or not cells.all(axis=None):
             return []
-        growth[source] = {model: cells[model, many] / cells[model, few] for model in ("EASE", CHOSEN_INFAE)}
-    slower = {source: of["EASE"] / of[CHOSEN_INFAE] for source, of in growth.items()}
-    shown = " and ".join(
-        f"{of['EASE'].mean():.2f} of EASE against {of[CHOSEN_INFAE].mean():.2f} of ∞-AE on {source}"
-        for source, of in growth.items()
-    )
+        ease, ours = (cells[model, many] / cells[model, few] for model in ("EASE", CHOSEN_INFAE))
+        slower[source] = ease / ours
+        rows.append({"source": source, "ease": ease.mean(), "infae": ours.mean()})
     interactions, users = slower[RANDOM_INTERACTIONS], slower[RANDOM_USERS]
-    fewest = frame[(frame["source"] == RANDOM_INTERACTIONS) & (frame["users"] == few)].groupby("model")["HR@10"].mean()
+    fewest = 100 * at(frame, source=RANDOM_INTERACTIONS, users=few).groupby("model")["HR@10"].mean()
     why = ""
     if ahead(-interactions, [-1]) is False and fewest["EASE"] < fewest[CHOSEN_INFAE]:
-        why = (
-            f"EASE begins lower: with {few:,} users' {RANDOM_INTERACTIONS} it has HR@10 {100 * fewest['EASE']:.2f}, "
-            f"∞-AE {100 * fewest[CHOSEN_INFAE]:.2f}."
-        )
-    return [
-        Claim(
-            "EASE gains more slowly than ∞-AE from more random interactions, and more so than from more random users.",
-            every([ahead(-interactions, [-1]), ahead(users - interactions, [0])]),
-            f"HR@10 with {many:,} users' clicks over that with {few:,} users', means: {shown}.",
-            why,
-        )
-    ]
+        why = wording.BEGINS_LOWER(few=few, ease=fewest["EASE"], infae=fewest[CHOSEN_INFAE])
+    holds = every([ahead(-interactions, [-1]), ahead(users - interactions, [0])])
+    return [wording.GAINS_SLOWER.claim(holds, rows, why=why, many=many, few=few)]
 
 
 if __name__ == "__main__":

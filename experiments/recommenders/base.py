@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,7 +24,7 @@ class Baseline:
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} defines no _scores")
 
-    def fit(self, X: Any) -> Baseline:
+    def fit(self, X: Any) -> Self:
         """Fit to clicks; `X` as in `InfiniteAE.fit`."""
         clicks = as_clicks(X)
         self._fit(clicks.matrix)

@@ -9,6 +9,8 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, cg
 
 from experiments.recommenders.base import Baseline
+from infae.data.ops import row_of
+from infae.runtime import checks
 
 TOLERANCE = 1e-10
 
@@ -39,8 +41,7 @@ class BiasOnly(Baseline):
         self.ridge = ridge
 
     def _fit(self, clicks: sp.csr_matrix) -> None:
-        if not (np.isfinite(self.ridge) and self.ridge > 0):
-            raise ValueError(f"ridge must be positive and finite, got {self.ridge!r}")
+        checks.number("ridge", self.ridge, above=0)
         n_users, n_items = clicks.shape
         weights = Weights.of(clicks)
         of_users, of_items = weights @ np.ones(n_items), weights.T_dot(np.ones(n_users))
@@ -93,7 +94,7 @@ class Weights(NamedTuple):
         others = np.asarray(clicks.sum(axis=1), np.float64).ravel() / np.maximum(clicks.shape[1] - n_clicks, 1)
         others[n_clicks == clicks.shape[1]] = 0
         beyond = clicks.astype(np.float64)
-        beyond.data -= np.repeat(others, n_clicks)
+        beyond.data -= others[row_of(clicks)]
         return cls(others, beyond)
 
     def __matmul__(self, items: np.ndarray) -> np.ndarray:

@@ -14,9 +14,11 @@ from infae.kernels import Linear
 from infae.kernels.grams import symmetric_gram
 from infae.kernels.rows import Rows
 from infae.linalg.tiles import SymmetricTiles, precision
+from infae.machine import batches
+from infae.runtime import checks
 from infae.runtime.memory import require_memory
-from infae.runtime.progress import bar
 from infae.solvers import inverse
+from infae.tuning.best import Best, Trial, best
 from infae.tuning.search import held_out_metrics
 
 
@@ -37,8 +39,7 @@ class EASE(Baseline):
         self.gram = gram
 
     def _fit(self, clicks: sp.csr_matrix) -> None:
-        if not (np.isfinite(self.reg) and self.reg > 0):
-            raise ValueError(f"reg (lambda) must be positive and finite, got {self.reg!r}")
+        checks.number("reg (lambda)", self.reg, above=0)
         gram = ease_gram(clicks) if self.gram is None else self.gram
         inverted = inverse(gram, self.reg)
         if not np.isfinite(inverted.diagonal()).all():
@@ -68,8 +69,7 @@ class EASE(Baseline):
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
         scores = np.empty(histories.shape, np.float32)
         with precision(np.float32):
-            for start in range(0, histories.shape[0], 512):
-                at = slice(start, start + 512)
+            for at in batches(*histories.shape):
                 shown = histories[at] if self._users is None else histories[at] @ self._users
                 scores[at] = shown.toarray() @ self._weights
         if self._users is not None:
@@ -96,25 +96,21 @@ def select_ease(
     split: Split,
     regs: Sequence[float],
     *,
-    metric: str = "HR@100",
+    metric: str | Sequence[str] = "HR@100",
     clicks: Interactions | None = None,
     progress: bool = False,
-) -> tuple[EASE, list[dict[str, float]]]:
-    """The EASE whose lambda does best by `metric` on the split's validation part, and all that was tried.
+) -> Best[EASE]:
+    """The EASE whose lambda does best on the split's validation part, by `metric` or the mean of several.
 
     It is fitted to `clicks`, or to the split's train part where None.
+
+    Raises ValueError where no lambda has a finite value.
     """
     clicks = split.train if clicks is None else clicks
     gram = ease_gram(clicks.matrix)
-    best: tuple[float, EASE] | None = None
-    path = []
-    for reg in bar("EASE lambda", progress, regs):
-        model = EASE(reg, gram=gram)
-        model.fit(clicks)
-        value = held_out_metrics(model, split, [metric])["value"]
-        path.append({"reg": reg, metric: value})
-        if np.isfinite(value) and (best is None or value > best[0]):
-            best = value, model
-    if best is None:
-        raise ValueError(f"no lambda for EASE gave a finite {metric}: {path}")
-    return best[1], path
+    names = [metric] if isinstance(metric, str) else [*metric]
+    trials = (Trial({"lambda": reg}, EASE(reg, gram=gram).fit(clicks)) for reg in regs)
+    return best(
+        trials, lambda model: held_out_metrics(model, split, names)["value"], " + ".join(names),
+        description="EASE lambda", progress=progress, total=len(regs),
+    )  # fmt: skip

@@ -5,25 +5,26 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import infae
-from distillcf.inner import REGS
+from distillcf.inner import CANDIDATES, REGS
 from experiments.recommenders import EASE, BiasOnly, PopRec, select_ease
-from experiments.run_distillcf import SMALL_REGS
 from infae.ranking.evaluate import Recommender
+from infae.tuning.best import Trial, best
 from infae.tuning.search import held_out_metrics
 
 EASE_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 UNTUNED_LAMBDA = 100.0
 """Of the paper's grid the one nearest its own figures for EASE on ML-1M: NDCG@10 30.81, where it prints 29.88."""
-BIAS_RIDGES = (0.1, 1.0, 10.0, 100.0)
+BIAS_RIDGES = (100.0, 10.0, 1.0, 0.1)
 PUBLISHED_REGS = (1.0, 5.0, 20.0, 50.0, 100.0)
+SMALL_REGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""For models of a few hundred users, whose best reg is smaller than that of all the data."""
 
-
-OWN_MODEL = "module:attribute for one of your own, see experiments.models"
+OWN_MODEL = "module:attribute for one of your own, see experiments.recommenders.registry"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Search:
     tune: bool = True
     progress: bool = False
 
+    @classmethod
+    def of(cls, config: Any, seed: int, inner: infae.InfiniteAE | None = None, **other: Any) -> Search:
+        """With the metric, preset and shared folder of a study's Config."""
+        return cls(config.metric, config.preset, seed, inner, config.shared, **other)
+
 
 Chosen = tuple[Recommender, dict[str, Any]]
 PUBLISHED_INFAE, CHOSEN_INFAE = "∞-AE", "∞-AE, chosen"
@@ -59,12 +65,13 @@ class Model:
     """A name for tables, and `choose(clicks, split, search)`: the best on validation, and its parameters.
 
     Where there were several to choose from, "tried" has a row of each: parameters, and its value of `search.metric`
-    unless it failed.
+    unless it failed. `grid()` is all that it is chosen from, as plain data: cells of another grid are others.
     """
 
     title: str
     choose: Callable[[infae.Interactions, infae.Split, Search], Chosen]
     needs_torch: bool = False
+    grid: Callable[[], Any] = tuple
 
 
 def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
@@ -72,9 +79,8 @@ def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Se
 
 
 def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    model, path = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
-    tried = [{"lambda": row["reg"], search.metric: row[search.metric]} for row in path]
-    return model, {"lambda": model.reg, "tried": tried}
+    found = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
+    return found.candidate, {**found.params, "tried": found.tried}
 
 
 def fit_untuned_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
@@ -98,22 +104,26 @@ def fit_infae(clicks: infae.Interactions, split: infae.Split, search: Search) ->
 
 
 def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    values = {}
-    for ridge in BIAS_RIDGES:
-        values[ridge] = held_out_metrics(BiasOnly(ridge).fit(clicks), split, [search.metric])["value"]
-    # Where several are equal, as on few clicks they are, the largest: it says least about items hardly seen.
-    best = max(values, key=lambda ridge: (values[ridge], ridge))
-    tried = [{"ridge": ridge, search.metric: value} for ridge, value in values.items()]
-    return BiasOnly(best).fit(clicks), {"ridge": best, "tried": tried}
+    """Of equal ridges, as on few clicks they are, the largest: it says least about items hardly seen."""
+    trials = (Trial({"ridge": ridge}, BiasOnly(ridge).fit(clicks)) for ridge in BIAS_RIDGES)
+    found = best(trials, lambda m: held_out_metrics(m, split, [search.metric])["value"], search.metric)
+    return found.candidate, {**found.params, "tried": found.tried}
 
 
 def in_torch(title: str, module: str) -> Model:
     """A model of `experiments.recommenders` that is imported when it is chosen, for PyTorch may be missing."""
 
-    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-        return importlib.import_module(f"experiments.recommenders.{module}").choose(clicks, split, search)
+    def imported() -> Any:
+        return importlib.import_module(f"experiments.recommenders.{module}")
 
-    return Model(title, choose, needs_torch=True)
+    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+        return imported().choose(clicks, split, search)
+
+    def grid() -> dict[str, Any]:
+        """All its constants, whatever they are called."""
+        return {name: repr(value) for name, value in vars(imported()).items() if name.isupper()}
+
+    return Model(title, choose, needs_torch=True, grid=grid)
 
 
 class Models(dict[str, Model]):
@@ -126,23 +136,29 @@ class Models(dict[str, Model]):
 MODELS: Mapping[str, Model] = Models(
     {
         "popularity": Model("PopRec", choose_popularity),
-        "bias": Model("Bias only", choose_bias),
+        "bias": Model("Bias only", choose_bias, grid=lambda: BIAS_RIDGES),
         "mf": in_torch("MF", "mf"),
         "neumf": in_torch("NeuMF", "neumf"),
         "lightgcn": in_torch("LightGCN", "lightgcn"),
         "mvae": in_torch("MVAE", "mvae"),
-        "ease": Model("EASE", choose_ease),
+        "ease": Model("EASE", choose_ease, grid=lambda: EASE_LAMBDAS),
         "ease_untuned": Model(f"EASE, lambda {UNTUNED_LAMBDA:g}", fit_untuned_ease),
-        "infae": Model(PUBLISHED_INFAE, choose_infae),
+        "infae": Model(PUBLISHED_INFAE, choose_infae, grid=lambda: (PUBLISHED_REGS, SMALL_REGS, REGS, CANDIDATES)),
     }
 )
 """Those known by name; `MODELS["module:attribute"]` is one of your own.
 
 The attribute is a `Model`, which chooses by validation what it wants to; or a class, or function,
 that is called without arguments and gives a recommender: fit(clicks), where clicks are
-`Interactions`, and predict(histories), see `infae.evaluate.Recommender`.
+`Interactions`, and predict(histories), see `infae.ranking.evaluate.Recommender`.
 """
 MODEL_NAMES = ", ".join(MODELS) + ", or " + OWN_MODEL
+
+
+def grids(names: Iterable[str], known: Mapping[str, Model] = MODELS) -> dict[str, Any]:
+    """What each model is chosen from, by title, for `Study`; ∞-AE's by both of its."""
+    found = {known[name].title: known[name].grid() for name in names}
+    return {**found, **({CHOSEN_INFAE: found[PUBLISHED_INFAE]} if PUBLISHED_INFAE in found else {})}
 
 
 def title_with_inner(name: str) -> str:
@@ -161,7 +177,7 @@ def _own_model(name: str) -> Model:
     if isinstance(made, Model):
         return made
     if not callable(made):
-        raise ValueError(f"model {name} is {made!r}; expected an experiments.models.Model, a class or a function")
+        raise ValueError(f"model {name} is {made!r}; expected a `registry.Model`, a class or a function")
 
     def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
         model = made()

@@ -17,17 +17,21 @@ Place = Mapping[str, Any]
 class Cells:
     """Results by place; each is on disk as soon as it is there, in a file of its own.
 
-    Processes may share a folder: what one has finished, the others find.
+    A result is found again by its place, the settings and its model's grid, all of them together: one
+    that was made with others is never taken for it. Processes may share a folder: what one has finished, the
+    others find.
 
     Args:
       folder: of the files; made where it is missing.
-      settings: whatever the results depend on beside their places and the code.
+      settings: whatever all results depend on beside their places: flags, data, grids, the code's version.
+      grids: what a model was chosen from, by the value on the axis `model`. Where a grid was edited, that
+        model's results are worked out anew beside the old ones, which nobody reads again.
 
-    Raises ValueError where the folder holds results of other settings.
+    Raises ValueError where the folder holds results of other settings; it names those that differ.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]):
-        self._folder = folder
+    def __init__(self, folder: Path, settings: Mapping[str, Any], grids: Mapping[str, Any] | None = None):
+        self._folder, self._grids = folder, grids or {}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "settings.json"
         self._settings = ours = json.loads(json.dumps(plain(settings)))
@@ -56,9 +60,8 @@ class Cells:
 
     def _path(self, at: Place) -> Path:
         # Of the settings too: whatever happens to their file, a result of others is never taken for ours.
-        known_by = json.dumps([self._settings, plain(at)], sort_keys=True)
-        name = hashlib.sha256(known_by.encode()).hexdigest()[:16]
-        return self._folder / f"{name}.json"
+        known_by = json.dumps(plain([self._settings, self._grids.get(at.get("model", "")), at]), sort_keys=True)
+        return self._folder / f"{hashlib.sha256(known_by.encode()).hexdigest()[:16]}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:

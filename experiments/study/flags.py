@@ -1,4 +1,4 @@
-"""What every binary shares: flags made from a Config dataclass, presets of them, and result tables.
+"""What every binary shares: flags made from a Config dataclass, and presets of them.
 
 A binary ends with `if __name__ == "__main__": flags.main(Config, run)`. Flags are global to a
 process, so they are defined there and nowhere else: any number of binaries can be imported.
@@ -13,11 +13,13 @@ import dataclasses
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from absl import app, flags
+
+from infae.runtime import checks
 
 
 class StudiesFailedError(RuntimeError):
@@ -25,6 +27,12 @@ class StudiesFailedError(RuntimeError):
 
 
 PRESETS = ("smoke", "quick", "paper")
+DATASET = "one of infae.data.datasets.names(), or the path of a file of clicks"
+DATA_DIR = "folder that holds the data sets; INFAE_DATA where empty"
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def option(default: Any, text: str, *, axis: bool = False, **presets: Any) -> Any:
@@ -43,38 +51,51 @@ def option(default: Any, text: str, *, axis: bool = False, **presets: Any) -> An
     return dataclasses.field(default=default, metadata={"help": text, "axis": axis, "presets": presets})
 
 
-def preset_option() -> Any:
-    """The field `preset`."""
-    return option("smoke", f"which defaults the other flags have: {', '.join(PRESETS)}")
+@dataclass(frozen=True)
+class StudyConfig:
+    """Flags that every study has."""
+
+    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(PRESETS)}")
+    dataset: str = option("synthetic", DATASET, quick="ml-100k", paper="ml-1m")
+    data_dir: str = option("", DATA_DIR)
+    metric: str = option("HR@100", "what everything is chosen by, on validation")
+    out: str = option("out/study", "output folder")
+    plot: bool = option(True, "draw pictures")
 
 
-def dataset_option() -> Any:
-    """The field `dataset` of a study."""
-    text = "one of infae.data.datasets.names(), or the path of a file of clicks"
-    return option("synthetic", text, quick="ml-100k", paper="ml-1m")
+@dataclass(frozen=True)
+class SeededConfig(StudyConfig):
+    """And those of a study that draws or trains."""
+
+    seeds: tuple[int, ...] = option(
+        (0,), "of all that is drawn or trained; tables give mean and standard deviation", axis=True,
+        quick=(0,), paper=(0, 1, 2),
+    )  # fmt: skip
+    shared: str = option("out/shared", "folder of what studies share: DISTILL-CF's summaries, and parameters found")
 
 
-def data_dir_option() -> Any:
-    """The field `data_dir`."""
-    return option("", "folder that holds the data sets; INFAE_DATA where empty")
+@dataclass(frozen=True)
+class SummaryConfig(SeededConfig):
+    """And those of a study that distils."""
+
+    steps: int = option(100, "outer steps of the summaries", quick=150, paper=400)
+    sharpness: float = option(0.003, "of the summaries, see distillcf.Config; above 0 their binary rows gain")
 
 
-def seeds_option() -> Any:
-    """The field `seeds`."""
-    return option((0,), "of all that is drawn or trained; tables give mean and standard deviation", axis=True,
-                  quick=(0,), paper=(0, 1, 2))  # fmt: skip
+@dataclass(frozen=True)
+class LoadConfig:
+    """Flags of a run on any data set."""
 
-
-def shared_option() -> Any:
-    """The field `shared`."""
-    return option("out/shared", "folder of what studies share: DISTILL-CF's summaries, and parameters found by search")
+    dataset: str = option("synthetic", DATASET)
+    data_dir: str = option("", DATA_DIR)
+    download: bool = option(False, "fetch the data set where it has a stable public address")
+    validation_fraction: float = option(0.0, "share of train to hold out where the set has no validation part")
 
 
 def configure(config_class: type[Any], **given: Any) -> Any:
     """A Config of the values given, and of the preset's defaults for the rest."""
     preset = given.get("preset", "smoke")
-    if preset not in PRESETS:
-        raise ValueError(f"--preset is one of {', '.join(PRESETS)}, got {preset!r}")
+    checks.choice("--preset", preset, PRESETS)
     defaults = {f.name: f.metadata["presets"].get(preset, f.default) for f in dataclasses.fields(config_class)}
     return config_class(**{**defaults, **given})
 
@@ -126,18 +147,6 @@ def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
     app.run(call)
 
 
-def table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
-    """A Markdown table: one row a model, one column a metric, in percent but for AUC."""
-    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
-    for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(row[column], column) for column in columns) + " |")
-    return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 _DEFINE: dict[type, Any] = {
     bool: flags.DEFINE_boolean,
     int: flags.DEFINE_integer,
@@ -168,22 +177,3 @@ def _value(field: dataclasses.Field[Any]) -> Any:
     if len(set(values)) < len(values):
         raise ValueError(f"--{field.name} has a value twice: {_shown(values)}")
     return values
-
-
-def spread_table(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> str:
-    """As `table`, of several results a row: mean ± standard deviation."""
-    lines = ["| | " + " | ".join(columns) + " |", "|---" + "|---:" * len(columns) + "|"]
-    for name, results in rows.items():
-        cells = [spread([result[column] for result in results], column) for column in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float], column: str) -> str:
-    """Mean ± standard deviation of a metric's values, in percent but for AUC; of one value, that."""
-    mean = _cell(float(np.mean(values)), column)
-    return mean if len(values) == 1 else f"{mean} ± {_cell(float(np.std(values, ddof=1)), column)}"
-
-
-def _cell(value: float, column: str) -> str:
-    return f"{value:.4f}" if column.startswith("AUC") else f"{100 * value:.2f}"

@@ -7,11 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from experiments.study.tables import label
 from infae.storage.atomic import replacing
 
 INK, ACCENT, MUTED = "#22313f", "#c0392b", "#8395a7"
 COLOURS = (ACCENT, "#e67e22", INK, "#2980b9", "#27ae60", "#8e44ad", MUTED, "#d4ac0d", "#16a085", "#7f6000")
 COLUMNS = 3
+
+Panel = Mapping[str, Mapping[float, tuple[float, float]]]
+"""A line each: its name, and at each x mean and standard deviation."""
 
 
 def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
@@ -36,7 +42,11 @@ def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
 
 
 def save(drawn: Any, path: Path) -> None:
-    """Write a PNG aside and rename it."""
+    """Write a PNG aside and rename it; names with a dollar are no formulas."""
+    for text in drawn.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        # The numbers of a logarithmic axis are formulas.
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     with replacing(path) as aside:
         drawn.savefig(aside, dpi=130)
 
@@ -83,7 +93,7 @@ def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric:
 
 def curves(
     path: Path,
-    panels: Mapping[str, Mapping[str, Mapping[float, tuple[float, float]]]],
+    panels: Mapping[str, Panel],
     x_label: str,
     y_label: str,
     *,
@@ -115,6 +125,16 @@ def curves(
             axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
     drawn.legend(*_all_lines(axes), frameon=False, fontsize=8, loc="outside right center")
     save(drawn, path)
+
+
+def lines(frame: pd.DataFrame, line: Sequence[str], x: str, metric: str) -> Panel:
+    """A panel of `curves`: for each combination on the axes `line` a metric, in percent, over axis `x`."""
+    found: dict[str, dict[float, tuple[float, float]]] = {}
+    for (*names, place), group in frame.groupby([*line, x], sort=False):
+        values = 100 * group[metric]
+        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        found.setdefault(", ".join(map(label, names)), {})[place] = float(values.mean()), spread
+    return found
 
 
 def _colours(names: Iterable[str]) -> dict[str, str]:

@@ -1,29 +1,32 @@
-"""What every study shares: its cells, and the record, tables and findings it ends with.
+"""What every run ends with, a record, tables and pictures; and the cells that a study is made of.
 
 A study is a Config, a list of cells (a place on each axis, and what works it out), and then tables,
 claims and pictures of the finished ones:
 
-    study = Study(config, split, title="...", shows="Figure 6")
+    study = Study(config, split, title="...", shows="Figure 6", version=1)
     frame = study.run([({"depth": 1, "seed": 0}, lambda: {"HR@10": ...}), ...])
-    study.write(tables=[...], claims=[...], pictures=[...])
+    study.draw("depth.png", plots.curves, ...)
+    study.write(tables=[...], claims=[...], notes=[...])
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 import infae
 from experiments.study import flags, plots
 from experiments.study.cells import Cells, Place
-from experiments.study.record import header, output_folder, write_json, write_text
+from experiments.study.claims import Claim
+from experiments.study.record import Stopwatch, header, output_folder, write_json, write_text
+from experiments.study.tables import Table
 from infae.data.fingerprint import split_fingerprint
-from infae.ranking.evaluate import metric_k
+from infae.ranking.evaluate import Recommender, metric_k
 from infae.runtime.progress import bar
 
 METRICS = ("AUC", "HR@10", "HR@100", "NDCG@10", "NDCG@100", "PSP@10")
@@ -34,64 +37,103 @@ _NOT_DECIDING = ("data_dir", "out", "plot", "shared")
 Work = tuple[Place, Callable[[], Mapping[str, Any]]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Cells of text under a caption; the first `n_labels` columns name the rows."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    n_labels: int = 1
-
-    def markdown(self) -> str:
-        lines = [f"**{self.caption}**", "", "| " + " | ".join(self.columns) + " |"]
-        lines.append("|---" * self.n_labels + "|---:" * (len(self.columns) - self.n_labels) + "|")
-        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows)])
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A thing that the paper argues from, and whether these figures bear it out.
-
-    Attributes:
-      says: the claim in a sentence.
-      holds: whether it holds here; None where these figures cannot tell.
-      found: our figures that decide it.
-      why: where it does not hold, what we know of the cause.
-    """
-
-    says: str
-    holds: bool | None
-    found: str
-    why: str = ""
-
-    def markdown(self) -> str:
-        verdict = {True: "Holds", False: "**Does not hold**", None: "Not decided"}[self.holds]
-        return f"- {verdict}: {self.says} {self.found}" + (f" {self.why}" if self.why and not self.holds else "")
-
-
-class Study:
-    """The cells of one study, in the folder `config.out`.
+class Run:
+    """A run's folder, clock and pictures, and the record that it ends with.
 
     Args:
-      config: a Config with `out` and `plot`. Its fields decide what a cell holds, except the
-        axes and the folders: a folder with cells of other settings is refused. Runs that differ in
-        their axes may share a folder, at the same time too; the last one writes the record, of its own axes.
-      split: the data; other clicks are other settings too.
-      title: of the study, for its page.
-      shows: what of the paper it regenerates, such as "Figure 6".
+      config: a Config with `out` and `plot`.
+      title: of the run, for its page.
+      shows: what of the paper it regenerates, such as "Figure 6"; nothing where empty.
 
-    Raises as `output_folder`, `Cells` and `plots.figure`, before any work. So does `run` of a damaged cell.
+    Raises as `output_folder` and `plots.figure`, before any work.
     """
 
-    def __init__(self, config: Any, split: infae.Split, *, title: str, shows: str):
-        self.config, self.split, self.title, self.shows = config, split, title, shows
+    def __init__(self, config: Any, *, title: str, shows: str = ""):
+        self.config, self.title, self.shows = config, title, shows
         self.folder = output_folder(config.out)
         if config.plot:
             plots.figure()
+        self.clock = Stopwatch()
+        self._pictures: dict[str, Callable[[], None]] = {}
+
+    def draw(self, name: str, drawing: Callable[..., None], *args: Any, **arguments: Any) -> None:
+        """Have `write` make a picture, `drawing(path, *args, **arguments)`, unless pictures are not asked for."""
+        if self.config.plot:
+            self._pictures[name] = partial(drawing, self.folder / name, *args, **arguments)
+
+    def write(
+        self, tables: Sequence[Table], claims: Sequence[Claim] = (), notes: Sequence[str] = (), *, data: str = "",
+        **found: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Write `record.json`, `table.md` and the pictures, print the tables, and return the record.
+
+        Args:
+          tables: what came out, in words.
+          claims: what of the paper holds.
+          notes: sentences on the protocol, such as what was cut.
+          data: what was worked on.
+          **found: whatever else the record keeps.
+        """
+        record = {
+            "title": self.title,
+            "shows": self.shows,
+            **header(self.config),
+            "seconds": sum(self.clock.seconds.values()),
+            "steps": self.clock.seconds,
+            "data": data,
+            "tables": tables,
+            "claims": claims,
+            "pictures": [*self._pictures],
+            "notes": notes,
+            **found,
+        }
+        write_json(self.folder / "record.json", record)
+        parts = [table.markdown() for table in tables]
+        parts += ["\n".join(claim.markdown() for claim in claims)] if claims else []
+        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+        text = "\n\n".join(parts)
+        write_text(self.folder / "table.md", text + "\n")
+        print(f"\n{self.title}{data and ', ' + data}:\n\n{text}\n")
+        # Last: by now all that was worked out is on disk.
+        for picture in self._pictures.values():
+            picture()
+        return record
+
+
+class Study(Run):
+    """A run in cells, kept in `config.out`/cells: one that was stopped goes on there.
+
+    A folder with cells of other settings is refused. Runs that differ in their axes alone may share a
+    folder, at the same time too; the last one writes the record, of its own axes.
+
+    Args:
+      config: its fields decide what a cell holds, except the axes and the folders.
+      split: the data; other clicks are other settings too.
+      title, shows: see `Run`.
+      version: of the study's code, one of the settings. Whoever changes what a cell holds counts it up.
+      uses: grids and other constants that all cells depend on, by name: settings as well.
+      grids: what each model is chosen from, by title; see `Cells`.
+
+    Raises as `Run` and `Cells`, before any work. So does `run` of a damaged cell.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        split: infae.Split,
+        *,
+        title: str,
+        shows: str,
+        version: int,
+        uses: Mapping[str, Any] | None = None,
+        grids: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(config, title=title, shows=shows)
+        self.split = split
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
-        settings = {field.name: getattr(config, field.name) for field in fields} | {"data": split_fingerprint(split)}
-        self._cells = Cells(self.folder / "cells", settings)
+        settings = {field.name: getattr(config, field.name) for field in fields}
+        settings |= {"version": version, **(uses or {}), "data": split_fingerprint(split)}
+        self._cells = Cells(self.folder / "cells", settings, grids)
         self.frame = pd.DataFrame()
 
     def run(self, work: Sequence[Work]) -> pd.DataFrame:
@@ -120,32 +162,21 @@ class Study:
         return self._cells[at]
 
     def write(
-        self, tables: Sequence[Table], claims: Sequence[Claim], pictures: Sequence[str] = (), notes: Sequence[str] = ()
+        self, tables: Sequence[Table], claims: Sequence[Claim] = (), notes: Sequence[str] = (), **found: Any
     ) -> dict[str, Any]:
-        """Write `record.json` and `table.md`, print them, and return the record.
+        """As `Run.write`, with the cells."""
+        self.clock.seconds = {"cells": float(self.frame["seconds"].sum())}
+        cells = self.frame.to_dict("records")
+        return super().write(tables, claims, notes, **{"data": described(self.split), **found, "cells": cells})
 
-        `pictures` are names of files in the folder; `notes` are sentences on the protocol, such as what was cut.
-        """
-        record = {
-            "title": self.title,
-            "shows": self.shows,
-            **header(self.config),
-            "seconds": float(self.frame["seconds"].sum()),
-            "split": {"name": self.split.name, "shape": self.split.train.shape},
-            "tables": tables,
-            "claims": claims,
-            "pictures": pictures,
-            "notes": notes,
-            "cells": self.frame.to_dict("records"),
-        }
-        write_json(self.folder / "record.json", record)
-        parts = [table.markdown() for table in tables]
-        parts += ["\n".join(claim.markdown() for claim in claims)] if claims else []
-        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-        text = "\n\n".join(parts)
-        write_text(self.folder / "table.md", text + "\n")
-        print(f"\n{self.title}, {self.split.name}:\n\n{text}\n")
-        return record
+
+def load_any(config: flags.LoadConfig, seed: int = 0) -> infae.Split:
+    """The data set that a Config names, with a validation part where the Config asks for one."""
+    split = infae.data.load(config.dataset, config.data_dir or None, seed=seed, download=config.download)
+    if config.validation_fraction:
+        split = infae.data.with_validation(split, fraction=config.validation_fraction, seed=seed)
+    print(split, split.note, sep="\n" if split.note else "")
+    return split
 
 
 def load_split(config: Any) -> infae.Split:
@@ -153,97 +184,20 @@ def load_split(config: Any) -> infae.Split:
 
     Raises ValueError where it has none, or `config.metric` is no metric.
     """
-    split = infae.data.load(config.dataset, config.data_dir or None)
     metric_k(config.metric)
+    split = infae.data.load(config.dataset, config.data_dir or None)
     if not split.validation.n_interactions:
         raise ValueError(f"{config.dataset} has no validation part, which everything here is chosen by")
     print(split)
     return split
 
 
-def metrics_table(
-    frame: pd.DataFrame,
-    by: Sequence[str],
-    columns: Sequence[str],
-    caption: str,
-    published: Mapping[str, Mapping[str, float]] | None = None,
-) -> Table:
-    """A row for each combination of values on the axes `by`: mean ± standard deviation over the rest, in percent.
-
-    `published` is label on the first axis -> column -> figure in percent (AUC as it is), shown in brackets.
-    """
-    rows = []
-    for values, group in frame.groupby(list(by), sort=False):
-        labels = [_label(value) for value in values]
-        beside = (published or {}).get(labels[0], {})
-        ours = {column: flags.spread(group[column].to_list(), column) for column in columns}
-        rows.append([*labels, *(_beside(ours[column], beside.get(column), column) for column in columns)])
-    return Table(caption, [*by, *columns], rows, len(by))
+def tested(model: Recommender, split: infae.Split) -> dict[str, float]:
+    """`METRICS` of a model on the test part."""
+    report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
+    return {metric: report[metric] for metric in METRICS}
 
 
-def ahead(ours: Iterable[float], theirs: Iterable[float]) -> bool | None:
-    """Whether ours are larger, over seeds: True where the worst of ours is above the best of theirs.
-
-    False where not even the mean is, or all are equal; None, not decided, where the mean is but seeds overlap.
-    """
-    ours, theirs = np.asarray([*ours], float), np.asarray([*theirs], float)
-    if ours.min() > theirs.max():
-        return True
-    return None if ours.mean() > theirs.mean() else False
-
-
-def ahead_of_each(
-    ours: pd.Series, theirs: Mapping[Any, pd.Series], metric: str, *, named: bool = False
-) -> tuple[bool | None, str]:
-    """Whether ours are `ahead` of each of theirs, and "ours against the best of theirs", with its name or not."""
-    best = max(theirs, key=lambda name: theirs[name].mean())
-    found = f"{flags.spread(ours.to_list(), metric)} against {flags.spread(theirs[best].to_list(), metric)}"
-    return every(ahead(ours, values) for values in theirs.values()), f"{found} ({best})" if named else found
-
-
-def ahead_by_budget(
-    ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, named: bool = False
-) -> tuple[bool | None, str] | None:
-    """Verdict and figures of `ahead_of_each` source of theirs at every number of users both have; None without any."""
-    verdicts, found = [], []
-    for users, cells in ours.groupby("users")[metric]:
-        if rivals := dict(list(theirs[theirs["users"] == users].groupby("source")[metric])):
-            verdict, shown = ahead_of_each(cells, rivals, metric, named=named)
-            verdicts.append(verdict)
-            found.append(f"{shown} at {users:,}")
-    return (every(verdicts), f"{', '.join(found)} users") if verdicts else None
-
-
-def every(verdicts: Iterable[bool | None]) -> bool | None:
-    """Whether all hold: False where one does not, None where one is not decided, or there is none."""
-    verdicts = [*verdicts]
-    if False in verdicts:
-        return False
-    return None if None in verdicts or not verdicts else True
-
-
-def lines(frame: pd.DataFrame, line: Sequence[str], x: str, metric: str) -> dict[str, dict[float, tuple[float, float]]]:
-    """A panel of `plots.curves`: for each combination on the axes `line` a metric, in percent, over axis `x`."""
-    found: dict[str, dict[float, tuple[float, float]]] = {}
-    for (*names, place), group in frame.groupby([*line, x], sort=False):
-        found.setdefault(", ".join(map(_label, names)), {})[place] = mean_and_spread(100 * group[metric])
-    return found
-
-
-def mean_and_spread(values: pd.Series) -> tuple[float, float]:
-    """Mean and standard deviation (0 of a single value), for `plots.curves`."""
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _beside(ours: str, theirs: float | None, column: str) -> str:
-    if theirs is None:
-        return ours
-    return f"{ours} ({theirs:.4f})" if column.startswith("AUC") else f"{ours} ({theirs:.2f})"
-
-
-def _label(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}"
-    return str(value)
+def described(split: infae.Split) -> str:
+    """Name and size of a data set."""
+    return f"{split.name}: {split.train.n_users:,} users × {split.train.n_items:,} items"

@@ -1,0 +1,161 @@
+"""Records of runs, read back as the page of results shows them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import mimetypes
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.study.claims import Claim
+from experiments.study.tables import Table
+
+_KEYS = ("title", "shows", "config", "command", "seconds", "data", "tables", "claims", "pictures", "notes")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file and what it shows."""
+
+    path: Path
+    alt: str
+
+    @property
+    def data(self) -> str:
+        """As a data URI."""
+        kind = mimetypes.guess_type(self.path.name)[0] or "application/octet-stream"
+        return f"data:{kind};base64,{base64.b64encode(self.path.read_bytes()).decode('ascii')}"
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of a PNG in pixels, which its first 24 bytes tell; None of anything else."""
+        head = self.path.read_bytes()[:24]
+        return struct.unpack(">II", head[16:]) if head.startswith(b"\x89PNG") and len(head) == 24 else None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A record as the page shows it.
+
+    Attributes:
+      folder: its name among the results.
+      shows: what of the paper it regenerates; "" of other runs.
+      data: name and size of the data set, "" where the run has none.
+      took: seconds, "" where unknown.
+      made: date, machine and versions.
+    """
+
+    folder: str
+    title: str
+    shows: str
+    data: str
+    preset: str
+    command: str
+    took: str
+    made: str
+    tables: Sequence[Table]
+    claims: Sequence[Claim]
+    notes: Sequence[str]
+    pictures: Sequence[Picture]
+
+    @property
+    def anchor(self) -> str:
+        return "run-" + re.sub(r"[^\w-]+", "-", self.folder)
+
+    @property
+    def data_name(self) -> str:
+        """Without what split it is."""
+        return re.split("[:,]", self.data)[0]
+
+    @property
+    def rank(self) -> tuple[bool, int, int, str]:
+        """Tables before figures, then by the lowest number; what shows nothing of the paper at the end."""
+        found = re.search(r"(?i)(table|figure)s? ((?:\d+|and|[\s,/&])+)", self.shows)
+        if not found:
+            return (not self.shows, 2, 0, self.folder)
+        lowest = min(int(n) for n in re.findall(r"\d+", found[2]))
+        return (False, int(found[1].lower() == "figure"), lowest, self.folder)
+
+
+def gather(results: Path) -> list[Section]:
+    """All sections, studies first, in the order of the paper.
+
+    Raises ValueError, with the command to run, where there is no record, or one that cannot be shown.
+    """
+    paths = sorted(results.glob("*/record.json"))
+    if not paths:
+        raise ValueError(
+            f"no records: looked for {results}/*/record.json; make one, such as by "
+            f"python -m experiments.infinite.transfer --out={results}/transfer, or name another folder by --results"
+        )
+    return sorted((_section(path) for path in paths), key=lambda section: section.rank)
+
+
+def _section(path: Path) -> Section:
+    record = _read(path)
+    again = _again(path, record.get("command", ""))
+    if absent := [key for key in _KEYS if key not in record]:
+        raise ValueError(f"{path} lacks {', '.join(absent)}; {again}")
+    try:
+        tables = [Table(**table) for table in record["tables"]]
+        claims = [Claim(**claim) for claim in record["claims"]]
+        shown = f"{record['title']}{record['data'] and ', ' + record['data']}"
+        took, preset = _took(record["seconds"]), record["config"].get("preset", "")
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not as a run writes it ({error}); {again}") from error
+    for table in tables:
+        for row in table.rows:
+            if len(row) != len(table.columns):
+                raise ValueError(f"{path} has a row of {len(row)} cells under {len(table.columns)} columns; {again}")
+    for name in record["pictures"]:
+        if name != Path(name).name or not (path.parent / name).is_file():
+            raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")
+    pictures = [
+        Picture(path.parent / name, f"{Path(name).stem.replace('_', ' ')}: {shown}; its figures are in the tables")
+        for name in record["pictures"]
+    ]
+    return Section(
+        folder=path.parent.name,
+        preset=preset,
+        took=took,
+        made=_made(record),
+        tables=tables,
+        claims=claims,
+        pictures=pictures,
+        **{name: record[name] for name in ("title", "shows", "data", "command", "notes")},
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        found = re.search(r'"command": ("(?:[^"\\]|\\.)*")', text)
+        again = _again(path, json.loads(found[1]) if found else "")
+        raise ValueError(f"{path} is broken ({error}); {again}") from error
+    return record
+
+
+def _again(path: Path, command: str) -> str:
+    return f"make it again: {command}" if command else f"run the binary again that wrote it, with --out={path.parent}"
+
+
+def _took(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    long = f" ({seconds / 3600:.1f} h)" if seconds >= 7200 else f" ({seconds / 60:.1f} min)" if seconds >= 120 else ""
+    return f"{seconds:,.{0 if seconds >= 10 else 1}f} s{long}"
+
+
+def _made(record: Mapping[str, Any]) -> str:
+    cores = f"{record['cores']} cores, {record.get('processor', '')}" if "cores" in record else ""
+    versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    return "; ".join(part for part in (record.get("date", ""), cores, versions) if part)
