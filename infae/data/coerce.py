@@ -17,7 +17,8 @@ from infae.data.splits import Split
 def as_clicks(clicks: Any) -> Interactions:
     """`Interactions` from themselves, a frame with user_id and item_id, or a sparse or dense matrix.
 
-    Raises ValueError for anything else, and as `Interactions.from_frame` and `.from_matrix` do.
+    A frame's users are in the order of their first row. Raises ValueError for anything else, and as
+    `Interactions.from_frame` and `.from_matrix` do.
     """
     if isinstance(clicks, Interactions):
         return clicks

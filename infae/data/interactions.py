@@ -189,8 +189,10 @@ class Interactions:
         return self.with_matrix(both)
 
 
-def check_columns(frame: pd.DataFrame, needed: Sequence[str]) -> None:
-    """Raises ValueError unless the frame has each of these columns once."""
+def check_columns(frame: Any, needed: Sequence[str]) -> None:
+    """Raises ValueError unless it is a frame that has each of these columns once."""
+    if not hasattr(frame, "columns"):
+        raise ValueError(f"expected a frame with columns {' and '.join(needed)}, got {shown(frame)}")
     names = list(frame.columns)
     if wrong := [column for column in needed if names.count(column) != 1]:
         raise ValueError(

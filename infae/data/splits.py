@@ -238,12 +238,11 @@ def _fold_in(log: Interactions, fold_in: float, rng: np.random.Generator) -> tup
 
 def _by_time(log: pd.DataFrame) -> pd.DataFrame:
     """The log in order of time, its times as numbers."""
-    needed = ("user_id", "item_id", "timestamp")
-    if not hasattr(log, "columns"):
-        raise ValueError(f"expected a frame with columns {', '.join(needed)}: this split goes by time")
-    check_columns(log, needed)
+    check_columns(log, ("user_id", "item_id", "timestamp"))
     from infae.data.times import times  # With pandas, which is not to be imported sooner.
 
+    if not len(log):
+        raise ValueError("no interactions: expected a log with at least one row, got none")
     if n_missing := int(log["timestamp"].isna().sum()):
         raise ValueError(f"{n_missing:,} of {len(log):,} rows have no timestamp; fill them in, or split at random")
     return log.assign(timestamp=times(log["timestamp"], "timestamp")).sort_values("timestamp", kind="stable")

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
+from infae.runtime import checks
 
 MIN_CLICKS = 3
 CELLS = 4_000_000
@@ -48,7 +49,8 @@ def synthetic(
     Raises ValueError for numbers that no such data can have.
     """
     _check_sizes(n_users, n_items, n_groups, mean_clicks, focus)
-    rng = np.random.default_rng(seed)
+    checks.number("zipf", zipf)
+    rng = np.random.default_rng(checks.seed("seed", seed))
     user_group = rng.permutation(np.arange(n_users) % n_groups)
     item_group = rng.permutation(np.arange(n_items) % n_groups)
     weight = (rng.permutation(n_items) + 1.0) ** -zipf
@@ -132,9 +134,7 @@ def _draw(weight: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> t
 
 
 def _check_sizes(n_users: int, n_items: int, n_groups: int, mean_clicks: float, focus: float) -> None:
-    if not 1 <= n_groups <= min(n_users, n_items):
-        raise ValueError(f"expected 1 <= n_groups <= n_users, n_items, got {n_groups} of {n_users} x {n_items}")
-    if not MIN_CLICKS <= mean_clicks <= n_items:
-        raise ValueError(f"expected {MIN_CLICKS} <= mean_clicks <= n_items, got {mean_clicks} of {n_items}")
-    if not 0 <= focus <= 1:
-        raise ValueError(f"focus is a share, expected 0 to 1, got {focus}")
+    fewest = min(checks.whole("n_users", n_users), checks.whole("n_items", n_items))
+    checks.whole("n_groups", n_groups, 1, fewest, remedy="a group has a user and an item")
+    checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
+    checks.share("focus", focus, least=0, most=1)

@@ -260,6 +260,8 @@ def test_frames_that_do_not_fit():
         Interactions.from_frame(pd.DataFrame({"user": [1], "item_id": [1]}))
     with pytest.raises(ValueError, match="columns user_id and item_id, each once"):
         Interactions.from_frame(pd.DataFrame([[1, 2, 3]], columns=["user_id", "item_id", "user_id"]))
+    with pytest.raises(ValueError, match="expected a frame with columns user_id and item_id, got None"):
+        Interactions.from_frame(None)
     with pytest.raises(ValueError, match="1 rows have no item_id"):
         Interactions.from_frame(pd.DataFrame({"user_id": [1, 2], "item_id": ["a", None]}))
 

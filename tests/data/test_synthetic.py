@@ -65,10 +65,16 @@ def test_chunks_do_not_change_the_law(monkeypatch):
     ("args", "message"),
     [
         ({"n_groups": 0}, "n_groups"),
-        ({"n_users": 3, "n_groups": 4}, "n_groups <= n_users"),
+        ({"n_users": 3, "n_groups": 4}, "n_groups must be .* 1 to 3"),
+        ({"n_users": 1.5}, "n_users must be a whole number"),
+        ({"n_items": None}, "n_items must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": "one"}, "seed must be a whole number"),
+        ({"zipf": float("nan")}, "zipf must be a finite number"),
+        ({"mean_clicks": "many"}, "mean_clicks must be a finite number"),
         ({"mean_clicks": 2}, "mean_clicks"),
-        ({"mean_clicks": 401}, "mean_clicks <= n_items"),
-        ({"focus": 1.1}, "focus is a share"),
+        ({"mean_clicks": 401}, "mean_clicks must be .* at most 400"),
+        ({"focus": 1.1}, "focus must be .* at most 1"),
     ],
 )
 def test_numbers_that_no_data_can_have(args, message):
