@@ -864,6 +864,33 @@ def test_every_training_depends_on_the_seed_alone(make, planted_split):
     assert (one != other).any()
 
 
+@pytest.mark.parametrize("make", [pytest.param(partial(MF, 8, batch_size=512), id="MF"), *OTHERS])
+def test_a_killed_training_of_every_model_goes_on_to_the_same_bits(make, planted_split, tmp_path):
+    model, train = make(n_epochs=6, check_every=2), planted_split.train
+
+    def killed(epoch, value):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(train, planted_split, checkpoint=tmp_path / "half.npz", report=killed)
+    assert not hasattr(model, "module")
+    looks = []
+    model.fit(train, planted_split, checkpoint=tmp_path / "half.npz", report=lambda *look: looks.append(look[0]))
+    whole = make(n_epochs=6, check_every=2).fit(train, planted_split)
+    assert looks == [4, 6]
+    assert (model.path_, model.epoch_) == (whole.path_, whole.epoch_)
+    assert_array_equal(model.predict(train), whole.predict(train))
+
+
+@pytest.mark.parametrize("make", [pytest.param(partial(MF, 8), id="MF"), *OTHERS])
+def test_predictions_are_what_the_module_kept_gives(make, planted_split):
+    train = planted_split.train
+    model = make(n_epochs=1).fit(train)
+    assert not model.module.training
+    assert_array_equal(model.predict(train), scored(model.module, train.matrix))
+
+
 @pytest.mark.parametrize("make", OTHERS)
 def test_values_of_clicks_matter_to_every_model(make, planted_split):
     train = planted_split.train

@@ -194,7 +194,7 @@ def nearest_users(matrix: sp.csr_matrix, n: int) -> np.ndarray:
 
 def highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """0/1 rows with ones at the `counts` highest scores of each."""
-    place = torch.arange(scores.shape[1]).expand_as(scores)
+    place = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     order = scores.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores).scatter(1, order, (place < counts[:, None]).to(scores.dtype))
 
