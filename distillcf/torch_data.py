@@ -15,11 +15,17 @@ import warnings
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-from torch.utils.data import Dataset
+
+try:
+    import torch
+    from torch.utils.data import Dataset
+except ModuleNotFoundError as error:
+    raise ImportError("distillcf.torch_data needs PyTorch: pip install 'infae[torch]'") from error
 
 from distillcf.summary import Summary
 from infae.data.interactions import Interactions
+from infae.data.ops import row_of
+from infae.runtime import checks
 
 
 class UserRows(Dataset):
@@ -79,10 +85,10 @@ class Triples(Dataset):
 
     def __init__(self, clicks: Interactions | Summary, seed: int = 0, n_negatives: int = 1):
         clicks = _checked(clicks)
-        self._matrix, self._seed = clicks.matrix, check_whole(seed, "seed", 0)
-        n = check_whole(n_negatives, "n_negatives", 1)
+        self._matrix, self._seed = clicks.matrix, checks.seed("seed", seed)
+        n = checks.whole("n_negatives", n_negatives)
         self._n_free = _n_free(self._matrix)
-        users = _rows(self._matrix)
+        users = row_of(self._matrix)
         usable = np.flatnonzero(self._n_free[users])
         if not usable.size:
             raise ValueError(f"no triples in {clicks}: expected a user with an item clicked and one not clicked")
@@ -136,13 +142,12 @@ class Pairs(Dataset):
     """
 
     def __init__(self, clicks: Interactions, negative_ratio: float = 1.0, seed: int = 0):
-        if not (np.isfinite(negative_ratio) and negative_ratio > 0):
-            raise ValueError(f"negative_ratio must be positive and finite (1 is one a click), got {negative_ratio!r}")
+        ratio = checks.number("negative_ratio", negative_ratio, above=0, remedy="1 is one a click")
         clicks = _checked(clicks)
-        self._matrix, self._seed = clicks.matrix, check_whole(seed, "seed", 0)
+        self._matrix, self._seed = clicks.matrix, checks.seed("seed", seed)
         if not self._matrix.nnz:
             raise ValueError(f"no pairs in {clicks}: expected at least one click")
-        wanted = np.rint(negative_ratio * np.diff(self._matrix.indptr)).astype(np.int64)
+        wanted = np.rint(ratio * np.diff(self._matrix.indptr)).astype(np.int64)
         self._counts = np.where(_n_free(self._matrix) > 0, wanted, 0)
         self.labels = np.zeros(self._matrix.nnz + self._counts.sum(), np.float32)
         self.labels[: self._matrix.nnz] = np.minimum(self._matrix.data, 1)
@@ -151,7 +156,7 @@ class Pairs(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Draw the items not clicked anew: the same for the same (seed, epoch), whatever came before."""
         users, places = _draw(self._counts, _n_free(self._matrix), _generator(self._seed, epoch))
-        self.users = np.concatenate([_rows(self._matrix), users])
+        self.users = np.concatenate([row_of(self._matrix), users])
         self.items = np.concatenate([self._matrix.indices, _unclicked(self._matrix, users, places)]).astype(np.int64)
 
     def __len__(self) -> int:
@@ -166,13 +171,6 @@ class Pairs(Dataset):
         return list(zip(self.users[index].tolist(), self.items[index].tolist(), self.labels[index], strict=True))
 
 
-def check_whole(value: int, name: str, least: int) -> int:
-    """The whole number itself; ValueError for anything else, or one below `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
-
-
 def _checked(clicks: Interactions | Summary) -> Interactions:
     if isinstance(clicks, Summary):
         return clicks.interactions()
@@ -185,12 +183,7 @@ def _checked(clicks: Interactions | Summary) -> Interactions:
 
 
 def _generator(seed: int, epoch: int) -> np.random.Generator:
-    return np.random.default_rng([seed, check_whole(epoch, "epoch", 0)])
-
-
-def _rows(matrix: sp.csr_matrix) -> np.ndarray:
-    """(nnz,) int64 row of every stored entry."""
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    return np.random.default_rng([seed, checks.whole("epoch", epoch, 0)])
 
 
 def _n_free(matrix: sp.csr_matrix) -> np.ndarray:
@@ -204,7 +197,7 @@ def _unclicked(matrix: sp.csr_matrix, rows: np.ndarray, places: np.ndarray) -> n
     It is the place itself plus the stored columns that come before it: those with at most
     `place` columns not stored to their left.
     """
-    stored_rows, width = _rows(matrix), matrix.shape[1] + 1
+    stored_rows, width = row_of(matrix), matrix.shape[1] + 1
     n_free_before = matrix.indices - (np.arange(matrix.nnz) - matrix.indptr[stored_rows])
     ordered = stored_rows * width + n_free_before
     return places + np.searchsorted(ordered, rows * width + places, side="right") - matrix.indptr[rows]

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 import textwrap
+import tomllib
 import warnings
 from functools import partial
 from pathlib import Path
@@ -28,16 +29,17 @@ from torch.utils.data import DataLoader
 
 from distillcf import torch_data
 from distillcf.torch_data import Pairs, Triples, UserRows
-from experiments.recommenders import PopRec, mvae, neumf, ranking
-from experiments.recommenders import lightgcn as gcn
-from experiments.recommenders.lightgcn import LightGCN
-from experiments.recommenders.mf import MF
-from experiments.recommenders.mvae import MVAE, elbo_loss
-from experiments.recommenders.neumf import NeuMF
-from experiments.recommenders.ranking import FoldIn, bpr_loss
+from experiments.recommenders import PopRec, layers, neumf, ranking
+from experiments.recommenders.layers import FoldIn, Sparse, initialise
+from experiments.recommenders.lightgcn import Graph, LightGCN, Smoothing
+from experiments.recommenders.mf import MF, Factors
+from experiments.recommenders.mvae import MVAE, Autoencoder, Likelihood
+from experiments.recommenders.neumf import Network, NeuMF
+from experiments.recommenders.ranking import Ranking
 from experiments.recommenders.registry import MODELS, Search
 from experiments.training import trainer as training
 from experiments.training import tuning
+from experiments.training.losses import bpr_loss, elbo_loss
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,6 +86,44 @@ def test_the_example_in_the_docstring_learns(kind):
     exec(example.replace("optimizer.zero_grad()", record), names | {"losses": losses})
     per_epoch = np.array(losses).reshape(20, -1).mean(axis=1)
     assert per_epoch[-1] < 0.7 * per_epoch[0]
+
+
+def test_a_summary_trains_a_module_of_ones_own(planted, planted_split):
+    """As a user with nothing but the installed packages would."""
+    summary = distillcf.distill(planted_split.train, 40, steps=20, seed=0)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(planted_split.train.n_items, 16), nn.Tanh(), nn.Linear(16, 120))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    for _ in range(40):
+        for rows in DataLoader(UserRows(summary), batch_size=16, shuffle=True):
+            loss = -(rows * torch.log_softmax(net(rows), dim=1)).sum(1).mean()
+            optimizer.zero_grad(), loss.backward(), optimizer.step()
+
+    class Own:
+        def predict(self, histories):
+            with torch.no_grad():
+                return net(torch.from_numpy(histories.matrix.toarray())).numpy()
+
+    popular = infae.evaluate(PopRec().fit(planted_split.train), planted_split, k=(10,))
+    assert infae.evaluate(Own(), planted_split, k=(10,))["NDCG@10"] > 1.5 * popular["NDCG@10"]
+
+
+def test_without_pytorch_the_error_says_what_to_install():
+    code = (
+        "import sys, distillcf; print('torch' in sys.modules); sys.modules['torch'] = None; import distillcf.torch_data"
+    )
+    root = Path(torch_data.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.stdout.strip() == "False"
+    assert "ImportError: distillcf.torch_data needs PyTorch: pip install 'infae[torch]'" in done.stderr
+
+
+def test_the_installed_packages_hold_the_data_sets():
+    setuptools = pytest.importorskip("setuptools")
+    root = Path(torch_data.__file__).parents[1]
+    include = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {"infae", "distillcf"} <= set(setuptools.find_packages(str(root), include=include))
+    assert Path(torch_data.__file__) == root / "distillcf" / "torch_data.py"
 
 
 @pytest.mark.parametrize("kind", [UserRows, Triples, Pairs])
@@ -206,7 +246,7 @@ def test_a_bad_number_of_negatives_is_refused(n, clicks):
 
 @pytest.mark.parametrize("kind", [Triples, Pairs])
 def test_bad_seeds_and_epochs_are_refused(kind, clicks):
-    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0 to"):
         kind(clicks, seed=-1)
     with pytest.raises(ValueError, match="epoch must be a whole number of at least 0, got -1"):
         kind(clicks).set_epoch(-1)
@@ -266,7 +306,7 @@ def test_labels_are_soft_where_clicks_are_and_never_above_one(soft):
 
 @pytest.mark.parametrize("ratio", [0, -1.0, np.nan, np.inf])
 def test_a_bad_ratio_is_refused(ratio, clicks):
-    with pytest.raises(ValueError, match="negative_ratio must be positive and finite"):
+    with pytest.raises(ValueError, match="negative_ratio must be a finite number above 0"):
         Pairs(clicks, ratio)
 
 
@@ -296,18 +336,32 @@ def trained(planted_split):
     return MF(**SMALL, n_epochs=25).fit(planted_split.train)
 
 
-def learner(model, clicks, scale=1.0):
-    """A model's learner at epoch 0, its parameters drawn anew in float64, of that standard deviation."""
-    made = model._learner(clicks, torch.Generator().manual_seed(0))
+def drawn(module, scale=1.0):
+    """A module in float64, its parameters drawn anew, of that standard deviation."""
     rng = torch.Generator().manual_seed(1)
-    for parameter in made.parameters:
+    for parameter in module.double().parameters():
         parameter.data = scale * torch.randn(parameter.shape, generator=rng, dtype=torch.float64)
-    made.start(0)
-    return made
+    return module
+
+
+def scored(module, histories):
+    """What a module makes of dense histories."""
+    with torch.no_grad():
+        return module.eval()(Sparse.of(sp.csr_matrix(histories))).numpy()
+
+
+def arrays(*tensors):
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def soft_ids(ids, n):
+    """One-hot rows."""
+    return nn.functional.one_hot(ids, n).float()
 
 
 TRIPLES = [torch.tensor(column) for column in ([0, 1, 1, 3, 3], [2, 0, 4, 1, 1], [4, 1, 2, 0, 3])]
 """Users, positives and negatives, where users and items repeat."""
+PAIRS = TRIPLES[0], torch.stack(TRIPLES[1:])
 
 
 def test_the_loss_is_as_rendle_prints_it():
@@ -316,29 +370,85 @@ def test_the_loss_is_as_rendle_prints_it():
     assert_allclose(bpr_loss(margin, weights).item(), np.mean(losses), rtol=1e-12)
 
 
-def test_the_margin_of_mf_is_that_of_its_scores(clicks):
-    made = learner(MF(3, dropout=0), clicks)
-    users, items, bias = (table.detach().numpy() for table in made.parameters)
+def test_mf_scores_pairs_as_it_is_written(clicks):
+    module = drawn(Factors(*clicks.shape, 3))
+    users, items, bias = arrays(module.users.weight, module.items.weight, module.bias)
     of_pairs = users @ items.T + bias
-    apart = [of_pairs[u, i] - of_pairs[u, j] for u, i, j in zip(*TRIPLES, strict=True)]
-    assert_allclose(made.margin(*TRIPLES).detach(), apart, rtol=1e-12)
+    found = module(*PAIRS).detach()
+    assert_allclose(found, [[of_pairs[u, i] for u, i in zip(TRIPLES[0], of, strict=True)] for of in TRIPLES[1:]])
+    assert_allclose(module(TRIPLES[0]).detach(), of_pairs[TRIPLES[0]])
 
 
-@pytest.mark.parametrize("model", [MF(3, dropout=0), NeuMF(4, n_layers=2, dropout=0), LightGCN(3, l2=0.1)])
-def test_the_gradient_is_that_of_finite_differences(model, clicks, monkeypatch):
-    made = learner(model, clicks)
-    if isinstance(model, LightGCN):
-        for name in ("_down", "_up"):
-            monkeypatch.setattr(made, name, (sparse := getattr(made, name))._replace(values=sparse.values.double()))
-    index = torch.arange(0, made.n_examples, 7)
-    made.loss(index).backward()
+MODULES = [
+    pytest.param(lambda clicks: Factors(*clicks.shape, 3), id="MF"),
+    pytest.param(lambda clicks: Network(*clicks.shape, 4, 2), id="NeuMF"),
+    pytest.param(lambda clicks: Graph(clicks.matrix, 3, 2), id="LightGCN"),
+]
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_soft_ids_serve_wherever_ids_do(make, clicks):
+    module, (users, items) = make(clicks), PAIRS
+    initialise(module, torch.Generator().manual_seed(0))
+    n_users, n_items = clicks.shape
+    hard = module(users, items)
+    assert torch.equal(module(soft_ids(users, n_users), items), hard)
+    assert torch.equal(module(users, soft_ids(items, n_items)), hard)
+    assert torch.equal(module(soft_ids(users, n_users)), module(users))
+    # Halfway between two ids, and a gradient to move by.
+    half = ((soft_ids(users, n_users) + soft_ids(users.flip(0), n_users)) / 2).requires_grad_()
+    module(half, items).sum().backward()
+    assert half.grad.abs().min() > 0
+    if not isinstance(module, Network):
+        assert_allclose(module(half).detach(), (module(users) + module(users.flip(0))).detach() / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", MODULES)
+def test_pairs_and_all_items_are_scored_alike(make, clicks):
+    module = make(clicks)
+    initialise(module, torch.Generator().manual_seed(0))
+    every = torch.arange(clicks.n_items)[:, None].expand(-1, 5)
+    assert_allclose(module(TRIPLES[0]).detach(), module(TRIPLES[0], every).T.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [*MODULES, pytest.param(lambda clicks: Autoencoder(16, 3, 1, 5), id="MVAE")])
+def test_histories_can_be_moved_by_gradients(make, clicks):
+    """As a model is inverted: from scores to the values of the clicks."""
+    task = make(clicks)
+    initialise(task, torch.Generator().manual_seed(0))
+    if hasattr(task, "settle"):
+        task.settle(torch.arange(clicks.n_users), Sparse.of(clicks.matrix))
+    rows = Sparse.of(clicks.matrix)
+    values = rows.values.clone().requires_grad_()
+    task.eval()(rows.with_values(values)).square().sum().backward()
+    assert torch.isfinite(values.grad).all()
+    assert values.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda clicks: Ranking(drawn(Factors(*clicks.shape, 3)), clicks, 0, "cpu"),
+        lambda clicks: Ranking(drawn(Network(*clicks.shape, 4, 2)), clicks, 0, "cpu"),
+        lambda clicks: Smoothing(drawn(Graph(clicks.matrix, 3, 2)), clicks, 0, "cpu", 0.1),
+    ],
+)
+def test_the_gradient_is_that_of_finite_differences(make, clicks):
+    task = make(clicks)
+    batch = [column[::7] for column in task.examples(0)]
+
+    def loss():
+        (found,) = task.losses(torch.Generator(), *batch)
+        return found
+
+    loss().backward()
     rng = np.random.default_rng(0)
-    for parameter in made.parameters:
+    for parameter in task.module.parameters():
         toward, step = torch.from_numpy(rng.standard_normal(parameter.shape)), 1e-6
         values, start = [], parameter.data
         for sign in (1, -1):
             parameter.data = start + sign * step * toward
-            values.append(made.loss(index).item())
+            values.append(loss().item())
         parameter.data = start
         assert_allclose((values[0] - values[1]) / (2 * step), (parameter.grad * toward).sum(), rtol=1e-5, atol=1e-8)
 
@@ -351,29 +461,35 @@ def test_users_are_folded_in_by_ridge_regression_on_mean_item_vectors(soft, new_
         return np.array([sum(x * q for x, q in zip(row, items, strict=True)) / row.sum() for row in histories])
 
     x, rows = means(soft.matrix.toarray()), np.unique(Triples(soft).users)
-    penalty = ranking.FOLD_IN_REG * np.trace(np.cov(x[rows].T, bias=True)) * len(rows) / 3
+    penalty = layers.FOLD_IN_REG * np.trace(np.cov(x[rows].T, bias=True)) * len(rows) / 3
     ridge = Ridge(penalty).fit(x[rows], users[rows])
-    found = FoldIn.of(users, items, soft, rows)(sp.csr_matrix(new_users))
+    fold_in, of_items = FoldIn(3), torch.from_numpy(items)
+    fold_in.settle(torch.from_numpy(users[rows]), of_items, Sparse.of(soft.matrix[rows]))
+    found = fold_in(Sparse.of(sp.csr_matrix(new_users)), of_items)
     assert_allclose(found[:-1], ridge.predict(means(new_users[:-1])), rtol=1e-4, atol=1e-4)
     # The last has no history.
     assert_allclose(found[-1], users[rows].mean(axis=0), rtol=1e-4, atol=1e-4)
 
 
 def test_mf_scores_are_products_of_vectors_folded_in(clicks, new_users):
-    made = learner(MF(3), clicks)
-    scorer, (users, items, bias) = made.scorer(), (table.detach().numpy() for table in made.parameters)
-    vectors = FoldIn.of(users, items, clicks, np.unique(made.triples.users))(sp.csr_matrix(new_users))
+    task = Ranking(Factors(*clicks.shape, 3), clicks, 0, "cpu")
+    task.settle()
+    module = task.module
+    histories = Sparse.of(sp.csr_matrix(new_users))
+    vectors, items, bias = arrays(module.of_users(histories), module.items.weight, module.bias)
     wanted = [[p @ q + b for q, b in zip(items, bias, strict=True)] for p in vectors]
-    assert_allclose(scorer(sp.csr_matrix(new_users)), wanted, rtol=1e-5)
+    assert_allclose(scored(module, new_users), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_users_without_triples_have_no_part_in_the_fold_in():
     clicks = interactions([[1, 1, 0], [0, 1, 1], [1, 0, 1], [0, 0, 0], [1, 1, 1]])
     with pytest.warns(UserWarning, match="clicked every item"):
-        made = learner(MF(3), clicks)
-    before = made.scorer()
-    made.parameters.users.data[3:] = 1e6
-    assert_array_equal(made.scorer().fold_in.weights, before.fold_in.weights)
+        task = Ranking(Factors(5, 3, 3), clicks, 0, "cpu")
+    task.settle()
+    before = task.module.fold_in.weights.clone()
+    task.module.users.weight.data[3:] = 1e6
+    task.settle()
+    assert torch.equal(task.module.fold_in.weights, before)
 
 
 def test_planted_tastes_are_learned(planted, planted_split, trained):
@@ -431,7 +547,7 @@ def test_every_epoch_has_negatives_of_its_own_by_the_seed(monkeypatch, clicks):
 
 
 def test_dropout_keeps_the_expected_vector():
-    mask = training.dropped(torch.ones(4000, 8), 0.3, torch.Generator().manual_seed(0))
+    mask = layers.dropped(torch.ones(4000, 8), 0.3, torch.Generator().manual_seed(0))
     assert_allclose(np.unique(mask), [0, 1 / 0.7], rtol=1e-6)
     assert mask.mean().item() == pytest.approx(1, abs=0.02)
 
@@ -519,11 +635,12 @@ def test_validation_items_are_matched_by_id(planted_split):
         ({"batch_size": 0}, "batch_size must be"),
         ({"check_every": 0}, "check_every must be"),
         ({"patience": 0}, "patience must be"),
-        ({"seed": -1}, "seed must be a whole number of at least 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive and finite"),
-        ({"learning_rate": np.nan}, "learning_rate must be positive and finite"),
-        ({"dropout": 1.0}, "dropout is a share, from 0 to below 1, got 1.0"),
-        ({"dropout": -0.1}, "dropout is a share"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
+        ({"learning_rate": np.nan}, "learning_rate must be a finite number above 0"),
+        ({"dropout": 1.0}, "dropout must be a finite number at least 0 and below 1, got 1.0"),
+        ({"dropout": -0.1}, "dropout must be"),
+        ({"device": "abacus"}, "device must be a PyTorch device, such as 'cpu' or 'cuda', got 'abacus'"),
         ({"metric": "F1@10"}, "unknown metric 'F1@10'"),
     ],
 )
@@ -536,7 +653,7 @@ def test_a_fit_that_fails_leaves_an_earlier_one_in_place(clicks):
     model = MF(**SMALL, n_epochs=2).fit(clicks)
     kept, scores = copy.copy(vars(model)), model.predict(clicks)
     model.learning_rate = 1e30
-    with pytest.raises(FloatingPointError, match=r"loss of MF became nan in epoch \d+, float32.*use a smaller one"):
+    with pytest.raises(FloatingPointError, match=r"MF: loss became nan in epoch \d+, float32.*use a smaller one"):
         model.fit(clicks)
     assert_array_equal(model.predict(clicks), scores)
     assert vars(model) == {**kept, "learning_rate": 1e30}
@@ -560,21 +677,28 @@ def test_a_single_click_is_enough():
 @pytest.mark.parametrize(("n_layers", "widths"), [(1, [4]), (2, [4, 2]), (3, [4, 2, 1])])
 def test_neumf_scores_are_its_network_pair_by_pair(n_layers, widths, clicks, new_users, monkeypatch):
     monkeypatch.setattr(neumf, "HIDDEN_VALUES", 3 * 16 * 4)
-    made = learner(NeuMF(4, n_layers=n_layers, dropout=0), clicks)
-    users, items, bias, h, *layers = (parameter.detach().numpy() for parameter in made.parameters)
-    assert [len(offset) for offset in layers[1::2]] == widths
+    task = Ranking(Network(*clicks.shape, 4, n_layers), clicks, 0, "cpu")
+    initialise(task.module, torch.Generator().manual_seed(0))
+    task.settle()
+    module = task.module
+    first_and_others = [module.first, *module.others]
+    pairs = [arrays(layer.weight.T, layer.bias) for layer in first_and_others]
+    users, items, bias = arrays(module.users.weight, module.items.weight, module.bias)
+    h = np.concatenate(arrays(module.h_product, module.h_hidden.weight[0]))
+    assert [len(offset) for _, offset in pairs] == widths
 
     def score(p, i):
         z = np.concatenate([p, items[i]])
-        for weights, offset in zip(layers[::2], layers[1::2], strict=True):
+        for weights, offset in pairs:
             z = np.maximum(z @ weights + offset, 0)
         return h @ np.concatenate([p * items[i], z]) + bias[i]
 
-    margins = [score(users[u], i) - score(users[u], j) for u, i, j in zip(*TRIPLES, strict=True)]
-    assert_allclose(made.margin(*TRIPLES).detach(), margins, rtol=1e-10)
-    histories = sp.csr_matrix(new_users)
-    vectors = FoldIn.of(users, items, clicks, np.unique(made.triples.users))(histories)
-    assert_allclose(made.scorer()(histories), [[score(p, i) for i in range(16)] for p in vectors], rtol=1e-4, atol=1e-5)
+    wanted = [[score(users[u], i) for u, i in zip(TRIPLES[0], of, strict=True)] for of in TRIPLES[1:]]
+    assert_allclose(module(*PAIRS).detach(), wanted, rtol=1e-4, atol=1e-5)
+    (vectors,) = arrays(module.of_users(Sparse.of(sp.csr_matrix(new_users))))
+    assert_allclose(
+        scored(module, new_users), [[score(p, i) for i in range(16)] for p in vectors], rtol=1e-4, atol=1e-5
+    )
 
 
 # --- LightGCN -----------------------------------------------------------------------------------
@@ -589,53 +713,61 @@ def normalised_graph(matrix):
     return scale[:, None] * whole * scale
 
 
+def smoothing(clicks, n_layers, l2=0.0):
+    """Three factors, drawn and settled."""
+    task = Smoothing(Graph(clicks.matrix, 3, n_layers), clicks, 0, "cpu", l2)
+    initialise(task.module, torch.Generator().manual_seed(0))
+    task.settle()
+    return task
+
+
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_propagation_is_that_of_the_whole_graph(n_layers, soft):
-    made = gcn.Graph(soft, LightGCN(3, n_layers=n_layers), torch.Generator().manual_seed(0))
-    graph = normalised_graph(soft.matrix)
-    wanted = torch.cat(made.parameters).detach().numpy()
-    for users, items in made.layers():
+    module, graph = smoothing(soft, n_layers).module, normalised_graph(soft.matrix)
+    wanted = np.concatenate(arrays(module.users.weight, module.items.weight))
+    for users, items in zip(*module.layers(), strict=True):
         assert_allclose(torch.cat([users, items]).detach(), wanted, rtol=1e-4, atol=1e-6)
         wanted = graph @ wanted
 
 
 def test_the_history_of_a_training_user_has_the_trained_layers(soft):
-    made = gcn.Graph(soft, LightGCN(3, n_layers=3), torch.Generator().manual_seed(0))
-    found, trained = made.scorer().users(soft.matrix), [users.detach() for users, _ in made.layers()]
-    assert len(found) == len(trained) == 4
-    for ours, theirs in zip(found[1:], trained[1:], strict=True):
-        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
+    module = smoothing(soft, 3).module
+    users, items = module.layers()
+    found = list(module.propagated(Sparse.of(soft.matrix), items[:-1]))
+    assert len(found) == len(users) - 1 == 3
+    for ours, theirs in zip(found, users[1:], strict=True):
+        assert_allclose(ours.detach(), theirs.detach(), rtol=1e-4, atol=1e-7)
 
 
 def test_lightgcn_scores_are_products_of_mean_layers(soft, new_users):
-    made = gcn.Graph(soft, LightGCN(3, n_layers=2), torch.Generator().manual_seed(0))
-    scorer, histories = made.scorer(), sp.csr_matrix(new_users)
-    items = sum(items.detach().numpy() for _, items in made.layers()) / 3
-    users = scorer.users(histories)
-    assert_allclose(scorer(histories), sum(users) / 3 @ items.T, rtol=1e-4, atol=1e-6)
+    module = smoothing(soft, 2).module
+    of_users, of_items = (layers.mean(0) for layers in module.layers())
+    histories = Sparse.of(sp.csr_matrix(new_users))
+    propagated = list(module.propagated(histories, module.layers()[1][:-1]))
+    users = sum([module.of_users(histories), *propagated]) / 3
+    assert_allclose(scored(module, new_users), (users @ of_items.T).detach(), rtol=1e-4, atol=1e-6)
+    assert_allclose(module(TRIPLES[0]).detach(), (of_users[TRIPLES[0]] @ of_items.T).detach(), rtol=1e-4, atol=1e-6)
     # The last has no history.
-    assert not users[1][-1].any()
-    assert not users[2][-1].any()
-    assert_allclose(users[0][-1], made.parameters[0].detach().numpy().mean(0), rtol=1e-4, atol=1e-6)
+    assert not any(layer[-1].any() for layer in propagated)
+    assert_allclose(module.of_users(histories)[-1].detach(), module.users.weight.detach().mean(0), rtol=1e-4, atol=1e-6)
 
 
 def test_the_loss_of_lightgcn_is_bpr_and_a_penalty_of_the_triples_vectors(soft):
-    made = gcn.Graph(soft, LightGCN(3, n_layers=2, l2=0.3), torch.Generator().manual_seed(0))
-    made.start(0)
-    index = torch.tensor([0, 4, 5, 30])
-    u, i, j, weights = (column[index].numpy() for column in made._columns)
-    p, q = (table.detach().numpy() for table in made.parameters)
-    users, items = (sum(part.detach().numpy() for part in layers) / 3 for layers in zip(*made.layers(), strict=True))
+    task = smoothing(soft, 2, l2=0.3)
+    batch = [column[[0, 4, 5, 30]] for column in task.examples(0)]
+    u, i, j, weights = (column.numpy() for column in batch)
+    p, q = arrays(task.module.users.weight, task.module.items.weight)
+    users, items = (layers.mean(0).detach().numpy() for layers in task.module.layers())
     margin = (users[u] * (items[i] - items[j])).sum(1)
     penalty = 0.3 / 2 * (p[u] ** 2 + q[i] ** 2 + q[j] ** 2).sum(1)
-    assert_allclose(made.loss(index).item(), (weights * np.log1p(np.exp(-margin)) + penalty).mean(), rtol=1e-5)
+    (loss,) = task.losses(torch.Generator(), *batch)
+    assert_allclose(loss.item(), (weights * np.log1p(np.exp(-margin)) + penalty).mean(), rtol=1e-5)
 
 
 def test_items_of_nobody_have_their_own_vector_alone():
-    clicks = interactions([[1, 1, 0, 0], [0, 1, 1, 0]])
-    made = gcn.Graph(clicks, LightGCN(3), torch.Generator().manual_seed(0))
-    assert all(not items[3].any() for _, items in made.layers()[1:])
-    assert np.isfinite(made.scorer()(sp.csr_matrix(np.eye(4)))).all()
+    module = smoothing(interactions([[1, 1, 0, 0], [0, 1, 1, 0]]), 2).module
+    assert not module.item_layers[1:, 3].any()
+    assert np.isfinite(scored(module, np.eye(4))).all()
 
 
 # --- MVAE ---------------------------------------------------------------------------------------
@@ -658,10 +790,10 @@ def test_the_loss_of_mvae_is_that_of_distributions():
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_mvae_scores_by_the_mean(n_layers, soft, new_users):
-    made = mvae.Network(soft, MVAE(3, n_layers=n_layers, n_hidden=5), torch.Generator().manual_seed(0))
-    layers = [parameter.detach().numpy() for parameter in made.parameters]
-    pairs = list(zip(layers[::2], layers[1::2], strict=True))
+def test_mvae_scores_by_the_mean(n_layers, new_users):
+    module = Autoencoder(16, 3, n_layers, 5)
+    linear = [layer for part in (module.encoder, module.decode) for layer in part if isinstance(layer, nn.Linear)]
+    pairs = [arrays(module.first.weight, module.offset), *(arrays(layer.weight.T, layer.bias) for layer in linear)]
     assert [weights.shape[1] for weights, _ in pairs] == [*[5] * n_layers, 6, *[5] * n_layers, 16]
     z = new_users / np.maximum(np.linalg.norm(new_users, axis=1, keepdims=True), 1e-9)
     for k, (weights, offset) in enumerate(pairs):
@@ -670,28 +802,28 @@ def test_mvae_scores_by_the_mean(n_layers, soft, new_users):
             z = z[:, :3]
         elif k < len(pairs) - 1:
             z = np.tanh(z)
-    assert_allclose(made.scorer()(sp.csr_matrix(new_users)), z, rtol=1e-4, atol=1e-5)
+    assert_allclose(scored(module, new_users), z, rtol=1e-4, atol=1e-5)
+    assert_allclose(module(torch.from_numpy(new_users).float()).detach(), z, rtol=1e-4, atol=1e-5)
 
 
 def test_mvae_trains_on_what_it_scores_by(soft):
     """Without dropout and noise, and at beta 0, its loss is the likelihood of its own scores."""
-    model = MVAE(3, n_hidden=5, dropout=0, beta=0)
-    made = mvae.Network(soft, model, torch.Generator().manual_seed(0))
-    variance = made._encoder[-1]
-    variance[0].data[:, 3:], variance[1].data[3:] = 0, -200
-    index = torch.arange(soft.n_users)
+    task = Likelihood(soft, MVAE(3, n_hidden=5, dropout=0, beta=0))
+    variance = task.module.encoder[-1]
+    variance.weight.data[3:], variance.bias.data[3:] = 0, -200
     rows = soft.matrix.toarray()
-    logits = made.scorer()(soft.matrix)
+    logits = scored(task.module, rows)
     wanted = -(rows * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1).mean()
-    assert_allclose(made.loss(index).item(), wanted, rtol=1e-4)
+    (loss,) = task.losses(torch.Generator(), *task.examples(0))
+    assert_allclose(loss.item(), wanted, rtol=1e-4)
 
 
 def test_beta_grows_linearly_and_then_stays(clicks):
-    made = mvae.Network(clicks, MVAE(2, n_hidden=3, beta=0.4, anneal_epochs=4), torch.Generator().manual_seed(0))
+    task = Likelihood(clicks, MVAE(2, n_hidden=3, beta=0.4, anneal_epochs=4))
     betas = []
     for epoch in range(6):
-        made.start(epoch)
-        betas.append(made._beta)
+        task.examples(epoch)
+        betas.append(task.beta)
     assert betas == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4])
 
 
@@ -732,6 +864,33 @@ def test_every_training_depends_on_the_seed_alone(make, planted_split):
     assert (one != other).any()
 
 
+@pytest.mark.parametrize("make", [pytest.param(partial(MF, 8, batch_size=512), id="MF"), *OTHERS])
+def test_a_killed_training_of_every_model_goes_on_to_the_same_bits(make, planted_split, tmp_path):
+    model, train = make(n_epochs=6, check_every=2), planted_split.train
+
+    def killed(epoch, value):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(train, planted_split, checkpoint=tmp_path / "half.npz", report=killed)
+    assert not hasattr(model, "module")
+    looks = []
+    model.fit(train, planted_split, checkpoint=tmp_path / "half.npz", report=lambda *look: looks.append(look[0]))
+    whole = make(n_epochs=6, check_every=2).fit(train, planted_split)
+    assert looks == [4, 6]
+    assert (model.path_, model.epoch_) == (whole.path_, whole.epoch_)
+    assert_array_equal(model.predict(train), whole.predict(train))
+
+
+@pytest.mark.parametrize("make", [pytest.param(partial(MF, 8), id="MF"), *OTHERS])
+def test_predictions_are_what_the_module_kept_gives(make, planted_split):
+    train = planted_split.train
+    model = make(n_epochs=1).fit(train)
+    assert not model.module.training
+    assert_array_equal(model.predict(train), scored(model.module, train.matrix))
+
+
 @pytest.mark.parametrize("make", OTHERS)
 def test_values_of_clicks_matter_to_every_model(make, planted_split):
     train = planted_split.train
@@ -752,16 +911,16 @@ def test_every_model_names_the_rate_at_which_it_diverged(make, clicks):
     [
         (partial(NeuMF, 0), "n_factors must be a whole number of at least 1, got 0"),
         (partial(NeuMF, n_layers=0), "n_layers must be"),
-        (partial(NeuMF, dropout=1), "dropout is a share"),
+        (partial(NeuMF, dropout=1), "dropout must be"),
         (partial(LightGCN, 0), "n_factors must be"),
         (partial(LightGCN, n_layers=0), "n_layers must be"),
-        (partial(LightGCN, l2=-1.0), "l2 must be finite and 0 or more, got -1.0"),
+        (partial(LightGCN, l2=-1.0), "l2 must be a finite number at least 0, got -1.0"),
         (partial(MVAE, 0), "n_factors must be"),
         (partial(MVAE, n_layers=1.5), "n_layers must be"),
         (partial(MVAE, n_hidden=0), "n_hidden must be"),
         (partial(MVAE, anneal_epochs=0), "anneal_epochs must be"),
-        (partial(MVAE, dropout=-0.1), "dropout is a share"),
-        (partial(MVAE, beta=np.nan), "beta must be finite and 0 or more, got nan"),
+        (partial(MVAE, dropout=-0.1), "dropout must be"),
+        (partial(MVAE, beta=np.nan), "beta must be a finite number at least 0, got nan"),
     ],
 )
 def test_bad_parameters_of_every_model_are_refused(make, message, clicks):
@@ -846,15 +1005,15 @@ def test_a_search_that_was_stopped_goes_on_and_finds_the_same(planted_split, tmp
     trainings = []
 
     def choose(folder, stop_at):
-        def make(**params):
-            if len(trainings) == stop_at:
-                raise KeyboardInterrupt
-            trainings.append(params)
-            return MF(**params)
+        class Counted(MF):
+            def fit(self, *args, **options):
+                if len(trainings) == stop_at:
+                    raise KeyboardInterrupt
+                trainings.append(dict(vars(self)))
+                return super().fit(*args, **options)
 
-        make.__name__ = "MF"
         search = Search("NDCG@10", "paper", shared=str(tmp_path / folder))
-        _, found = tuning.choose(make, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
+        _, found = tuning.choose(Counted, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
         return found
 
     with pytest.raises(KeyboardInterrupt):
@@ -872,14 +1031,14 @@ def test_a_search_is_kept_for_the_next_study_and_other_seeds_train_with_what_it_
     def choose(seed, **fixed):
         trainings = []
 
-        def make(**params):
-            trainings.append(params)
-            return MF(**params)
+        class Counted(MF):
+            def fit(self, *args, **options):
+                trainings.append(self.seed)
+                return super().fit(*args, **options)
 
-        make.__name__ = "MF"
         search = Search("NDCG@10", "paper", seed, shared=str(tmp_path))
         fixed = {**FIXED, **fixed}
-        chosen = tuning.choose(make, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **fixed)
+        chosen = tuning.choose(Counted, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **fixed)
         return *chosen, len(trainings)
 
     first, found, n = choose(0)
@@ -894,6 +1053,54 @@ def test_a_search_is_kept_for_the_next_study_and_other_seeds_train_with_what_it_
     # Another setting is another search.
     *_, n = choose(0, n_epochs=2)
     assert n == 4
+
+
+@pytest.mark.usefixtures("large")
+def test_another_grid_is_another_search(planted_split, tmp_path):
+    search = Search("NDCG@10", "paper", shared=str(tmp_path))
+    stages = {**STAGES, "paper": {"n_factors": (2, 4), "dropout": (0.0,)}}
+    for tried in (STAGES, stages):
+        _, found = tuning.choose(MF, tried, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
+    assert [(row["n_factors"], row["dropout"]) for row in found["tried"][:3]] == [(64, 0.5), (2, 0.5), (4, 0.5)]
+
+
+def test_as_many_settings_as_asked_are_drawn_by_tpe_and_more_go_on(planted_split, tmp_path):
+    def choose(n_trials):
+        search = Search("NDCG@10", "quick", shared=str(tmp_path), n_trials=n_trials)
+        return tuning.choose(MF, STAGES, WHOLE_GRID, planted_split.train, planted_split, search, **FIXED)
+
+    _, few = choose(3)
+    assert len(few["tried"]) == 3
+    assert all(row[name] in WHOLE_GRID[name] for row in few["tried"] for name in WHOLE_GRID)
+    model, more = choose(5)
+    assert more["tried"][:3] == few["tried"]
+    assert more["NDCG@10"] == max(row["NDCG@10"] for row in more["tried"])
+    assert infae.evaluate(model, planted_split, "validation", (10,))["NDCG@10"] == more["NDCG@10"]
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_trainings_below_the_median_are_ended_where_asked(planted_split, prune):
+    def train(params, report):
+        for epoch in range(1, 4):
+            report(epoch, params["value"] * epoch)
+        return params["value"], {"epoch": 3, "NDCG@10": params["value"] * 3}
+
+    search = Search("NDCG@10", prune=prune)
+    space = {"value": (0.3, 0.4, 0.5, 0.6, 0.7, 0.1, 0.8)}
+    trials = tuning.Trials(train, space, planted_split.train, planted_split, search, "made up", {})
+    trials.over_grid()
+    assert [row["value"] for row in trials.rows] == list(space["value"])
+    assert [row["epoch"] for row in trials.rows] == [3, 3, 3, 3, 3, 1 if prune else 3, 3]
+    assert [row["value"] for row in trials.rows if "pruned" in row] == ([0.1] if prune else [])
+    assert (trials.best["value"], trials.best_model()) == (0.8, 0.8)
+
+
+def test_a_search_whose_metric_is_never_defined_is_told(planted_split):
+    search = Search("NDCG@10")
+    train, space = lambda params, report: (None, {"NDCG@10": np.nan}), {"x": (1,)}
+    trials = tuning.Trials(train, space, planted_split.train, planted_split, search, "made up", {})
+    with pytest.raises(ValueError, match="NDCG@10 is not defined on this validation part"):
+        trials.over_grid()
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.needs_torch])
@@ -913,7 +1120,7 @@ def test_smoke_is_one_short_training(planted_split):
 
 
 def test_models_are_known_without_pytorch():
-    code = "import sys, experiments.models; print('torch' in sys.modules)"
+    code = "import sys, experiments.recommenders.registry; print('torch' in sys.modules)"
     root = Path(torch_data.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "False"

@@ -17,6 +17,7 @@ the abstract ("generating virtual, but plausible neighbors" of a user); chosen h
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,10 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
-from distillcf.torch_data import check_whole
-from experiments.training.trainer import one_thread
+from experiments.training.trainer import Task, Trainer, adam, device_of, one_thread
 from infae import Interactions, NotFittedError
 from infae.data.coerce import as_clicks, drop_empty_users
-from infae.runtime.progress import bar
+from infae.runtime import checks
 
 OUT_STD = 0.3
 GENERATOR_RATE = 0.02
@@ -48,10 +48,14 @@ class ARCF:
       batch_size: users a step, of both networks.
       learning_rate: of Adam for the discriminator; the generator's is `GENERATOR_RATE` of it.
       seed: of initial values, order, neighbours and noise; no global generator is used.
+      device: where the networks are trained and generate, such as "cpu" or "cuda".
 
     Attributes (after fit):
+      module: the trained networks, `generator` and `discriminator`.
       path_: one dict an epoch: `epoch`, and the mean losses `discriminator` and `generator`.
     """
+
+    module: nn.ModuleDict
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class ARCF:
         batch_size: int = 64,
         learning_rate: float = 0.01,
         seed: int = 0,
+        device: str = "cpu",
     ):
         self.n_hidden = n_hidden
         self.n_noise = n_noise
@@ -71,6 +76,7 @@ class ARCF:
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.seed = seed
+        self.device = device
 
     def fit(self, X: Any, *, progress: bool = False) -> ARCF:
         """Train both networks on clicks; `X` as in `InfiniteAE.fit`. How often a click is repeated does not count.
@@ -78,32 +84,19 @@ class ARCF:
         Raises ValueError for bad parameters or fewer than two users with clicks, FloatingPointError
         where training diverged.
         """
-        self._check()
+        for name in ("n_hidden", "n_noise", "n_neighbours"):
+            checks.whole(name, getattr(self, name))
+        rng = torch.Generator(device_of(self.device)).manual_seed(checks.seed("seed", self.seed))
+        rate = checks.number("learning_rate", self.learning_rate, above=0)
+        trainer = Trainer("AR-CF", self.n_epochs, self.batch_size, progress=progress)
         clicks = drop_empty_users(_binary(as_clicks(X)))
         if clicks.n_users < 2:
             raise ValueError("expected at least two users with clicks: one is the other's neighbour")
-        rng = torch.Generator().manual_seed(self.seed)
-        near = nearest_users(clicks.matrix, min(self.n_neighbours, clicks.n_users - 1))
-        generator = Conditioned(self.n_noise, clicks.n_items, self.n_hidden, clicks.n_items, rng, self.n_noise**0.5)
-        size = (clicks.n_interactions / clicks.n_users) ** 0.5
-        discriminator = Conditioned(clicks.n_items, clicks.n_items, self.n_hidden, 1, rng, size)
-        path = []
-        popularity = np.asarray(clicks.matrix.sum(axis=0)).ravel()
-        generator.out.bias.data = torch.from_numpy(np.log((popularity + 0.1) / clicks.n_users)).float()
-        with one_thread():
-            optimizers = [
-                torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999), fused=True)
-                for net, rate in ((generator, self.learning_rate * GENERATOR_RATE), (discriminator, self.learning_rate))
-            ]
-            for epoch in bar("AR-CF", progress, range(1, self.n_epochs + 1), "epoch"):
-                losses = self._epoch(clicks.matrix, near, generator, discriminator, optimizers, rng)
-                if not np.isfinite(losses).all():
-                    raise FloatingPointError(
-                        f"AR-CF's losses became {losses} in epoch {epoch}, float32, with learning_rate = "
-                        f"{self.learning_rate:g}; use a smaller one"
-                    )
-                path.append({"epoch": epoch, "discriminator": losses[0], "generator": losses[1]})
-        self._clicks, self._near, self._generator, self.path_ = clicks, near, generator, path
+        game = Game(clicks.matrix, self, rng)
+        rates = {"discriminator": rate, "generator": rate * GENERATOR_RATE}
+        optimizers = {name: adam(game.module[name], rates[name], betas=(0.5, 0.999)) for name in rates}
+        self.path_ = trainer.fit(game, optimizers, rng).path
+        self.module, self._clicks, self._near = game.module, clicks, game.near
         return self
 
     def generate(self, n_users: int, seed: int = 0) -> Interactions:
@@ -111,64 +104,71 @@ class ARCF:
 
         Those are drawn at random, all different where `n_users` is at most theirs.
         """
-        check_whole(n_users, "n_users", 1)
-        if not hasattr(self, "_generator"):
+        checks.whole("n_users", n_users)
+        if not hasattr(self, "module"):
             raise NotFittedError("this ARCF is not fitted; call fit(X) first")
-        matrix, rng = self._clicks.matrix, np.random.default_rng(seed)
+        matrix, rng = self._clicks.matrix, np.random.default_rng(checks.seed("seed", seed))
         users = rng.choice(matrix.shape[0], n_users, replace=n_users > matrix.shape[0])
         example = self._near[users, rng.integers(self._near.shape[1], size=n_users)]
-        noise = torch.Generator().manual_seed(seed)
+        noise = torch.Generator(self.device).manual_seed(seed)
         with one_thread(), torch.no_grad():
-            scores = self._scores(self._generator, _rows(matrix, users), noise)
-            rows = highest(scores, torch.from_numpy(np.diff(matrix.indptr)[example]))
-        return Interactions.from_matrix(rows.numpy(), None, self._clicks.item_ids)
+            scores = self.module["generator"](_noise(n_users, self.n_noise, noise), _rows(matrix, users, noise.device))
+            counts = torch.from_numpy(np.diff(matrix.indptr)[example]).to(noise.device)
+            rows = highest(scores, counts).cpu().numpy()
+        return Interactions.from_matrix(rows, None, self._clicks.item_ids)
 
-    def _epoch(
-        self,
-        matrix: sp.csr_matrix,
-        near: np.ndarray,
-        generator: Conditioned,
-        discriminator: Conditioned,
-        optimizers: list[torch.optim.Adam],
-        rng: torch.Generator,
-    ) -> tuple[float, float]:
-        drawn = torch.randint(near.shape[1], (near.shape[0],), generator=rng).numpy()
-        example = near[np.arange(near.shape[0]), drawn]
-        total = np.zeros(2)
-        for batch in torch.randperm(near.shape[0], generator=rng).split(self.batch_size):
-            users = batch.numpy()
-            condition, real = _rows(matrix, users), _rows(matrix, example[users])
-            soft = torch.sigmoid(self._scores(generator, condition, rng))
-            fake = highest(soft.detach(), real.sum(1).long()) + soft - soft.detach()
-            told = _told(discriminator(real, condition), 1) + _told(discriminator(fake.detach(), condition), 0)
-            _step(optimizers[1], told)
-            fooled = _told(discriminator(fake, condition), 1)
-            _step(optimizers[0], fooled)
-            total += np.array([told.item(), fooled.item()]) * users.size
-        losses = total / near.shape[0]
-        return float(losses[0]), float(losses[1])
 
-    def _scores(self, generator: Conditioned, condition: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        return generator(torch.randn(condition.shape[0], self.n_noise, generator=rng), condition)
+class Game(Task):
+    """Users, each against a neighbour drawn anew in every epoch; the two networks; and their losses.
 
-    def _check(self) -> None:
-        for name in ("n_hidden", "n_noise", "n_neighbours", "n_epochs", "batch_size"):
-            check_whole(getattr(self, name), name, 1)
-        check_whole(self.seed, "seed", 0)
-        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate!r}")
+    Attributes:
+      module: `generator` and `discriminator`.
+      near: (n_users, n_neighbours) positions of neighbours.
+    """
+
+    module: nn.ModuleDict
+
+    def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
+        n_users, n_items = matrix.shape
+        self._matrix, self._model, self._device = matrix, model, rng.device
+        self.near = nearest_users(matrix, min(model.n_neighbours, n_users - 1))
+        with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
+            generator = Conditioned(model.n_noise, n_items, model.n_hidden, n_items)
+            discriminator = Conditioned(n_items, n_items, model.n_hidden, 1)
+        self.module = nn.ModuleDict({"generator": generator, "discriminator": discriminator}).to(rng.device)
+        generator.initialise(model.n_noise**0.5, rng)
+        discriminator.initialise((matrix.nnz / n_users) ** 0.5, rng)
+        popularity = np.asarray(matrix.sum(axis=0)).ravel()
+        with torch.no_grad():
+            generator.out.bias.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
+
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        rng = np.random.default_rng([self._model.seed, epoch])
+        users = np.arange(len(self.near))
+        neighbours = self.near[users, rng.integers(self.near.shape[1], size=users.size)]
+        return [torch.from_numpy(users).to(self._device), torch.from_numpy(neighbours).to(self._device)]
+
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        generator, discriminator = self.module["generator"], self.module["discriminator"]
+        condition, real = (_rows(self._matrix, rows.cpu().numpy(), self._device) for rows in batch)
+        soft = torch.sigmoid(generator(_noise(len(condition), self._model.n_noise, rng), condition))
+        fake = highest(soft.detach(), real.sum(1).long()) + soft - soft.detach()
+        yield _told(discriminator(real, condition), 1) + _told(discriminator(fake.detach(), condition), 0)
+        yield _told(discriminator(fake, condition), 1)
 
 
 class Conditioned(nn.Module):
     """out(leaky_relu(own(x) + shown(condition))): a hidden layer over two inputs, the condition scaled to length 1."""
 
-    def __init__(self, n_in: int, n_condition: int, n_hidden: int, n_out: int, rng: torch.Generator, size: float = 1.0):
-        """`size` is the usual length of x: both inputs move a hidden unit by 1 or so at the start."""
+    def __init__(self, n_in: int, n_condition: int, n_hidden: int, n_out: int):
         super().__init__()
-        # Without the layers' own initial values, which are drawn from the global generator.
-        self.own = nn.utils.skip_init(nn.Linear, n_in, n_hidden)
-        self.shown = nn.utils.skip_init(nn.Linear, n_condition, n_hidden, bias=False)
-        self.out = nn.utils.skip_init(nn.Linear, n_hidden, n_out)
+        self.own = nn.Linear(n_in, n_hidden)
+        self.shown = nn.Linear(n_condition, n_hidden, bias=False)
+        self.out = nn.Linear(n_hidden, n_out)
+
+    def initialise(self, size: float, rng: torch.Generator) -> None:
+        """Draw initial values; of x's usual length `size`, both inputs move a hidden unit by 1 or so."""
+        n_hidden = self.out.in_features
         for layer, scale in ((self.own, 1 / size), (self.shown, 1.0), (self.out, OUT_STD * n_hidden**-0.5)):
             nn.init.normal_(layer.weight, std=scale, generator=rng)
         for bias in (self.own.bias, self.out.bias):
@@ -194,7 +194,7 @@ def nearest_users(matrix: sp.csr_matrix, n: int) -> np.ndarray:
 
 def highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """0/1 rows with ones at the `counts` highest scores of each."""
-    place = torch.arange(scores.shape[1]).expand_as(scores)
+    place = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     order = scores.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores).scatter(1, order, (place < counts[:, None]).to(scores.dtype))
 
@@ -206,15 +206,13 @@ def _binary(clicks: Interactions) -> Interactions:
     return clicks.with_matrix(matrix)
 
 
-def _rows(matrix: sp.csr_matrix, users: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(matrix[users].toarray().astype(np.float32))
+def _rows(matrix: sp.csr_matrix, users: np.ndarray, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(matrix[users].toarray().astype(np.float32)).to(device)
+
+
+def _noise(n: int, n_noise: int, rng: torch.Generator) -> torch.Tensor:
+    return torch.randn(n, n_noise, generator=rng, device=rng.device)
 
 
 def _told(logits: torch.Tensor, label: float) -> torch.Tensor:
     return binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
-
-
-def _step(optimizer: torch.optim.Adam, loss: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch.nn.functional import embedding, embedding_bag
 
-from distillcf.torch_data import check_whole
-from experiments.recommenders.ranking import FoldIn, Ranking, bpr_loss, vectors
+from experiments.recommenders.layers import Sparse, inner, look_up
+from experiments.recommenders.ranking import Ranking, Vectors
+from experiments.recommenders.trained import Trained
 from experiments.training import tuning
-from experiments.training.trainer import Trained, frozen
 from experiments.training.tuning import Stages, batch_of, grid
 from infae import Interactions, Split
+from infae.runtime import checks
 
 if TYPE_CHECKING:
     from experiments.recommenders.registry import Search
@@ -66,69 +66,82 @@ class LightGCN(Trained):
         self.n_layers = n_layers
         self.l2 = l2
 
-    def _learner(self, clicks: Interactions, rng: torch.Generator) -> Graph:
-        return Graph(clicks, self, rng)
+    def _task(self, clicks: Interactions) -> Smoothing:
+        graph = Graph(clicks.matrix, self.n_factors, self.n_layers)
+        return Smoothing(graph, clicks, self.seed, self.device, self.l2)
 
     def _check(self) -> None:
-        super()._check()
-        check_whole(self.n_factors, "n_factors", 1)
-        check_whole(self.n_layers, "n_layers", 1)
-        if not (np.isfinite(self.l2) and self.l2 >= 0):
-            raise ValueError(f"l2 must be finite and 0 or more, got {self.l2!r}")
+        checks.whole("n_factors", self.n_factors)
+        checks.whole("n_layers", self.n_layers)
+        checks.number("l2", self.l2, least=0)
 
 
-class Graph(Ranking):
-    """Vectors of layer 0 in training."""
+class Graph(Vectors):
+    """e_u . e_i over the graph of clicks (n_users, n_items); see `Vectors`.
 
-    def __init__(self, clicks: Interactions, model: LightGCN, rng: torch.Generator):
-        super().__init__(clicks, model.seed)
-        self.parameters = [vectors(n, model.n_factors, rng) for n in clicks.shape]
-        self._n_layers, self._l2 = model.n_layers, model.l2
-        self._item_scale = inverse_root(clicks.matrix.sum(axis=0))
-        graph = edges(clicks.matrix, self._item_scale)
-        self._down, self._up = Sparse.of(graph), Sparse.of(sp.csr_matrix(graph.T))
+    In evaluation mode layers are as they were at the last `settle`.
+    """
 
-    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    user_layers: torch.Tensor  # (K + 1, n_users, n_factors)
+    item_layers: torch.Tensor  # (K + 1, n_items, n_factors)
+    item_scale: torch.Tensor  # (n_items,)
+
+    def __init__(self, clicks: sp.csr_matrix, n_factors: int, n_layers: int):
+        n_users, n_items = clicks.shape
+        super().__init__(n_users, n_items, n_factors)
+        user_scale, item_scale = (inverse_root(clicks.sum(axis=axis)) for axis in (1, 0))
+        graph = sp.csr_matrix(sp.diags_array(user_scale) @ clicks @ sp.diags_array(item_scale), dtype=np.float32)
+        self.down, self.up = Sparse.of(graph), Sparse.of(sp.csr_matrix(graph.T))
+        self.register_buffer("item_scale", torch.from_numpy(item_scale.astype(np.float32)))
+        for name, n in (("user_layers", n_users), ("item_layers", n_items)):
+            self.register_buffer(name, torch.zeros(n_layers + 1, n, n_factors))
+
+    def layers(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users' and items' vectors of layers 0 to K."""
-        users, items = self.parameters
-        found = [(users, items)]
-        for _ in range(self._n_layers):
+        found = [(self.users.weight, self.items.weight)]
+        while len(found) < len(self.item_layers):
             users, items = found[-1]
-            found.append((Product.apply(items, self._down, self._up), Product.apply(users, self._up, self._down)))
-        return found
+            found.append((Product.apply(items, self.down, self.up), Product.apply(users, self.up, self.down)))
+        users, items = (torch.stack(layers) for layers in zip(*found, strict=True))
+        return users, items
 
-    def loss(self, index: torch.Tensor) -> torch.Tensor:
-        users, positives, negatives, weights = (column[index] for column in self._columns)
-        e_users, e_items = (torch.stack(layers).mean(0) for layers in zip(*self.layers(), strict=True))
-        apart = embedding(positives, e_items) - embedding(negatives, e_items)
-        margin = (embedding(users, e_users) * apart).sum(1)
-        p, q = self.parameters
+    def forward(
+        self, users: torch.Tensor | Sparse, items: torch.Tensor | None = None, rng: torch.Generator | None = None
+    ) -> torch.Tensor:
+        of_users, of_items = self.layers() if self.training else (self.user_layers, self.item_layers)
+        if isinstance(users, Sparse):
+            e_users = torch.stack([self.of_users(users), *self.propagated(users, of_items[:-1])]).mean(0)
+        else:
+            e_users = look_up(of_users.mean(0), users)
+        return inner(e_users, of_items.mean(0), items)
+
+    def propagated(self, histories: Sparse, item_layers: torch.Tensor) -> Iterator[torch.Tensor]:
+        """(n, n_factors) vectors of layers 1 to K of histories, from the layers of the items below."""
+        degrees = histories.sums()
+        scale = torch.where(degrees > 0, degrees, torch.inf).rsqrt()
+        edges = histories.with_values(histories.values * self.item_scale[histories.columns])
+        return (scale * edges.times(items) for items in item_layers)
+
+    @torch.no_grad()
+    def settle(self, users: torch.Tensor, histories: Sparse) -> None:
+        super().settle(users, histories)
+        for kept, found in zip((self.user_layers, self.item_layers), self.layers(), strict=True):
+            kept.copy_(found)
+
+
+class Smoothing(Ranking):
+    """`Ranking` with a penalty of the triples' vectors of layer 0."""
+
+    def __init__(self, module: Graph, clicks: Interactions, seed: int, device: str, l2: float):
+        super().__init__(module, clicks, seed, device)
+        self._l2 = l2
+
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        (bpr,) = super().losses(rng, *batch)
+        users, positives, negatives, _ = batch
+        p, q = self.module.users.weight, self.module.items.weight
         squares = sum_of_squares(p, users) + sum_of_squares(q, torch.cat([positives, negatives]))
-        return bpr_loss(margin, weights) + self._l2 / 2 * squares / index.numel()
-
-    def scorer(self) -> Scores:
-        with torch.no_grad():
-            users, *_ = self.parameters
-            items = frozen([of_items for _, of_items in self.layers()])
-        fold_in = FoldIn.of(frozen([users])[0], items[0], self.clicks, np.unique(self.triples.users))
-        return Scores(fold_in, items, self._item_scale)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Histories -> e(history) . e_i."""
-
-    fold_in: FoldIn
-    layers: list[np.ndarray]  # of items, (n_items, n_factors), 0 to K
-    item_scale: np.ndarray  # (n_items,)
-
-    def users(self, histories: sp.csr_matrix) -> list[np.ndarray]:
-        """(n_users, n_factors) vectors of layers 0 to K."""
-        graph = edges(histories, self.item_scale)
-        return [self.fold_in(histories), *(graph @ items for items in self.layers[:-1])]
-
-    def __call__(self, histories: sp.csr_matrix) -> np.ndarray:
-        return np.mean(self.users(histories), axis=0) @ np.mean(self.layers, axis=0).T
+        yield bpr + self._l2 / 2 * squares / len(users)
 
 
 class Product(torch.autograd.Function):
@@ -144,31 +157,9 @@ class Product(torch.autograd.Function):
         return ctx.transpose.times(gradient), None, None
 
 
-class Sparse(NamedTuple):
-    """A CSR matrix as PyTorch takes sums of rows by it, in a fourth of the time of SciPy's product and its own."""
-
-    columns: torch.Tensor  # (nnz,)
-    starts: torch.Tensor  # (n_rows,)
-    values: torch.Tensor  # (nnz,)
-
-    @classmethod
-    def of(cls, matrix: sp.csr_matrix) -> Sparse:
-        columns, starts = (part.astype(np.int64) for part in (matrix.indices, matrix.indptr[:-1]))
-        return cls(*map(torch.from_numpy, (columns, starts, matrix.data)))
-
-    def times(self, x: torch.Tensor) -> torch.Tensor:
-        return embedding_bag(self.columns, x.contiguous(), self.starts, mode="sum", per_sample_weights=self.values)
-
-
 def sum_of_squares(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Sum of |table[row]|^2, by how often a row comes: to read each of them would be half of a step."""
     return (torch.bincount(rows, minlength=len(table)) * (table**2).sum(1)).sum()
-
-
-def edges(histories: sp.csr_matrix, item_scale: np.ndarray) -> sp.csr_matrix:
-    """(n_users, n_items) x_ui / sqrt(d_u d_i), float32, with the d_i of training."""
-    scaled = sp.diags_array(inverse_root(histories.sum(axis=1))) @ histories @ sp.diags_array(item_scale)
-    return sp.csr_matrix(scaled, dtype=np.float32)
 
 
 def inverse_root(degrees: np.ndarray) -> np.ndarray:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import scipy.sparse as sp
 import torch
-from torch.nn.functional import embedding
+from torch import nn
 
-from distillcf.torch_data import check_whole
-from experiments.recommenders.ranking import FoldIn, Ranking, vectors
+from experiments.recommenders.layers import Sparse, dropped, inner, look_up
+from experiments.recommenders.ranking import Ranking, Vectors
+from experiments.recommenders.trained import Trained
 from experiments.training import tuning
-from experiments.training.trainer import Trained, check_share, dropped, frozen
 from experiments.training.tuning import Stages, batch_of, grid
 from infae import Interactions, Split
+from infae.runtime import checks
 
 if TYPE_CHECKING:
     from experiments.recommenders.registry import Search
@@ -54,51 +52,28 @@ class MF(Trained):
         self.n_factors = n_factors
         self.dropout = dropout
 
-    def _learner(self, clicks: Interactions, rng: torch.Generator) -> Factors:
-        return Factors(clicks, self, rng)
+    def _task(self, clicks: Interactions) -> Ranking:
+        module = Factors(*clicks.shape, self.n_factors, self.dropout)
+        return Ranking(module, clicks, self.seed, self.device)
 
     def _check(self) -> None:
-        super()._check()
-        check_whole(self.n_factors, "n_factors", 1)
-        check_share(self.dropout, "dropout")
+        checks.whole("n_factors", self.n_factors)
+        checks.share("dropout", self.dropout, least=0)
 
 
-class Tables(NamedTuple):
-    """What is trained, float32."""
+class Factors(Vectors):
+    """p_u . q_i + b_i; see `Vectors`."""
 
-    users: torch.Tensor  # (n_users, n_factors)
-    items: torch.Tensor  # (n_items, n_factors)
-    bias: torch.Tensor  # (n_items,)
+    def __init__(self, n_users: int, n_items: int, n_factors: int, dropout: float = 0.0):
+        super().__init__(n_users, n_items, n_factors)
+        self.bias = nn.Parameter(torch.zeros(n_items))
+        self.dropout = dropout
 
-
-class Factors(Ranking):
-    """`Tables` in training."""
-
-    def __init__(self, clicks: Interactions, model: MF, rng: torch.Generator):
-        super().__init__(clicks, model.seed)
-        users, items = (vectors(n, model.n_factors, rng) for n in clicks.shape)
-        self.parameters = Tables(users, items, torch.zeros(clicks.n_items, requires_grad=True))
-        self._dropout, self._rng = model.dropout, rng
-
-    def margin(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        p, q, b = self.parameters
-        apart = embedding(positives, q) - embedding(negatives, q)
-        return (dropped(embedding(users, p), self._dropout, self._rng) * apart).sum(1) + b[positives] - b[negatives]
-
-    def scorer(self) -> Scores:
-        users, items, bias = frozen(self.parameters)
-        return Scores(FoldIn.of(users, items, self.clicks, np.unique(self.triples.users)), bias)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Histories -> p(history) . q_i + b_i."""
-
-    fold_in: FoldIn
-    bias: np.ndarray  # (n_items,)
-
-    def __call__(self, histories: sp.csr_matrix) -> np.ndarray:
-        return self.fold_in(histories) @ self.fold_in.items.T + self.bias
+    def forward(
+        self, users: torch.Tensor | Sparse, items: torch.Tensor | None = None, rng: torch.Generator | None = None
+    ) -> torch.Tensor:
+        p = dropped(self.of_users(users), self.dropout, rng)
+        return inner(p, self.items.weight, items) + look_up(self.bias, items)
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from torch.nn.functional import embedding_bag
+from torch import nn
 
-from distillcf.torch_data import check_whole
+from experiments.recommenders.layers import Sparse, dense_layers, dropped, look_up
+from experiments.recommenders.trained import Trained
 from experiments.training import tuning
-from experiments.training.trainer import Layer, Trained, check_share, dropped, frozen
+from experiments.training.losses import elbo_loss
+from experiments.training.trainer import Task, one_thread
 from experiments.training.tuning import Stages, batch_of, grid
 from infae import Interactions, Split
+from infae.runtime import checks
 
 if TYPE_CHECKING:
     from experiments.recommenders.registry import Search
@@ -74,124 +75,84 @@ class MVAE(Trained):
         self.beta = beta
         self.anneal_epochs = anneal_epochs
 
+    module: Autoencoder
+
     def encode(self, histories: Any) -> np.ndarray:
         """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""
         clicks = self._clicks(histories)
-        assert isinstance(self._scorer, Scores)
-        return self._scorer.encode(clicks)
+        with one_thread(), torch.no_grad():
+            mean, _ = self.module.encode(Sparse.of(clicks, self.device))
+        return mean.cpu().numpy()
 
-    def _learner(self, clicks: Interactions, rng: torch.Generator) -> Network:
-        return Network(clicks, self, rng)
+    def _task(self, clicks: Interactions) -> Likelihood:
+        return Likelihood(clicks, self)
 
     def _check(self) -> None:
-        super()._check()
         for name in ("n_factors", "n_layers", "n_hidden", "anneal_epochs"):
-            check_whole(getattr(self, name), name, 1)
-        check_share(self.dropout, "dropout")
-        if not (np.isfinite(self.beta) and self.beta >= 0):
-            raise ValueError(f"beta must be finite and 0 or more, got {self.beta!r}")
+            checks.whole(name, getattr(self, name))
+        checks.share("dropout", self.dropout, least=0)
+        checks.number("beta", self.beta, least=0)
 
 
-class Network:
-    """Encoder and decoder in training; examples are the users who have clicked."""
+class Autoencoder(nn.Module):
+    """Histories, `Sparse` or dense rows (n, n_items), -> logits (n, n_items) at the mean of z."""
 
-    def __init__(self, clicks: Interactions, model: MVAE, rng: torch.Generator):
-        self._rows = clicks.matrix[np.flatnonzero(np.diff(clicks.matrix.indptr))]
-        self.n_examples = self._rows.shape[0]
-        if not self.n_examples:
-            raise ValueError(f"no clicks: all {clicks.n_users:,} users have empty rows")
-        self._inputs = normalised(self._rows)
-        hidden = [model.n_hidden] * model.n_layers
-        self._encoder = _layers([clicks.n_items, *hidden, 2 * model.n_factors], rng)
-        self._decoder = _layers([model.n_factors, *hidden, clicks.n_items], rng)
-        self._model, self._rng, self._beta = model, rng, 0.0
+    def __init__(self, n_items: int, n_factors: int, n_layers: int, n_hidden: int, dropout: float = 0.0):
+        super().__init__()
+        hidden = [n_hidden] * n_layers
+        self.first = nn.EmbeddingBag(n_items, n_hidden, mode="sum")
+        self.offset = nn.Parameter(torch.zeros(n_hidden))
+        self.encoder = dense_layers([*hidden, 2 * n_factors], nn.Tanh)
+        self.decode = dense_layers([n_factors, *hidden, n_items], nn.Tanh)
+        self.dropout = dropout
 
-    @property
-    def parameters(self) -> list[torch.Tensor]:
-        return list(itertools.chain(*self._encoder, *self._decoder))
-
-    def start(self, epoch: int) -> None:
-        self._beta = self._model.beta * min(1, epoch / self._model.anneal_epochs)
-
-    def loss(self, index: torch.Tensor) -> torch.Tensor:
-        users = index.numpy()
-        mean, log_variance = self._encode(self._inputs[users])
-        noise = torch.empty_like(mean).normal_(generator=self._rng)
-        z = mean + noise * torch.exp(log_variance / 2)
-        clicks = torch.from_numpy(self._rows[users].toarray())
-        return elbo_loss(_decode(self._decoder, z), clicks, mean, log_variance, self._beta)
-
-    def _encode(self, rows: sp.csr_matrix) -> tuple[torch.Tensor, torch.Tensor]:
-        (weights, offset), *others = self._encoder
-        values = dropped(torch.from_numpy(rows.data), self._model.dropout, self._rng)
-        items, starts = (torch.from_numpy(part.astype(np.int64)) for part in (rows.indices, rows.indptr[:-1]))
-        # x W of sparse rows x.
-        x = torch.tanh(embedding_bag(items, weights, starts, mode="sum", per_sample_weights=values) + offset)
-        mean, log_variance = _decode(others, x).chunk(2, dim=1)
+    def encode(
+        self, histories: torch.Tensor | Sparse, rng: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mu and log sigma^2, (n, n_factors); `rng` draws which clicks are hidden, none are without."""
+        lengths = _squares(histories).sqrt()
+        if isinstance(histories, Sparse):
+            histories = histories.with_values(dropped(histories.values, self.dropout, rng))
+        else:
+            histories = dropped(histories, self.dropout, rng)
+        x = look_up(self.first.weight, histories) / torch.where(lengths > 0, lengths, 1)
+        mean, log_variance = self.encoder(torch.tanh(x + self.offset)).chunk(2, dim=1)
         return mean, log_variance
 
-    def scorer(self) -> Scores:
-        encoder, decoder = ([tuple(frozen(layer)) for layer in part] for part in (self._encoder, self._decoder))
-        # Of [mu ; log sigma^2] the mean alone.
-        encoder[-1] = tuple(part[..., : self._model.n_factors] for part in encoder[-1])
-        return Scores(encoder, decoder)
+    def forward(self, histories: torch.Tensor | Sparse) -> torch.Tensor:
+        return self.decode(self.encode(histories)[0])
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Histories -> f(mu(x)), of layers W (n_in, n_out) and offset (n_out,)."""
-
-    encoder: list[tuple[np.ndarray, ...]]
-    decoder: list[tuple[np.ndarray, ...]]
-
-    def __call__(self, histories: sp.csr_matrix) -> np.ndarray:
-        return _forward(self.decoder, self.encode(histories))
-
-    def encode(self, histories: sp.csr_matrix) -> np.ndarray:
-        """(n_users, n_factors) mu of histories."""
-        return _forward(self.encoder, normalised(histories))
+def _squares(histories: torch.Tensor | Sparse) -> torch.Tensor:
+    """(n, 1) sums of squares."""
+    if isinstance(histories, Sparse):
+        return histories.with_values(histories.values**2).sums()
+    return (histories**2).sum(1, keepdim=True)
 
 
-def _forward(layers: list[tuple[np.ndarray, ...]], x: np.ndarray | sp.csr_matrix) -> np.ndarray:
-    for weights, offset in layers[:-1]:
-        x = np.tanh(x @ weights + offset)
-    weights, offset = layers[-1]
-    return x @ weights + offset
+class Likelihood(Task):
+    """Learns from the rows of users who have clicked; a batch is some of them."""
 
+    module: Autoencoder
 
-def elbo_loss(
-    logits: torch.Tensor, clicks: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor, beta: float
-) -> torch.Tensor:
-    """Mean over users of -sum_i x_i log softmax(logits)_i + beta KL(N(mean, diag(exp(log_variance))) || N(0, I)).
+    def __init__(self, clicks: Interactions, model: MVAE):
+        self._rows = clicks.matrix[np.flatnonzero(np.diff(clicks.matrix.indptr))]
+        if not self._rows.shape[0]:
+            raise ValueError(f"no clicks: all {clicks.n_users:,} users have empty rows")
+        self.module = Autoencoder(clicks.n_items, model.n_factors, model.n_layers, model.n_hidden, model.dropout)
+        self._model, self.beta = model, 0.0
 
-    Args:
-      logits: (n, n_items).
-      clicks: (n, n_items), x.
-      mean: (n, n_factors).
-      log_variance: (n, n_factors).
-      beta: of the KL term, here and now.
-    """
-    likelihood = (clicks * torch.log_softmax(logits, dim=1)).sum(1)
-    divergence = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2
-    return (beta * divergence - likelihood).mean()
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        self.beta = self._model.beta * min(1, epoch / self._model.anneal_epochs)
+        return [torch.arange(self._rows.shape[0], device=self._model.device)]
 
-
-def normalised(rows: sp.csr_matrix) -> sp.csr_matrix:
-    """X / |x|_2, float32; zeros where x is."""
-    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
-    scale = sp.diags_array(1 / np.where(norms > 0, norms, 1))
-    return sp.csr_matrix(scale @ rows, dtype=np.float32)
-
-
-def _layers(widths: list[int], rng: torch.Generator) -> list[Layer]:
-    return [Layer.random(n_in, n_out, rng) for n_in, n_out in itertools.pairwise(widths)]
-
-
-def _decode(layers: list[Layer], z: torch.Tensor) -> torch.Tensor:
-    """Tanh after every layer but the last."""
-    for layer in layers[:-1]:
-        z = torch.tanh(layer(z))
-    return layers[-1](z)
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        rows = self._rows[batch[0].cpu().numpy()]
+        mean, log_variance = self.module.encode(Sparse.of(rows, rng.device), rng)
+        noise = torch.empty_like(mean).normal_(generator=rng)
+        logits = self.module.decode(mean + noise * torch.exp(log_variance / 2))
+        clicks = torch.from_numpy(rows.toarray()).to(rng.device)
+        yield elbo_loss(logits, clicks, mean, log_variance, self.beta)
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:

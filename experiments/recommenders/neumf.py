@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import scipy.sparse as sp
 import torch
-from torch.nn.functional import embedding
+from torch import nn
 
-from distillcf.torch_data import check_whole
-from experiments.recommenders.ranking import FoldIn, Ranking, vectors
+from experiments.recommenders.layers import Sparse, dropped, inner, look_up
+from experiments.recommenders.ranking import Ranking, Vectors
+from experiments.recommenders.trained import Trained
 from experiments.training import tuning
-from experiments.training.trainer import Layer, Trained, check_share, dropped, frozen
 from experiments.training.tuning import Stages, batch_of, grid
 from infae import Interactions, Split
+from infae.runtime import checks
 
 if TYPE_CHECKING:
     from experiments.recommenders.registry import Search
@@ -56,82 +54,50 @@ class NeuMF(Trained):
         self.n_layers = n_layers
         self.dropout = dropout
 
-    def _learner(self, clicks: Interactions, rng: torch.Generator) -> Network:
-        return Network(clicks, self, rng)
+    def _task(self, clicks: Interactions) -> Ranking:
+        module = Network(*clicks.shape, self.n_factors, self.n_layers, self.dropout)
+        return Ranking(module, clicks, self.seed, self.device)
 
     def _check(self) -> None:
-        super()._check()
-        check_whole(self.n_factors, "n_factors", 1)
-        check_whole(self.n_layers, "n_layers", 1)
-        check_share(self.dropout, "dropout")
+        checks.whole("n_factors", self.n_factors)
+        checks.whole("n_layers", self.n_layers)
+        checks.share("dropout", self.dropout, least=0)
 
 
-class Network(Ranking):
-    """Vectors, biases and layers in training."""
+class Network(Vectors):
+    """phi(p_u, q_i) + b_i; see `Vectors`."""
 
-    def __init__(self, clicks: Interactions, model: NeuMF, rng: torch.Generator):
-        super().__init__(clicks, model.seed)
-        d = model.n_factors
-        self._users, self._items = (vectors(n, d, rng) for n in clicks.shape)
-        self._bias = torch.zeros(clicks.n_items, requires_grad=True)
-        widths = [max(d >> k, 1) for k in range(model.n_layers)]
-        self._first = Layer.random(2 * d, d, rng)
-        self._layers = [Layer.random(n_in, n_out, rng) for n_in, n_out in itertools.pairwise(widths)]
-        # h is of ones for p * q, so that training starts as MF's does.
-        self._h = torch.cat([torch.ones(d), Layer.random(widths[-1], 1, rng)[0].detach()[:, 0]]).requires_grad_()
-        self._dropout, self._rng = model.dropout, rng
+    def __init__(self, n_users: int, n_items: int, n_factors: int, n_layers: int, dropout: float = 0.0):
+        super().__init__(n_users, n_items, n_factors)
+        widths = [max(n_factors >> k, 1) for k in range(n_layers)]
+        self.bias = nn.Parameter(torch.zeros(n_items))
+        self.first = nn.Linear(2 * n_factors, n_factors)
+        self.others = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        # h, of ones for p * q, so that training starts as MF's does.
+        self.h_product = nn.Parameter(torch.ones(n_factors))
+        self.h_hidden = nn.Linear(widths[-1], 1, bias=False)
+        self.dropout = dropout
 
-    @property
-    def parameters(self) -> list[torch.Tensor]:
-        return [self._users, self._items, self._bias, self._h, *self._first, *itertools.chain(*self._layers)]
+    def forward(
+        self, users: torch.Tensor | Sparse, items: torch.Tensor | None = None, rng: torch.Generator | None = None
+    ) -> torch.Tensor:
+        p, q = dropped(self.of_users(users), self.dropout, rng), self.items.weight
+        # W_1 [p ; q] is the sum of a user's half and an item's half, of which all pairs share the latter.
+        w_user, w_item = self.first.weight.chunk(2, dim=1)
+        of_user, of_item = p @ w_user.T + self.first.bias, look_up(q @ w_item.T, items)
+        if items is None:
+            parts = of_user.unsqueeze(1).split(max(1, HIDDEN_VALUES // of_item.numel()))
+            hidden = torch.cat([self.hidden(part + of_item) for part in parts])
+        else:
+            hidden = self.hidden(of_user + of_item)
+        return inner(p * self.h_product, q, items) + hidden + look_up(self.bias, items)
 
-    def margin(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        p = dropped(embedding(users, self._users), self._dropout, self._rng)
-        d = p.shape[1]
-        # W_1 [p ; q] is the sum of a user's half and an item's half, of which all triples share the latter.
-        of_user = p @ self._first[0][:d] + self._first[1]
-        of_items = self._items @ self._first[0][d:]
-        weighted = p * self._h[:d]
-
-        def score(items: torch.Tensor) -> torch.Tensor:
-            z = torch.relu(of_user + embedding(items, of_items))
-            for layer in self._layers:
-                z = torch.relu(layer(z))
-            return (weighted * embedding(items, self._items)).sum(1) + z @ self._h[d:] + self._bias[items]
-
-        return score(positives) - score(negatives)
-
-    def scorer(self) -> Scores:
-        users, items, bias, h, *layers = frozen(self.parameters)
-        fold_in = FoldIn.of(users, items, self.clicks, np.unique(self.triples.users))
-        return Scores(fold_in, bias, h, list(zip(layers[::2], layers[1::2], strict=True)))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Histories -> phi(p(history), q_i) + b_i."""
-
-    fold_in: FoldIn
-    bias: np.ndarray  # (n_items,)
-    h: np.ndarray  # (n_factors + width of the last layer,)
-    layers: list[tuple[np.ndarray, np.ndarray]]  # W (n_in, n_out) and c (n_out,)
-
-    def __call__(self, histories: sp.csr_matrix) -> np.ndarray:
-        p, q = self.fold_in(histories), self.fold_in.items
-        d = q.shape[1]
-        (first, constant), *others = self.layers
-        of_users, of_items = p @ first[:d] + constant, q @ first[d:]
-        scores = (p * self.h[:d]) @ q.T + self.bias
-        n_rows = max(1, HIDDEN_VALUES // of_items.size)
-        for start in range(0, len(p), n_rows):
-            z = of_users[start : start + n_rows, None] + of_items
-            np.maximum(z, 0, out=z)
-            for weights, offset in others:
-                z = z @ weights
-                z += offset
-                np.maximum(z, 0, out=z)
-            scores[start : start + n_rows] += z @ self.h[d:]
-        return scores
+    def hidden(self, z: torch.Tensor) -> torch.Tensor:
+        """Of W_1 [p ; q] + c_1 (..., n_factors) what h takes of z_L."""
+        z = z.relu_()
+        for layer in self.others:
+            z = layer(z).relu_()
+        return self.h_hidden(z).squeeze(-1)
 
 
 def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:

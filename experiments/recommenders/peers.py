@@ -11,7 +11,6 @@ why they serve as a check alone. Needs the `peers` extra (Cornac 3, PyTorch Geom
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,16 +20,18 @@ import numpy as np
 import torch
 
 from experiments.recommenders.registry import Chosen, Model, Search
-from experiments.training.trainer import one_thread
+from experiments.training.trainer import Task, Trainer, adam, one_thread
+from experiments.training.tuning import Report, Trials
 from infae import Interactions, Split
-from infae.runtime.progress import bar
 from infae.tuning.search import held_out_metrics
 
 N_FACTORS = 64
 LIGHTGCN_BATCH = 16384
 
-Scored = Iterator[tuple[dict[str, Any], np.ndarray]]
-"""Trained models one after another: what only training settles, such as epochs, and (users, items) scores."""
+Value = Callable[[np.ndarray], float]
+"""(users, items) scores -> the metric, on validation."""
+Scored = tuple[np.ndarray, dict[str, Any]]
+"""(users, items) scores of a trained model, and what only training settled, such as epochs."""
 
 
 @dataclass(frozen=True)
@@ -61,73 +62,94 @@ def choose(
     split: Split,
     search: Search,
 ) -> Chosen:
-    """The best on validation of all combinations of the grid, and of all that each training yields."""
-    best: tuple[float, dict[str, Any], Trained] | None = None
-    tried = []
-    with one_thread():
-        for values in bar(train.__name__, search.progress, [*itertools.product(*grid.values())]):
-            params = dict(zip(grid, values, strict=True))
-            for settled, scores in train(clicks, search.seed, **params):
-                model = Trained(scores, clicks.user_ids, clicks.item_ids)
-                value = held_out_metrics(model, split, [search.metric])["value"]
-                tried.append({**params, **settled, search.metric: value})
-                if np.isfinite(value) and (best is None or value > best[0]):
-                    best = value, tried[-1], model
-    if best is None:
-        raise ValueError(f"{search.metric} is not defined on this validation part; choose another metric")
-    return best[2], {**best[1], "tried": tried}
+    """The best on validation of all combinations of the grid."""
+
+    def value(scores: np.ndarray) -> float:
+        return held_out_metrics(Trained(scores, clicks.user_ids, clicks.item_ids), split, [search.metric])["value"]
+
+    def trained(params: dict[str, Any], report: Report) -> tuple[np.ndarray, dict[str, Any]]:
+        with one_thread():
+            scores, settled = train(clicks, search.seed, value, **params)
+        return scores, {**settled, search.metric: value(scores)}
+
+    trials = Trials(trained, grid, clicks, split, search, f"peers.{train.__name__}", {"seed": search.seed})
+    trials.over_grid()
+    model = Trained(trials.best_model(), clicks.user_ids, clicks.item_ids)
+    return model, {**trials.best, "tried": trials.rows}
 
 
-def bpr(clicks: Interactions, seed: int, **params: Any) -> Scored:
+def bpr(clicks: Interactions, seed: int, value: Value | None = None, **params: Any) -> Scored:
     """Cornac's BPR by stochastic gradient descent, with item biases."""
     from cornac.models import BPR
 
-    yield {}, cornac_scores(BPR(k=N_FACTORS, num_threads=1, seed=seed, **params), clicks)
+    return cornac_scores(BPR(k=N_FACTORS, num_threads=1, seed=seed, **params), clicks), {}
 
 
-def neumf(clicks: Interactions, seed: int, **params: Any) -> Scored:
+def neumf(clicks: Interactions, seed: int, value: Value | None = None, **params: Any) -> Scored:
     """Cornac's NeuMF, pointwise: cross-entropy with four negatives a click."""
     from cornac.models import NeuMF
 
     layers = (2 * N_FACTORS, N_FACTORS)
     made = NeuMF(num_factors=N_FACTORS, layers=layers, backend="pytorch", verbose=False, seed=seed, **params)
-    yield {}, cornac_scores(made, clicks)
+    return cornac_scores(made, clicks), {}
 
 
-def vaecf(clicks: Interactions, seed: int, **params: Any) -> Scored:
+def vaecf(clicks: Interactions, seed: int, value: Value | None = None, **params: Any) -> Scored:
     """Cornac's multinomial VAE, without dropout and annealing."""
     from cornac.models import VAECF
 
-    yield {}, cornac_scores(VAECF(k=N_FACTORS, autoencoder_structure=[600], beta=0.2, seed=seed, **params), clicks)
+    model = VAECF(k=N_FACTORS, autoencoder_structure=[600], beta=0.2, seed=seed, **params)
+    return cornac_scores(model, clicks), {}
 
 
-def lightgcn(clicks: Interactions, seed: int, n_epochs: Sequence[int] = (25, 50, 100, 150), **params: Any) -> Scored:
-    """PyTorch Geometric's LightGCN by its own loss and Adam; negatives are any items."""
-    from torch_geometric.nn.models import LightGCN
-
+def lightgcn(
+    clicks: Interactions,
+    seed: int,
+    value: Value | None = None,
+    *,
+    learning_rate: float,
+    n_epochs: int = 150,
+    **params: Any,
+) -> Scored:
+    """PyTorch Geometric's LightGCN by its own loss and Adam, of 25, 50, ... epochs the best by `value`."""
+    task = _GeometricLightGCN(clicks, seed, **params)
     rng = torch.Generator().manual_seed(seed)
-    n_users, n_items = clicks.shape
-    users, items = (torch.from_numpy(part.astype(np.int64)) for part in clicks.matrix.nonzero())
-    items = items + n_users
-    edges = torch.stack([torch.cat([users, items]), torch.cat([items, users])])
-    learning_rate = params.pop("learning_rate")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # of its vectors, which it draws from the global generator
-        model = LightGCN(n_users + n_items, N_FACTORS, **params)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    for epoch in range(1, max(n_epochs) + 1):
-        for index in torch.randperm(len(users), generator=rng).split(LIGHTGCN_BATCH):
-            negatives = torch.randint(n_users, n_users + n_items, index.shape, generator=rng)
-            pairs = torch.stack([users[index].repeat(2), torch.cat([items[index], negatives])])
-            positive, negative = model(edges, pairs).chunk(2)
-            loss = model.recommendation_loss(positive, negative, node_id=pairs.unique())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        if epoch in n_epochs:
-            with torch.no_grad():
-                vectors = model.get_embedding(edges)
-            yield {"n_epochs": epoch}, (vectors[:n_users] @ vectors[n_users:].T).numpy()
+    trainer = Trainer("LightGCN", n_epochs, LIGHTGCN_BATCH, check_every=25, patience=n_epochs)
+    looked = None if value is None else lambda: value(task.scores())
+    done = trainer.fit(task, {"loss": adam(task.module, learning_rate)}, rng, looked)
+    return task.scores(), {"n_epochs": n_epochs if done.best is None else done.best["epoch"]}
+
+
+class _GeometricLightGCN(Task):
+    """Clicks as their model learns them; negatives are any items."""
+
+    module: Any
+
+    def __init__(self, clicks: Interactions, seed: int, **params: Any):
+        from torch_geometric.nn.models import LightGCN
+
+        self._n_users, self._n_items = clicks.shape
+        users, items = (torch.from_numpy(part.astype(np.int64)) for part in clicks.matrix.nonzero())
+        self._clicks = users, items + self._n_users
+        self._edges = torch.stack([torch.cat(self._clicks), torch.cat(self._clicks[::-1])])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # of its vectors, which it draws from the global generator
+            self.module = LightGCN(self._n_users + self._n_items, N_FACTORS, **params)
+
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        return self._clicks
+
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        users, items = batch
+        negatives = torch.randint(self._n_users, self._n_users + self._n_items, users.shape, generator=rng)
+        pairs = torch.stack([users.repeat(2), torch.cat([items, negatives])])
+        positive, negative = self.module(self._edges, pairs).chunk(2)
+        yield self.module.recommendation_loss(positive, negative, node_id=pairs.unique())
+
+    def scores(self) -> np.ndarray:
+        with torch.no_grad():
+            vectors = self.module.get_embedding(self._edges)
+        return (vectors[: self._n_users] @ vectors[self._n_users :].T).numpy()
 
 
 def cornac_scores(model: Any, clicks: Interactions) -> np.ndarray:

@@ -38,6 +38,8 @@ class Search:
       inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
       shared: folder that keeps what a search over a grid found, for the next study; none where empty.
       tune: whether PyTorch models are tuned; else they are trained once, at their defaults.
+      n_trials: of a PyTorch model's whole grid, by TPE, in place of what the preset tries; 0 for the preset's.
+      prune: end trainings early that are below the median of the earlier ones; it may change what is found.
       progress: show progress bars.
     """
 
@@ -47,6 +49,8 @@ class Search:
     inner: infae.InfiniteAE | None = None
     shared: str = ""
     tune: bool = True
+    n_trials: int = 0
+    prune: bool = False
     progress: bool = False
 
     @classmethod

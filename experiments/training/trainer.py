@@ -1,179 +1,219 @@
-"""The one training loop of all PyTorch models: Adam on minibatches, stopped by a validation metric.
+"""The one training loop: any module and loss, one or several optimisers, the best state kept.
 
 Not imported by `experiments.recommenders`, which works without PyTorch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
-from distillcf.torch_data import check_whole
-from experiments.recommenders.base import Baseline
-from infae import Interactions, Split
-from infae.data.coerce import as_clicks, as_histories, as_split
-from infae.ranking.evaluate import metric_k
+from distillcf.errors import CheckpointError
+from infae.runtime.checks import number, shown, whole
 from infae.runtime.progress import bar
-from infae.tuning.search import held_out_metrics
+from infae.storage import npz
 
-Scorer = Callable[[sp.csr_matrix], np.ndarray]
-"""(n_users, n_items) histories -> scores; training leaves it alone."""
+FORMAT = "infae.training"
+VERSION = 1
 
 
-class Learner(Protocol):
-    """What is trained.
+class Task:
+    """What is trained, on what, by what loss.
 
     Attributes:
-      parameters: float32 tensors that Adam changes.
-      n_examples: of which batches are drawn, each once an epoch.
+      module: whose parameters the optimisers change.
     """
 
-    @property
-    def parameters(self) -> Sequence[torch.Tensor]: ...
+    module: nn.Module
 
-    n_examples: int
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        """Columns of equal length, on the device, of an epoch from 0; a batch is some rows of each."""
+        raise NotImplementedError
 
-    def start(self, epoch: int) -> None:
-        """Get ready for an epoch, from 0: draw negatives, set weights that change."""
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        """A loss for each optimiser in turn; the next is asked for after the step of the last."""
+        raise NotImplementedError
 
-    def loss(self, index: torch.Tensor) -> torch.Tensor:
-        """Mean loss of the examples at (n,) positions."""
-
-    def scorer(self) -> Scorer:
-        """How histories are scored with the parameters of this moment."""
+    def settle(self) -> None:
+        """Bring up to the parameters what the module needs beside them, as buffers, before it is looked at."""
 
 
-class Trained(Baseline):
-    """A recommender trained by Adam; a model makes its `Learner` and sets defaults.
+@dataclass
+class Progress:
+    """How far a training is.
 
-    Args:
-      learning_rate: of Adam.
-      n_epochs: passes over the examples; at most, where `fit` is given validation clicks.
-      batch_size: examples a step; smaller on summaries of few clicks, see `tuning.batch_of`.
-      metric: what `fit` stops by, a name of `infae.evaluate`'s report.
-      check_every: epochs from one look at validation to the next.
-      patience: looks without a better value before training stops.
-      seed: of everything that is drawn; no global generator is used.
-
-    Attributes (after fit):
-      epoch_: epochs trained for, of the state kept.
-      path_: one dict an epoch: `epoch`, mean `loss`, and the value of `metric` where it was looked at.
-      item_ids_: ids of the items.
+    Attributes:
+      epoch: epochs done.
+      path: one dict an epoch: `epoch`, the mean of each loss, and the metric where it was looked at.
+      best: the best look at the metric: `value`, `epoch` and `state`.
     """
 
-    title: str
-
-    def __init__(
-        self,
-        *,
-        learning_rate: float = 0.006,
-        n_epochs: int = 100,
-        batch_size: int = 16384,
-        metric: str = "HR@100",
-        check_every: int = 5,
-        patience: int = 3,
-        seed: int = 0,
-    ):
-        self.learning_rate = learning_rate
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.metric = metric
-        self.check_every = check_every
-        self.patience = patience
-        self.seed = seed
-
-    def _learner(self, clicks: Interactions, rng: torch.Generator) -> Learner:
-        raise TypeError(f"{type(self).__name__} defines no _learner")
-
-    def fit(self, X: Any, validation: Split | Interactions | None = None, *, progress: bool = False) -> Self:
-        """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
-
-        Args:
-          X: clicks as in `InfiniteAE.fit`; stored values weigh the loss.
-          validation: as in `InfiniteAE.fit`.
-          progress: show progress bars on standard error.
-
-        Raises:
-          ValueError: bad parameters or data, or `metric` undefined on `validation`.
-          FloatingPointError: training diverged. After either an earlier fit stays in place.
-        """
-        self._check()
-        clicks = as_clicks(X)
-        split = None if validation is None else as_split(clicks, validation)
-        rng = torch.Generator().manual_seed(self.seed)
-        learner = self._learner(clicks, rng)
-        path: list[dict[str, float]] = []
-        best: tuple[float, int, Scorer] | None = None
-        steps = self._epochs(learner, rng)
-        with one_thread(), bar(self.title, progress, steps, "epoch", self.n_epochs) as epochs:
-            for epoch, loss in enumerate(epochs, start=1):
-                path.append({"epoch": epoch, "loss": loss})
-                if split is None or (epoch % self.check_every and epoch != self.n_epochs):
-                    continue
-                scorer = learner.scorer()
-                moment = Moment(scorer, clicks.item_ids)
-                value = path[-1][self.metric] = held_out_metrics(moment, split, [self.metric])["value"]
-                epochs.set_postfix({self.metric: value})
-                if np.isfinite(value) and (best is None or value > best[0]):
-                    best = value, epoch, scorer
-                if best is not None and epoch - best[1] >= self.patience * self.check_every:
-                    break
-        if split is None:
-            best = np.nan, self.n_epochs, learner.scorer()
-        if best is None:
-            raise ValueError(f"{self.metric} is not defined on this validation part; choose another metric")
-        _, self.epoch_, self._scorer = best
-        self.path_, self.item_ids_ = path, clicks.item_ids
-        return self
-
-    def _epochs(self, learner: Learner, rng: torch.Generator) -> Iterator[float]:
-        """After every epoch its mean loss, dropout included; the next one changes the learner."""
-        # Fused: one pass over the parameters, where small batches spend most of their time; a sixth of it.
-        optimizer = torch.optim.Adam(learner.parameters, lr=self.learning_rate, fused=True)
-        for epoch in range(self.n_epochs):
-            learner.start(epoch)
-            total = 0.0
-            for index in torch.randperm(learner.n_examples, generator=rng).split(self.batch_size):
-                loss = learner.loss(index)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * index.numel()
-            mean = total / learner.n_examples
-            if not np.isfinite(mean):
-                raise FloatingPointError(
-                    f"the loss of {self.title} became {mean} in epoch {epoch + 1}, float32, with learning_rate = "
-                    f"{self.learning_rate:g}; use a smaller one"
-                )
-            yield mean
-
-    def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
-        return self._scorer(histories)
-
-    def _check(self) -> None:
-        for name in ("n_epochs", "batch_size", "check_every", "patience"):
-            check_whole(getattr(self, name), name, 1)
-        check_whole(self.seed, "seed", 0)
-        metric_k(self.metric)
-        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate!r}")
+    epoch: int = 0
+    path: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A model as it is at one look at validation, as `evaluate` asks."""
+class Trainer:
+    """Minibatch training, stopped by a metric.
 
-    scorer: Scorer
-    item_ids_: np.ndarray
+    Args:
+      title: of the progress bar and of errors.
+      n_epochs: passes over the examples; at most, where there is a metric.
+      batch_size: examples a step.
+      metric: name of the value that training stops by.
+      check_every: epochs from one look at the metric to the next.
+      patience: looks without a better value before training stops.
+      checkpoint: file that a killed training continues from, to the same bits; written at every look.
+      identity: what tells this training from others. A checkpoint of another identity is refused.
+      progress: show a bar on standard error.
 
-    def predict(self, histories: Interactions) -> np.ndarray:
-        return self.scorer(as_histories(histories, self.item_ids_))
+    Raises ValueError for bad arguments.
+    """
+
+    title: str
+    n_epochs: int
+    batch_size: int
+    metric: str = "value"
+    check_every: int = 5
+    patience: int = 3
+    checkpoint: str | Path | None = None
+    identity: str = ""
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_epochs", "batch_size", "check_every", "patience"):
+            whole(name, getattr(self, name))
+
+    def fit(
+        self,
+        task: Task,
+        optimizers: Mapping[str, Optimizer],
+        rng: torch.Generator,
+        value: Callable[[], float] | None = None,
+        report: Callable[[int, float], None] | None = None,
+    ) -> Progress:
+        """Train, and leave the module in its best state, in evaluation mode.
+
+        Args:
+          task: module, examples and losses.
+          optimizers: name of a loss -> what steps by it, in the order of `task.losses`.
+          rng: draws the order of examples, and what the losses draw; on the device of the module.
+          value: the metric as the module is now, higher is better; without it all epochs are run.
+          report: is told (epoch, value) of each look; an exception that it raises ends training.
+
+        Raises:
+          ValueError: the metric was never finite.
+          FloatingPointError: a loss became NaN or infinite.
+          CheckpointError: the checkpoint is damaged, or of another training.
+        """
+        done, module = Progress(), task.module
+        if self.checkpoint is not None and Path(self.checkpoint).exists():
+            done = self._load(module, optimizers, rng)
+        with one_thread(), bar(self.title, self.progress, total=self.n_epochs, unit="epoch") as shown_bar:
+            shown_bar.update(done.epoch)
+            while done.epoch < self.n_epochs and not self._in_vain(done):
+                module.train()
+                row = self._epoch(task, optimizers, rng, done.epoch)
+                done.epoch += 1
+                done.path.append({"epoch": done.epoch, **row})
+                if done.epoch % self.check_every == 0 or done.epoch == self.n_epochs:
+                    if value is not None:
+                        module.eval()
+                        task.settle()
+                        self._look(done, value(), module, report)
+                        shown_bar.set_postfix({self.metric: done.path[-1][self.metric]})
+                    self._save(done, module, optimizers, rng)
+                shown_bar.update()
+        if value is not None and done.best is None:
+            raise ValueError(f"{self.metric} is not defined on this validation part; choose another metric")
+        module.eval()
+        if done.best is None:
+            task.settle()
+        else:
+            module.load_state_dict(done.best["state"])
+        return done
+
+    def _epoch(
+        self, task: Task, optimizers: Mapping[str, Optimizer], rng: torch.Generator, epoch: int
+    ) -> dict[str, float]:
+        """The mean of each loss."""
+        columns = task.examples(epoch)
+        n = len(columns[0])
+        # Permuted once and cut into slices: a fifth faster than gathering the rows of every batch.
+        order = torch.randperm(n, generator=rng, device=rng.device)
+        totals = torch.zeros(len(optimizers), dtype=torch.float64, device=rng.device)
+        for batch in zip(*(column[order].split(self.batch_size) for column in columns), strict=True):
+            losses = task.losses(rng, *batch)
+            for k, (optimizer, loss) in enumerate(zip(optimizers.values(), losses, strict=True)):
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                totals[k] += loss.detach() * len(batch[0])
+        means = dict(zip(optimizers, (totals / n).tolist(), strict=True))
+        for name, mean in means.items():
+            if not np.isfinite(mean):
+                raise FloatingPointError(
+                    f"{self.title}: {name} became {mean} in epoch {epoch + 1}, float32, with learning_rate = "
+                    f"{optimizers[name].param_groups[0]['lr']:g}; use a smaller one"
+                )
+        return means
+
+    def _look(
+        self, done: Progress, value: float, module: nn.Module, report: Callable[[int, float], None] | None
+    ) -> None:
+        done.path[-1][self.metric] = value
+        if np.isfinite(value) and (done.best is None or value > done.best["value"]):
+            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+            done.best = {"value": value, "epoch": done.epoch, "state": state}
+        if report is not None:
+            report(done.epoch, value)
+
+    def _in_vain(self, done: Progress) -> bool:
+        return done.best is not None and done.epoch - done.best["epoch"] >= self.patience * self.check_every
+
+    def _save(
+        self, done: Progress, module: nn.Module, optimizers: Mapping[str, Optimizer], rng: torch.Generator
+    ) -> None:
+        if self.checkpoint is None:
+            return
+        content = {
+            "identity": self._identity(),
+            "done": vars(done),
+            "module": module.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+            "rng": rng.get_state(),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        # In an archive of ours, whose checksums are looked at.
+        npz.write(Path(self.checkpoint), FORMAT, VERSION, content=np.frombuffer(buffer.getvalue(), np.uint8))
+
+    def _load(self, module: nn.Module, optimizers: Mapping[str, Optimizer], rng: torch.Generator) -> Progress:
+        assert self.checkpoint is not None
+        remedy = "remove it to start again, or name another file"
+        fields = npz.read(Path(self.checkpoint), FORMAT, VERSION, CheckpointError, remedy)
+        content = torch.load(io.BytesIO(fields["content"].tobytes()), map_location="cpu", weights_only=True)
+        if content["identity"] != self._identity():
+            raise CheckpointError(f"{self.checkpoint} is a checkpoint of another training; {remedy}")
+        module.load_state_dict(content["module"])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(content["optimizers"][name])
+        rng.set_state(content["rng"])
+        return Progress(**content["done"])
+
+    def _identity(self) -> str:
+        settings = (self.title, self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
+        return repr((*settings, self.identity))
 
 
 @contextmanager
@@ -190,33 +230,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def check_share(value: float, name: str) -> None:
-    """ValueError for what is no share that may be dropped."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} is a share, from 0 to below 1, got {value!r}")
+def device_of(name: Any) -> torch.device:
+    """The device of that name, such as "cpu" or "cuda"; ValueError for any other."""
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be a PyTorch device, such as 'cpu' or 'cuda', got {shown(name)}") from error
 
 
-def dropped(x: torch.Tensor, share: float, rng: torch.Generator) -> torch.Tensor:
-    """X with a share of its entries set to zero and the others scaled up, to the same expectation."""
-    if not share:
-        return x
-    # A quarter of the time of `bernoulli_`, which was half of a step's.
-    return x * torch.rand(x.shape, generator=rng).ge_(share).div_(1 - share)
+def adam(module: nn.Module, learning_rate: float, **params: Any) -> torch.optim.Adam:
+    """Adam over a module's parameters; ValueError for a bad rate.
 
-
-class Layer(tuple[torch.Tensor, torch.Tensor]):
-    """x -> x W + b: W (n_in, n_out) and b (n_out,), float32."""
-
-    @classmethod
-    def random(cls, n_in: int, n_out: int, rng: torch.Generator) -> Layer:
-        """W of variance 2 / (n_in + n_out) (Glorot and Bengio 2010, Eq. 16), b of zeros."""
-        weights = torch.randn(n_in, n_out, generator=rng) * (2 / (n_in + n_out)) ** 0.5
-        return cls((weights.requires_grad_(), torch.zeros(n_out, requires_grad=True)))
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return x @ self[0] + self[1]
-
-
-def frozen(tensors: Sequence[torch.Tensor]) -> list[np.ndarray]:
-    """Copies, which training leaves alone."""
-    return [tensor.detach().numpy().copy() for tensor in tensors]
+    Fused: one pass over the parameters, where small batches spend most of their time; a sixth of it.
+    """
+    rate = number("learning_rate", learning_rate, above=0)
+    return torch.optim.Adam(module.parameters(), lr=rate, fused=True, **params)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-from experiments.study.record import plain, write_json
-from experiments.training.trainer import Trained
+from experiments.recommenders.trained import Trained
+from experiments.study.record import plain
 from infae import Interactions, Split
-from infae.data.fingerprint import split_fingerprint
+from infae.data.fingerprint import clicks_fingerprint, split_fingerprint
 from infae.runtime.progress import bar
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ TABLE_3: Mapping[str, Sequence[Any]] = {
 Stages = Mapping[str, Sequence[Any]]
 """Parameter name -> values to try, in this order; the model's default is tried before any."""
 
+M = TypeVar("M")
+Report = Callable[[int, float], None]
+Train = Callable[[dict[str, Any], Report], tuple[M, dict[str, Any]]]
+"""(parameters, report) -> a model, and what is told of it: its value of the metric, and what training settled."""
+
 
 def grid(*names: str) -> Stages:
     """Those parameters of `TABLE_3` that a model has."""
@@ -54,18 +61,17 @@ def choose(
 ) -> tuple[Trained, dict[str, Any]]:
     """The best model found, and its parameters, with every training of the search under "tried".
 
-    One parameter after the other takes each of its values, the others as they are best so far; under
+    One parameter after the other takes each of its values, the others as they are best so far. Under
     preset "paper", where clicks are `WHOLE_GRID_CLICKS` or fewer, every combination of the whole grid
-    is tried, with more patience. Searches have seed `SEARCH_SEED`; with the parameters found the model
-    is trained by `search.seed`. It is one training, at the defaults, where `search.tune` is off, under
-    preset "smoke" (of `SMOKE_EPOCHS`), and wherever clicks are fewer, or of fewer users, than the
-    split's own, such as on summaries: these are many, and every one would have a search of its own.
-
-    A search that was stopped goes on at its next training, where there is a shared folder.
+    is tried, with more patience; with `search.n_trials` so many of them, by TPE. Searches have seed
+    `SEARCH_SEED`; with the parameters found the model is trained by `search.seed`. It is one training,
+    at the defaults, where `search.tune` is off, under preset "smoke" (of `SMOKE_EPOCHS`), and wherever
+    clicks are fewer, or of fewer users, than the split's own, such as on summaries: these are many, and
+    every one would have a search of its own.
 
     Args:
       make: the class.
-      stages: preset -> what is tried; "smoke" tries nothing. The names of "paper" are told of a training.
+      stages: preset -> what is tried; "smoke" tries nothing. A row has the names of "paper".
       whole_grid: all combinations of which are tried on small data.
       clicks: to train on.
       split: to choose by.
@@ -75,103 +81,162 @@ def choose(
     fixed = {**fixed, "metric": search.metric}
     if search.preset == "smoke":
         fixed["n_epochs"] = SMOKE_EPOCHS
-    train = partial(_trained, make, clicks, split, search.progress)
+
+    def train(params: dict[str, Any], report: Report | None = None) -> tuple[Trained, dict[str, Any]]:
+        model = make(**{**fixed, "seed": SEARCH_SEED, **params})
+        model.fit(clicks, split, progress=search.progress, report=report)
+        return model, {"epoch": model.epoch_, search.metric: reached(model)}
+
     all_clicks = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
     if not (all_clicks and search.tune and stages[search.preset]):
-        model = train({**fixed, "seed": search.seed})
-        row = _row(model, stages["paper"])
+        model, told = train({"seed": search.seed})
+        row = {**{name: getattr(model, name) for name in stages["paper"]}, **told}
         return model, {**row, "tried": [row]}
-    if search.preset == "paper" and clicks.n_interactions <= WHOLE_GRID_CLICKS:
-        names, fixed = tuple(whole_grid), {**fixed, "patience": WHOLE_GRID_PATIENCE}
-        settings, searched = {"grid": whole_grid}, partial(_over_grid, whole_grid)
+    whole = search.n_trials or (search.preset == "paper" and clicks.n_interactions <= WHOLE_GRID_CLICKS)
+    if whole:
+        space, fixed["patience"] = whole_grid, WHOLE_GRID_PATIENCE
     else:
-        names = tuple(stages["paper"])
-        settings, searched = {"stages": stages[search.preset]}, partial(_by_stages, stages[search.preset])
-    memory = _Memory(search, split, make.__name__, plain({**settings, "fixed": fixed}))
-    tried = _Tried(lambda params: train({**fixed, **params, "seed": SEARCH_SEED}), names, search.metric, memory)
-    searched(tried, search.progress)
-    best = tried.best_model
-    if best is None or search.seed != SEARCH_SEED:
-        best = train({**fixed, **{name: tried.best[name] for name in names}, "seed": search.seed})
-    return best, {**_row(best, names), "tried": tried.rows}
+        default = make(**fixed)
+        space = {name: (getattr(default, name), *stages[search.preset].get(name, ())) for name in stages["paper"]}
+    trials = Trials(train, space, clicks, split, search, make.__name__, fixed)
+    if search.n_trials:
+        trials.sample(search.n_trials)
+    elif whole:
+        trials.over_grid()
+    else:
+        trials.by_stages({name: values[0] for name, values in space.items()}, stages[search.preset])
+    best = {name: trials.best[name] for name in space}
+    model = trials.best_model() if search.seed == SEARCH_SEED else train({**best, "seed": search.seed})[0]
+    told = {"epoch": model.epoch_, search.metric: reached(model)}
+    return model, {**best, **told, "tried": trials.rows}
 
 
-def _by_stages(stages: Stages, tried: _Tried, progress: bool) -> None:
-    tried({})
-    for name, values in stages.items():
-        chosen = {other: tried.best[other] for other in tried.names}
-        others = [value for value in values if value != chosen[name]]
-        for value in bar(name, progress, others):
-            tried({**chosen, name: value})
+class Trials(Generic[M]):
+    """The trainings of a search in an Optuna study: a search that was stopped goes on at its next one.
 
+    The study is kept in `search.shared`, if any, under a name made of data, model, preset, metric, and a hash of
+    `space` and `settings`: of another grid it is another study. Settings are tried by name, not by Optuna's
+    `GridSampler`, for which one that failed, such as by Ctrl-C, is done.
 
-def _over_grid(whole_grid: Stages, tried: _Tried, progress: bool) -> None:
-    for values in bar("table 3", progress, [*itertools.product(*whole_grid.values())]):
-        tried(dict(zip(whole_grid, values, strict=True)))
-
-
-class _Tried:
-    """The trainings of a search in their order; those that memory has are not made again.
-
-    Attributes:
-      rows: of each its parameters by `names`, its epoch and its value of the metric.
-      best: the row of the largest value.
-      best_model: it, where it was not taken from memory.
+    Args:
+      train: makes a model.
+      space: parameter -> its values.
+      clicks: trained on.
+      split: chosen by.
+      search: metric, preset, folder, pruning, and whether a bar is shown.
+      model: name of the model.
+      settings: all else that the trainings depend on.
     """
 
-    def __init__(self, train: Callable[[dict[str, Any]], Trained], names: Sequence[str], metric: str, memory: _Memory):
-        self.names = names
-        self.rows: list[dict[str, Any]] = []
-        self.best_model: Trained | None = None
-        self._train, self._metric, self._memory, self._known = train, metric, memory, memory.read()
+    def __init__(
+        self,
+        train: Train[M],
+        space: Stages,
+        clicks: Interactions,
+        split: Split,
+        search: Search,
+        model: str,
+        settings: Any,
+    ):
+        self._train, self._space, self._search = train, {name: _unique(space[name]) for name in space}, search
+        self._made: tuple[dict[str, Any], M] | None = None
+        about = json.dumps(plain([self._space, settings, search.prune, clicks_fingerprint(clicks)]), sort_keys=True)
+        self._name = " ".join(
+            [
+                split_fingerprint(split)[:12],
+                model,
+                search.preset,
+                search.metric,
+                hashlib.sha256(about.encode()).hexdigest()[:12],
+            ]
+        )
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = optuna.create_study(
+            storage=_storage(search.shared),
+            study_name=self._name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner() if search.prune else optuna.pruners.NopPruner(),
+        )
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of each training, in the order of the search: its parameters, its value, and what it settled."""
+        return [{**trial.params, **trial.user_attrs} for trial in self._finished()]
 
     @property
     def best(self) -> dict[str, Any]:
-        return max(self.rows, key=lambda row: row[self._metric])
+        """The row of the largest value, of equal ones the first; of those that were not pruned."""
+        return max((row for row in self.rows if "pruned" not in row), key=lambda row: row[self._search.metric])
 
-    def __call__(self, params: dict[str, Any]) -> None:
-        # A search takes the same way each time, so that what memory has is how it began.
-        if len(self.rows) < len(self._known):
-            self.rows.append(self._known[len(self.rows)])
-            return
-        model = self._train(params)
-        self.rows.append(_row(model, self.names))
-        self._memory.write(self.rows)
-        if self.best is self.rows[-1]:
-            self.best_model = model
+    def best_model(self) -> M:
+        """Trained again where it was not made in this run."""
+        best = {name: self.best[name] for name in self._space}
+        if self._made is None or self._made[0] != best:
+            self._made = best, self._train(best, lambda epoch, value: None)[0]
+        return self._made[1]
+
+    def by_stages(self, start: Mapping[str, Any], stages: Stages) -> None:
+        """One parameter after the other takes each of its values."""
+        self._one(start)
+        for name, values in stages.items():
+            chosen = {other: self.best[other] for other in self._space}
+            for value in bar(name, self._search.progress, [value for value in values if value != chosen[name]]):
+                self._one({**chosen, name: value})
+
+    def over_grid(self) -> None:
+        """Every combination of values."""
+        for values in bar("grid", self._search.progress, [*itertools.product(*self._space.values())]):
+            self._one(dict(zip(self._space, values, strict=True)))
+
+    def sample(self, n_trials: int) -> None:
+        """So many combinations by TPE, those of an earlier run among them."""
+        done = len(self._finished())
+        self._study.sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + done)
+        for _ in bar("TPE", self._search.progress, range(done, n_trials)):
+            self._study.optimize(self._objective, n_trials=1)
+
+    def _one(self, params: Mapping[str, Any]) -> None:
+        # More than once where an earlier run was killed between asking for a setting and starting it.
+        while params not in [trial.params for trial in self._finished()]:
+            self._study.enqueue_trial(dict(params))
+            self._study.optimize(self._objective, n_trials=1)
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        params = {name: trial.suggest_categorical(name, values) for name, values in self._space.items()}
+        metric = self._search.metric
+
+        def report(epoch: int, value: float) -> None:
+            trial.report(value, epoch)
+            if trial.should_prune():
+                for name, told in {"epoch": epoch, metric: value, "pruned": True}.items():
+                    trial.set_user_attr(name, told)
+                raise optuna.TrialPruned
+
+        model, told = self._train(params, report)
+        if not np.isfinite(told[metric]):
+            raise ValueError(f"{metric} is not defined on this validation part; choose another metric")
+        for name, found in told.items():
+            trial.set_user_attr(name, found)
+        values = [row[metric] for row in self.rows if "pruned" not in row]
+        if not values or told[metric] > max(values):
+            self._made = params, model
+        return told[metric]
+
+    def _finished(self) -> list[optuna.trial.FrozenTrial]:
+        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        return self._study.get_trials(deepcopy=False, states=states)
 
 
-class _Memory:
-    """What a search tried so far, in a file of the shared folder; only for the same data, model, grid and settings."""
-
-    def __init__(self, search: Search, split: Split, model: str, settings: dict[str, Any]):
-        self._path: Path | None = None
-        self._settings = settings
-        if search.shared:
-            name = f"{split_fingerprint(split)[:12]}_{model}_{search.preset}_{search.metric.replace('@', '')}.json"
-            self._path = Path(search.shared) / name
-
-    def read(self) -> list[dict[str, Any]]:
-        if self._path is None or not self._path.exists():
-            return []
-        stored = json.loads(self._path.read_text(encoding="utf-8"))
-        return stored["tried"] if stored["settings"] == self._settings else []
-
-    def write(self, tried: list[dict[str, Any]]) -> None:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, {"settings": self._settings, "tried": tried})
+def _storage(folder: str) -> optuna.storages.BaseStorage | None:
+    if not folder:
+        return None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(Path(folder) / "trials.journal")))
 
 
-def _trained(
-    make: Callable[..., Trained], clicks: Interactions, split: Split, progress: bool, params: dict[str, Any]
-) -> Trained:
-    return make(**params).fit(clicks, split, progress=progress)
-
-
-def _row(model: Trained, names: Iterable[str]) -> dict[str, Any]:
-    chosen = {name: getattr(model, name) for name in names}
-    return {**chosen, "epoch": model.epoch_, model.metric: reached(model)}
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
 
 
 def reached(model: Trained) -> float:

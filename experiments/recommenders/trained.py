@@ -1,0 +1,154 @@
+"""A recommender that is a trained PyTorch module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from experiments.recommenders.base import Baseline
+from experiments.recommenders.layers import Sparse, initialise
+from experiments.training.trainer import Task, Trainer, adam, device_of, one_thread
+from infae import Interactions, Split
+from infae.data.coerce import as_clicks, as_histories, as_split
+from infae.data.fingerprint import clicks_fingerprint, split_fingerprint
+from infae.ranking.evaluate import metric_k
+from infae.runtime import checks
+from infae.tuning.search import held_out_metrics
+
+
+class Trained(Baseline):
+    """A recommender trained by Adam; a model makes its `Task` and sets defaults.
+
+    Args:
+      learning_rate: of Adam.
+      n_epochs: passes over the examples; at most, where `fit` is given validation clicks.
+      batch_size: examples a step; smaller on summaries of few clicks, see `tuning.batch_of`.
+      metric: what `fit` stops by, a name of `infae.evaluate`'s report.
+      check_every: epochs from one look at validation to the next.
+      patience: looks without a better value before training stops.
+      seed: of everything that is drawn; no global generator is used.
+      device: where the module is trained and scores, such as "cpu" or "cuda".
+
+    Attributes (after fit):
+      module: the trained `nn.Module`; `module(histories)` gives the scores of `Sparse` histories.
+      epoch_: epochs trained for, of the state kept.
+      path_: one dict an epoch: `epoch`, mean `loss`, and the value of `metric` where it was looked at.
+      item_ids_: ids of the items.
+    """
+
+    title: str
+    module: nn.Module
+
+    def __init__(
+        self,
+        *,
+        learning_rate: float = 0.006,
+        n_epochs: int = 100,
+        batch_size: int = 16384,
+        metric: str = "HR@100",
+        check_every: int = 5,
+        patience: int = 3,
+        seed: int = 0,
+        device: str = "cpu",
+    ):
+        self.learning_rate = learning_rate
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.metric = metric
+        self.check_every = check_every
+        self.patience = patience
+        self.seed = seed
+        self.device = device
+
+    def _task(self, clicks: Interactions) -> Task:
+        raise TypeError(f"{type(self).__name__} defines no _task")
+
+    def _check(self) -> None:
+        """ValueError for a bad parameter of the model's own."""
+
+    def fit(
+        self,
+        X: Any,
+        validation: Split | Interactions | None = None,
+        *,
+        progress: bool = False,
+        checkpoint: str | Path | None = None,
+        report: Callable[[int, float], None] | None = None,
+    ) -> Self:
+        """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
+
+        Args:
+          X: clicks as in `InfiniteAE.fit`; stored values weigh the loss.
+          validation: as in `InfiniteAE.fit`.
+          progress: show progress bars on standard error.
+          checkpoint: see `Trainer`.
+          report: see `Trainer.fit`.
+
+        Raises:
+          ValueError: bad parameters or data, or `metric` undefined on `validation`.
+          FloatingPointError: training diverged. After either an earlier fit stays in place.
+        """
+        self._check()
+        metric_k(self.metric)
+        device = device_of(self.device)
+        rng = torch.Generator(device).manual_seed(checks.seed("seed", self.seed))
+        clicks = as_clicks(X)
+        split = None if validation is None else as_split(clicks, validation)
+        trainer = Trainer(
+            self.title,
+            self.n_epochs,
+            self.batch_size,
+            self.metric,
+            self.check_every,
+            self.patience,
+            checkpoint,
+            self._identity(clicks, split) if checkpoint is not None else "",
+            progress,
+        )
+        with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
+            task = self._task(clicks)
+        module = task.module.to(device)
+        initialise(module, rng)
+
+        def value() -> float:
+            assert split is not None
+            return held_out_metrics(Moment(module, clicks.item_ids), split, [self.metric])["value"]
+
+        optimizers = {"loss": adam(module, self.learning_rate)}
+        done = trainer.fit(task, optimizers, rng, None if split is None else value, report)
+        self.epoch_ = self.n_epochs if done.best is None else done.best["epoch"]
+        self.module, self.path_, self.item_ids_ = module, done.path, clicks.item_ids
+        return self
+
+    def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
+        return scores(self.module, histories)
+
+    def _identity(self, clicks: Interactions, split: Split | None) -> str:
+        fitted = ("module", "item_ids_", "epoch_", "path_")
+        params = {name: value for name, value in vars(self).items() if name not in fitted}
+        return repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split)))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A module as it is at one look at validation, as `evaluate` asks."""
+
+    module: nn.Module
+    item_ids_: np.ndarray
+
+    def predict(self, histories: Interactions) -> np.ndarray:
+        return scores(self.module, as_histories(histories, self.item_ids_))
+
+
+def scores(module: nn.Module, histories: sp.csr_matrix) -> np.ndarray:
+    """(n_users, n_items) what a module makes of histories."""
+    device = next(module.parameters()).device
+    with one_thread(), torch.no_grad():
+        return module(Sparse.of(histories, device)).cpu().numpy()
