@@ -19,11 +19,10 @@ import scipy.sparse as sp
 
 from infae.data import ops
 from infae.errors import NonFiniteScoresError
-from infae.linalg.tiles import precision
 from infae.runtime import checks
 from infae.runtime.parallel import in_parallel
 
-_CHUNK = 1024
+_CHUNK = 64
 _N_REDRAWS = 30
 _NEVER = np.iinfo(np.int64).max
 
@@ -74,8 +73,7 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
     n_users, n_items = scores.shape
     user, item = _entries(targets)
     seen = _contains(context, user, item)
-    with precision(scores.dtype):
-        above, tied, tied_before = _counts(mask(scores, context), user, item)
+    above, tied, tied_before = _counts(_masked(scores, context), targets.indptr, item)
     n_candidates = n_items - np.diff(context.indptr)
     ahead, level = _among_positives(scores[user, item], user, seen)
     n_positives = np.bincount(user[~seen], minlength=n_users)
@@ -89,10 +87,7 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
 
 def mask(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> jax.Array:
     """Scores with minus infinity where the context has a click."""
-    user, item = _entries(context)
-    masked = np.array(scores)
-    masked[user, item] = -np.inf
-    return jnp.asarray(masked)
+    return jnp.asarray(_masked(scores, context))
 
 
 def hit_rate(ranks: Ranks, k: int) -> np.ndarray:
@@ -220,31 +215,34 @@ def _contains(matrix: sp.csr_matrix, rows: np.ndarray, cols: np.ndarray) -> np.n
     return stored[np.minimum(np.searchsorted(stored, wanted), stored.size - 1)] == wanted
 
 
-def _counts(scores: jax.Array, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    def count(start: int) -> np.ndarray:
-        rows, cols = user[start : start + _CHUNK].astype(np.int32), item[start : start + _CHUNK].astype(np.int32)
-        pad = (0, _CHUNK - rows.size)
-        with precision(scores.dtype):
-            return np.stack(_count_chunk(scores, np.pad(rows, pad), np.pad(cols, pad)))[:, : rows.size]
-
-    chunks = in_parallel([partial(count, start) for start in range(0, user.size, _CHUNK)])
-    above, tied, before = np.concatenate([np.zeros((3, 0), np.int64), *chunks], axis=1)
-    return above, tied, before
+def _masked(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> np.ndarray:
+    masked = np.array(scores)
+    masked[_entries(context)] = -np.inf
+    return masked
 
 
-@jax.jit
-def _count_chunk(scores: jax.Array, user: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Items that score higher; as much (itself among them); as much and come before."""
-    place = jnp.arange(scores.shape[1])
+def _counts(scores: np.ndarray, indptr: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each held-out item, items of the user that score higher; as much, itself among them; as much and come before.
 
-    def one(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        row = jax.lax.dynamic_index_in_dim(scores, pair[0], keepdims=False)
-        own = row[pair[1]]
-        equal = row == own
-        counts = (row > own, equal, equal & (place < pair[1]))
-        return tuple(jnp.sum(c, dtype=jnp.int32) for c in counts)  # type: ignore[return-value]
+    `indptr` says which of `item` are whose. Each row is sorted once, and its items looked up.
+    """
+    user = np.repeat(np.arange(len(scores)), np.diff(indptr))
+    own = scores[user, item]
+    lower, upper = np.empty((2, item.size), np.int64)
 
-    return jax.lax.map(one, (user, item))
+    def look_up(first: int) -> None:
+        for row, ordered in enumerate(np.sort(scores[first : first + _CHUNK], axis=1), first):
+            at = slice(indptr[row], indptr[row + 1])
+            lower[at], upper[at] = ordered.searchsorted(own[at], "left"), ordered.searchsorted(own[at], "right")
+
+    list(in_parallel([partial(look_up, first) for first in range(0, len(scores), _CHUNK)]))
+    tied, before = upper - lower, np.zeros(item.size, np.int64)
+    # What is in the context has the others there for company, and no rank.
+    several = np.flatnonzero((tied > 1) & np.isfinite(own))
+    for some in np.array_split(several, -(-several.size // _CHUNK)) if several.size else ():
+        level = scores[user[some]] == own[some, None]
+        before[some] = np.sum(level & (np.arange(scores.shape[1]) < item[some, None]), axis=1)
+    return scores.shape[1] - upper, tied, before
 
 
 def _among_positives(own: np.ndarray, user: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
