@@ -103,7 +103,10 @@ def initialise(module: nn.Module, rng: torch.Generator) -> None:
         if isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=INIT_STD, generator=rng)
         elif isinstance(part, (nn.Linear, nn.EmbeddingBag)):
-            nn.init.xavier_normal_(part.weight, generator=rng)
+            weight = part.weight.detach()
+            # Row by row of W in x W, which a linear layer stores transposed: the draws that the records were made with.
+            by_input = weight.T if isinstance(part, nn.Linear) else weight
+            by_input.copy_(nn.init.xavier_normal_(torch.empty_like(by_input.contiguous()), generator=rng))
         if isinstance(part, nn.Linear) and part.bias is not None:
             nn.init.zeros_(part.bias)
 
