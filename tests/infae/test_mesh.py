@@ -22,7 +22,7 @@ from infae.runtime.mesh import UserMesh
 pytestmark = pytest.mark.filterwarnings("ignore:.*users have no clicks")
 
 TIMEOUT = 120
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 # Where devices and processes differ; a case more on eight devices is compiled eight times.
 ON_DEVICES = (
     *("float32", "float64", "blocks", "added", "few"),
