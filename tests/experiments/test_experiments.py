@@ -139,6 +139,9 @@ def test_records_hold_no_nan_and_are_never_half_written(tmp_path):
 
 def test_bench_infae_measures_all_four_parts(tmp_path, monkeypatch):
     monkeypatch.delenv("INFAE_DATA", raising=False)
+    # The tests after this one would compile everything again.
+    monkeypatch.setattr("jax.clear_caches", lambda: None)
+    monkeypatch.setattr(bench_infae, "REGS", (0.0, 1.0))
     monkeypatch.setattr(bench_infae, "_split", lambda config: infae.data.random_split(bench_infae._clicks(config, 60)))
     config = bench_infae.Config(
         users=(20, 40), n_items=400, mean_clicks=8, sparse_users=40, sparse_items=80, repeats=1, out=str(tmp_path)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium on this m
 
 # As root, which Chromium's sandbox refuses, and without its own calls home.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-OWN = Path(__file__).parents[1] / "experiments/results"
+OWN = Path(__file__).parents[2] / "experiments/results"
 PHONE, LAPTOP = (390, 844), (1280, 800)
 
 CONTRAST = """selector => {

@@ -258,15 +258,16 @@ def worker(folder, cache, pipe):
     run(planted_split(), checkpoint=path, resume=path if path.exists() else None, **KILLED)
 
 
-def test_killed_at_random_moments_the_run_goes_on_to_the_same_bits(planted, tmp_path):
-    """Fourteen processes in a row, each killed with SIGKILL; the first compiles for itself."""
+@pytest.mark.parametrize("kills", [2, pytest.param(14, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_the_run_goes_on_to_the_same_bits(kills, planted, tmp_path):
+    """Processes in a row, each killed with SIGKILL; the first compiles for itself."""
     path, cache = tmp_path / "run.npz", jax.config.jax_compilation_cache_dir
     whole = run(planted, **KILLED)
     # A server that has imported the library and started no thread forks the processes.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["distillcf", "pandas", "pytest"])
     rng = np.random.default_rng(0)
-    for kill in range(14):
+    for kill in range(kills):
         pipe, child_end = context.Pipe(duplex=False)
         process = context.Process(target=worker, args=(tmp_path, cache if kill else None, child_end))
         process.start()

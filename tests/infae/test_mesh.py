@@ -22,13 +22,19 @@ from infae.runtime.mesh import UserMesh
 pytestmark = pytest.mark.filterwarnings("ignore:.*users have no clicks")
 
 TIMEOUT = 120
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 # Where devices and processes differ; a case more on eight devices is compiled eight times.
 ON_DEVICES = (
     *("float32", "float64", "blocks", "added", "few"),
     *("exact float32", "exact float64", "exact few", "exact chosen"),
 )
 ON_PROCESSES = [name for name in mesh_worker.CASES if name not in ("few", "exact few")]
+QUICK = ("float32", "added", "few", "exact float64")
+
+
+def marked(names):
+    """Cases for `parametrize`; of each solver and dtype one is not slow."""
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 def free_port():
@@ -74,14 +80,20 @@ def run(folder, names, n_processes, n_devices):
     return [dict(np.load(out)) for out in outs]
 
 
-@pytest.fixture(scope="session")
-def on_devices(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("devices"), ON_DEVICES, 1, 8)
+def asked_for(request):
+    """Names of the cases of all selected tests that use the fixture."""
+    users = [test for test in request.session.items if request.fixturename in test.fixturenames]
+    return list(dict.fromkeys(test.callspec.params["name"] for test in users))
 
 
 @pytest.fixture(scope="session")
-def on_processes(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("processes"), [*ON_PROCESSES, *mesh_worker.TOGETHER], 2, 1)
+def on_devices(request, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("devices"), asked_for(request), 1, 8)
+
+
+@pytest.fixture(scope="session")
+def on_processes(request, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("processes"), asked_for(request), 2, 1)
 
 
 def assert_as_on_one_device(name, found):
@@ -103,20 +115,21 @@ def assert_as_on_one_device(name, found):
     assert found["residual"] < (1e-3 if single else 1e-8)
 
 
-@pytest.mark.parametrize("name", ON_DEVICES)
+@pytest.mark.parametrize("name", marked(ON_DEVICES))
 def test_eight_devices_fit_as_one(name, on_devices):
     assert_as_on_one_device(name, on_devices[0])
 
 
-@pytest.mark.parametrize("name", ON_PROCESSES)
+@pytest.mark.parametrize("name", marked(ON_PROCESSES))
 def test_two_processes_fit_as_one(name, on_processes):
     assert_as_on_one_device(name, on_processes[0])
     assert_same(name, *on_processes)
 
 
-def test_landmarks_drawn_by_several_processes_are_the_same_on_all(on_processes):
-    assert on_processes[0]["drawn/anchors"] == 30
-    assert_same("drawn", *on_processes)
+@pytest.mark.parametrize("name", ["drawn"])
+def test_landmarks_drawn_by_several_processes_are_the_same_on_all(name, on_processes):
+    assert on_processes[0][f"{name}/anchors"] == 30
+    assert_same(name, *on_processes)
 
 
 def assert_same(name, first, second):
@@ -124,6 +137,7 @@ def assert_same(name, first, second):
         assert_array_equal(first[key], second[key], err_msg=key)
 
 
+@pytest.mark.slow
 def test_processes_with_several_devices_each(tmp_path):
     names = ["float64", "exact float64"]
     for found in run(tmp_path, names, 2, 2):
@@ -131,6 +145,7 @@ def test_processes_with_several_devices_each(tmp_path):
             assert_as_on_one_device(name, found)
 
 
+@pytest.mark.slow
 def test_the_readme_tells_how_to_start(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (TESTS.parent / "README.md").read_text(), re.DOTALL)
     (script,) = (block for block in blocks if "jax.distributed" in block)
