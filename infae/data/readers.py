@@ -22,17 +22,7 @@ import numpy as np
 import pandas as pd
 
 from infae.data._netflix import read_netflix
-from infae.data._tables import (
-    COLUMNS,
-    FilePath,
-    first_line,
-    ids,
-    malformed,
-    open_text,
-    opened,
-    place_in,
-    read_table,
-)
+from infae.data._tables import COLUMNS, FilePath, first_line, ids, malformed, open_text, opened, place_in, read_table
 from infae.data.arrays import read_paper, read_parquet, read_scipy_npz
 from infae.runtime.checks import sequence
 

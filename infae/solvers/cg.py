@@ -86,12 +86,7 @@ def required_bytes(n: int, m: int, itemsize: int = 4, *, keep: bool, several_reg
 
 
 def kernel_matrix(
-    kernel: Kernel,
-    rows: Rows,
-    m: int,
-    *,
-    several_regs: bool = False,
-    progress: Progress = None,
+    kernel: Kernel, rows: Rows, m: int, *, several_regs: bool = False, progress: Progress = None
 ) -> Tiled:
     """K of the rows, for m targets: kept where it fits beside their solution, else computed anew at each product.
 
