@@ -157,8 +157,8 @@ class ConjugateSystem:
         """In strictness nothing is iterated at reg = 0, where scores are the targets."""
         if strict and reg == 0:
             raise SingularKernelError(base.interpolates(self._gram.dtype))
-        told = {"start": self._start, "strict": strict, "tolerance": TOLERANCE, "progress": progress}
-        solution = solve_conjugate(self._gram, self._factor, self._targets, reg, **told)
+        solved = partial(solve_conjugate, self._gram, self._factor, self._targets, reg)
+        solution = solved(start=self._start, strict=strict, tolerance=TOLERANCE, progress=progress)
         self._start = solution.coef
         return solution
 
