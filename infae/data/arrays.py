@@ -1,7 +1,5 @@
 """Readers of array files: the paper's own splits, SciPy matrices and Parquet tables."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pandas as pd

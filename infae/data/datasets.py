@@ -1,7 +1,5 @@
 """Loads a data set by its name: finds its files, or says what is missing and where to get it. Or a log by its path."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import warnings

@@ -9,8 +9,6 @@ Every reader takes a plain, a `.gz` or a `.xz` file, and raises FileNotFoundErro
 none and DataFormatError, with the line, where it does not hold what its format promises.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import warnings

@@ -1,7 +1,5 @@
 """How the files of each published data set become a `Split`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

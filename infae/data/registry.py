@@ -1,7 +1,5 @@
 """The registry: for every data set where it comes from, its files, and the split they make."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

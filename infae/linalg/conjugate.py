@@ -11,8 +11,6 @@ where shift is the ridge and what F leaves unexplained of K's mean diagonal. An 
 takes 2 n^2 + 4 n k operations for k columns of F.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -6,8 +6,6 @@ and bytes on the safe side. The choice goes by operations and memory alone, so t
 the same model on a busy machine; how fast the machine is at the moment is only told.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import warnings

@@ -4,8 +4,6 @@ The kernel's tiles are kept where they fit, and computed anew at each product el
 entries, shared by all columns that are solved at once.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Kernel ridge regression from one Gram matrix: factor once, solve for many right-hand sides."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass

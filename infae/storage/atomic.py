@@ -1,7 +1,5 @@
 """Files that are either as they were or written in full, whoever else writes them at the same time."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import glob

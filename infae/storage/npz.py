@@ -1,7 +1,5 @@
 """Versioned `.npz` files without pickle: written aside and renamed, and refused in words where they are not ours."""
 
-from __future__ import annotations
-
 import lzma
 import os
 import tokenize
