@@ -1,7 +1,5 @@
 """Which users serve as landmarks."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

@@ -1,7 +1,5 @@
 """The one model behind everything here: anchors, a coefficient row each, and a kernel between."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

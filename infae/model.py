@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from jax.sharding import Mesh
 
+from infae.data import ops
 from infae.data.blocks import Blocks
 from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop_empty_users
 from infae.data.interactions import Interactions
@@ -41,6 +42,7 @@ from infae.storage import model_file
 from infae.tuning.best import Trial, best
 
 
+@dataclass(repr=False, eq=False)
 class InfiniteAE:
     r"""Kernel ridge regression of click histories on themselves, with a neural tangent kernel.
 
@@ -96,40 +98,22 @@ class InfiniteAE:
       machine_: the fitted `KernelMachine`.
     """
 
-    def __init__(
-        self,
-        reg: float | Sequence[float] = 5.0,
-        *,
-        depth: int = 1,
-        w_std: float = 2**0.5,
-        b_std: float = 0.1,
-        kernel: Kernel | None = None,
-        popularity_power: float = 0.0,
-        item_weights: np.ndarray | Sequence[float] | None = None,
-        row_power: float = 0.0,
-        solver: str | Solver = "exact",
-        n_anchors: int = 1000,
-        anchors: str | Interactions = "uniform",
-        seed: int = 0,
-        dtype: str = "float32",
-        metric: str = "HR@100",
-        mesh: Mesh | None = None,
-    ):
-        self.reg = reg
-        self.depth = depth
-        self.w_std = w_std
-        self.b_std = b_std
-        self.kernel = kernel
-        self.popularity_power = popularity_power
-        self.item_weights = item_weights
-        self.row_power = row_power
-        self.solver = solver
-        self.n_anchors = n_anchors
-        self.anchors = anchors
-        self.seed = seed
-        self.dtype = dtype
-        self.metric = metric
-        self.mesh = mesh
+    reg: float | Sequence[float] = 5.0
+    _: KW_ONLY
+    depth: int = 1
+    w_std: float = 2**0.5
+    b_std: float = 0.1
+    kernel: Kernel | None = None
+    popularity_power: float = 0.0
+    item_weights: np.ndarray | Sequence[float] | None = None
+    row_power: float = 0.0
+    solver: str | Solver = "exact"
+    n_anchors: int = 1000
+    anchors: str | Interactions = "uniform"
+    seed: int = 0
+    dtype: str = "float32"
+    metric: str = "HR@100"
+    mesh: Mesh | None = None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor arguments by name, as scikit-learn's; `deep` has nothing to descend into."""
@@ -235,7 +219,7 @@ class InfiniteAE:
 
         Args:
           histories: `Interactions` (matched by item id), a matrix with the fitted items as
-        XX
+            columns, or a frame of user_id, item_id.
 
         Raises:
           NotFittedError: before `fit`.
@@ -263,16 +247,12 @@ class InfiniteAE:
         """
         fitted = self._checked_fitted()
         if not isinstance(fitted, ExactFit):
-            raise ValueError(
-                f"leave-one-out scores need the system's inverse, which solver={fitted.solver!r} has not; fit the "
-                "model with solver='exact'"
-            )
+            needed = f"leave-one-out scores need the system's inverse, which solver={fitted.solver!r} has not"
+            raise ValueError(f"{needed}; fit the model with solver='exact'")
         at = np.asarray(rows)
         if at.ndim != 1 or (at.size and (at.dtype.kind not in "iu" or at.min() < 0 or at.max() >= self.user_ids_.size)):
-            raise ValueError(
-                f"rows must be positions from 0 to {self.user_ids_.size - 1:,} in user_ids_, one-dimensional whole "
-                f"numbers, got {checks.shown(rows)}"
-            )
+            wanted = f"positions from 0 to {self.user_ids_.size - 1:,} in user_ids_, one-dimensional whole numbers"
+            raise ValueError(f"rows must be {wanted}, got {checks.shown(rows)}")
         return fitted.leave_one_out(at.astype(np.int64))
 
     def recommend(
@@ -326,9 +306,8 @@ class InfiniteAE:
         self._kernel()
         solver = named(self.solver, self.n_anchors, self.anchors)
         if self.mesh is not None and not solver.takes_mesh:
-            raise ValueError(
-                f"solver={solver.name!r} takes no mesh; use 'exact' or 'nystrom', which are shared out to it"
-            )
+            remedy = "use 'exact' or 'nystrom', which are shared out to it"
+            raise ValueError(f"solver={solver.name!r} takes no mesh; {remedy}")
         return solver
 
     def _kernel(self) -> Kernel:
@@ -339,17 +318,8 @@ class InfiniteAE:
         return self.kernel
 
     def _job(self, mesh: UserMesh, progress: bool) -> Job:
-        regs: Any = self.reg if self._several_regs else (self.reg,)
-        return Job(
-            regs=tuple(map(float, regs)),
-            several=self._several_regs,
-            kernel=self._kernel(),
-            input_map=self._input_map,
-            dtype=np.dtype(self.dtype),
-            seed=self.seed,
-            mesh=mesh,
-            progress=progress,
-        )
+        regs, dtype = tuple(map(float, np.atleast_1d(np.asarray(self.reg)))), np.dtype(self.dtype)
+        return Job(regs, self._several_regs, self._kernel(), self._input_map, dtype, self.seed, mesh, progress)
 
     def _input_map(self, popularity: np.ndarray) -> InputMap:
         if self.item_weights is None:
@@ -378,9 +348,8 @@ class InfiniteAE:
         try:
             found = best(_trials(steps), measure, self.metric, description="reg path", progress=progress)
         except NoUsableSettingError as error:
-            raise SingularKernelError(
-                f"no reg of {np.asarray(self.reg).tolist()} gave a usable model: {error}"
-            ) from error
+            tried = np.asarray(self.reg).tolist()
+            raise SingularKernelError(f"no reg of {tried} gave a usable model: {error}") from error
         return found.candidate, found.tried
 
     def _value(self, fitted: Fitted, split: Split, mesh: UserMesh, progress: bool) -> float:
@@ -440,15 +409,13 @@ def predict(model: InfiniteAE, histories: Any) -> np.ndarray:
     return model.predict(histories)
 
 
-_PARAMETERS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(InfiniteAE.__init__).parameters.items()
-    if name != "self"
-}
+_PARAMETERS = {field.name: field.default for field in fields(InfiniteAE)}
 
 
 def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np.dtype) -> np.ndarray | sp.csr_matrix:
     """The labels of the users with clicks, checked, in `dtype`."""
+    if sp.issparse(targets):
+        ops.check_sparse(targets, "targets")
     labels: Any = sp.csr_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
     if labels.shape != clicks.shape or labels.dtype.kind not in "biuf":
         raise ValueError(f"targets must be numbers of X's shape {clicks.shape}, got {labels.dtype} {labels.shape}")

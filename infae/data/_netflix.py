@@ -1,7 +1,5 @@
 """The Netflix Prize's rating files: a hundred million lines, so column by column and chunk by chunk."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from os import PathLike
 

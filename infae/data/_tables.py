@@ -1,7 +1,5 @@
 """What the readers share: opening plain or compressed files, parsing tables, checking columns."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -1,7 +1,5 @@
 """Readers of array files: the paper's own splits, SciPy matrices and Parquet tables."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pandas as pd
@@ -38,7 +36,9 @@ def read_paper(hdf5_path: FilePath, npz_path: FilePath, *, name: str = "") -> Sp
     user_ids, rows = np.unique(users[kept], return_inverse=True)
     item_ids, cols = np.unique(items[kept], return_inverse=True)
     labels, shape = labels[kept], (user_ids.size, item_ids.size)
-    matrices = [_counted(rows[labels == k], cols[labels == k], shape) for k in range(3)]
+    # The papers' code adds repeats up, and its published figures come from such inputs and targets.
+    placed = [(rows[labels == k], cols[labels == k]) for k in range(3)]
+    matrices = [sp.csr_matrix((np.ones(at[0].size, np.float32), at), shape=shape) for at in placed]
     train, validation, test = (Interactions(matrix, user_ids, item_ids) for matrix in matrices)
     return Split(train, validation, test, name=name or "the paper's own split", note=_repeats(matrices, labels.size))
 
@@ -117,21 +117,12 @@ def _integers(array: np.ndarray, where: str) -> np.ndarray:
         raise malformed(where, "whole numbers that fit", str(err)) from err
 
 
-def _counted(rows: np.ndarray, cols: np.ndarray, shape: tuple[int, int]) -> sp.csr_matrix:
-    # The papers' code adds repeats up, and its published figures come from such inputs and targets.
-    matrix = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=shape)
-    matrix.sum_duplicates()
-    return matrix
-
-
 def _repeats(matrices: list[sp.csr_matrix], n_rows: int) -> str:
     within = n_rows - sum(m.nnz for m in matrices)
     across = int((sum((m.sign() for m in matrices[1:]), start=matrices[0].sign()).data > 1).sum())
-    notes = [
-        f"{within:,} repeats of a pair within a part are added up, as the papers' code does." if within else "",
-        f"{across:,} pairs are in more than one part and stay in each." if across else "",
-    ]
-    return " ".join(filter(None, notes))
+    added_up = f"{within:,} repeats of a pair within a part are added up, as the papers' code does." if within else ""
+    shared = f"{across:,} pairs are in more than one part and stay in each." if across else ""
+    return f"{added_up} {shared}".strip()
 
 
 def _typed(column: pd.Series, path: FilePath) -> pd.Series:

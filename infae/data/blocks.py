@@ -1,7 +1,5 @@
 """Clicks that are read in blocks of rows, from files larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a caller may hand in as clicks, checked once at the boundary; and rows found again."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Loads a data set by its name: finds its files, or says what is missing and where to get it. Or a log by its path."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import warnings
@@ -67,8 +65,7 @@ def load(
         if split.note:
             warnings.warn(f"{path.name}: {split.note}", stacklevel=2)
         return replace(split, name=f"{path.name}, {split.name}")
-    name = str(name)
-    dataset = _dataset(name)
+    dataset = _dataset(name := str(name))
     if dataset.make is not None:
         _refuse_least(name, min_interactions)
         split = dataset.make(seed)
@@ -96,12 +93,11 @@ def load_log(name: str | PathLike[str], data_dir: DataDir = None) -> pd.DataFram
     """
     if path := _own_file(name):
         return read_log(path)
-    name = str(name)
-    dataset = _dataset(name)
+    dataset = _dataset(name := str(name))
     forms = tuple(form for form in dataset.forms if form.log is not None)
     if not forms:
-        with_log = [n for n in names() if any(form.log for form in DATASETS[n].forms)]
-        raise ValueError(f"{name} has no raw log; those that have one: {', '.join(with_log)}")
+        others = ", ".join(n for n in names() if any(form.log for form in DATASETS[n].forms))
+        raise ValueError(f"{name} has no raw log; those that have one: {others}")
     form, paths = _find(name, dataset, forms, data_dir)
     assert form.log is not None
     return form.log(paths)
@@ -116,10 +112,8 @@ def _own_file(name: str | PathLike[str]) -> Path | None:
 
 def _refuse_least(name: str, min_interactions: int) -> None:
     if min_interactions != 3:
-        raise ValueError(
-            f"{name} comes as a split of its own, so min_interactions has no part in it, got {min_interactions}; "
-            "it is for files of your own and raw ratings"
-        )
+        own = f"{name} comes as a split of its own, so min_interactions has no part in it"
+        raise ValueError(f"{own}, got {min_interactions}; it is for files of your own and raw ratings")
 
 
 def _dataset(name: str) -> Dataset:
@@ -154,14 +148,8 @@ def _first_whole(forms: Sequence[Form], root: Path) -> tuple[Form, list[Path]] |
 
 
 def _located(root: Path, file: str) -> list[Path]:
-    for ending in PACKED:
-        if "*" in file:
-            paths = sorted(root.glob(file + ending))
-        else:
-            paths = [path] if (path := root / (file + ending)).is_file() else []
-        if paths:
-            return paths
-    return []
+    found = ([path for path in sorted(root.glob(file + ending)) if path.is_file()] for ending in PACKED)
+    return next(filter(None, found), [])
 
 
 def _downloaded(name: str, dataset: Dataset, root: Path | None) -> Path:

@@ -1,7 +1,5 @@
 """Fetches a published file, checks it, and only then gives it its name."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """What tells one data set from another, in files."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

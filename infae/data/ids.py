@@ -4,8 +4,6 @@ While there is one id a click, texts stay a list of Python strings: as a NumPy a
 take four bytes for every character of the longest one. Only distinct ids become arrays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any

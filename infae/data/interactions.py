@@ -134,8 +134,7 @@ class Interactions:
         csr.sum_duplicates()
         if repeated := rows.size - csr.nnz:
             warnings.warn(
-                f"{repeated:,} of {rows.size:,} (user, item) pairs are repeats; each pair counts once",
-                stacklevel=2,
+                f"{repeated:,} of {rows.size:,} (user, item) pairs are repeats; each pair counts once", stacklevel=2
             )
             csr.data[:] = 1.0
         return cls._trusted(csr, user_ids, item_ids)

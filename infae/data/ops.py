@@ -1,7 +1,5 @@
 """What is done to the stored entries of a CSR matrix of clicks, each thing once; and the check of one handed in."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

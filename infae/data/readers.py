@@ -9,8 +9,6 @@ Every reader takes a plain, a `.gz` or a `.xz` file, and raises FileNotFoundErro
 none and DataFormatError, with the line, where it does not hold what its format promises.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import warnings
@@ -22,17 +20,7 @@ import numpy as np
 import pandas as pd
 
 from infae.data._netflix import read_netflix
-from infae.data._tables import (
-    COLUMNS,
-    FilePath,
-    first_line,
-    ids,
-    malformed,
-    open_text,
-    opened,
-    place_in,
-    read_table,
-)
+from infae.data._tables import COLUMNS, FilePath, first_line, ids, malformed, open_text, opened, place_in, read_table
 from infae.data.arrays import read_paper, read_parquet, read_scipy_npz
 from infae.runtime.checks import sequence
 

@@ -1,7 +1,5 @@
 """How the files of each published data set become a `Split`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +48,8 @@ def diginetica(paths: Sequence[Path]) -> Split:
     known = [half[half["item_id"].isin(train.item_ids)] for half in halves]
     whole = np.intersect1d(known[0]["user_id"], known[1]["user_id"])
     n_unknown = sum(len(half) for half in halves) - sum(len(half) for half in known)
-    context, test = (
-        _clicks(half[half["user_id"].isin(whole)], user_ids=whole, item_ids=train.item_ids) for half in known
-    )
+    halves_of = (half[half["user_id"].isin(whole)] for half in known)
+    context, test = (_clicks(half, user_ids=whole, item_ids=train.item_ids) for half in halves_of)
     n_repeated = context.matrix.multiply(test.matrix).nnz
     note = (
         f"{n_unknown:,} test items unknown to train left out, and with them {sessions.size - whole.size:,} of "
@@ -68,11 +65,9 @@ def random(log: pd.DataFrame, seed: int, min_interactions: int = 3) -> Split:
     n_repeats, n_dropped = len(log) - len(pairs), pairs.loc[~active, "user_id"].nunique()
     kept = by_user_id(pairs[active] if active.any() else pairs)
     split = random_split(kept, min_interactions=min_interactions, seed=seed)
-    notes = [
-        f"{n_repeats:,} repeats of a pair count once." if n_repeats else "",
-        f"{n_dropped:,} users with fewer than {min_interactions} clicks dropped." if n_dropped else "",
-    ]
-    return replace(split, note=" ".join(filter(None, notes)))
+    repeats = f"{n_repeats:,} repeats of a pair count once." if n_repeats else ""
+    dropped = f"{n_dropped:,} users with fewer than {min_interactions} clicks dropped." if n_dropped else ""
+    return replace(split, note=f"{repeats} {dropped}".strip())
 
 
 def by_user_id(log: pd.DataFrame) -> Interactions:

@@ -1,7 +1,5 @@
 """The registry: for every data set where it comes from, its files, and the split they make."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +48,25 @@ def _paper(folder: str) -> Form:
     return _published(recipes.paper, folder, "total_data.hdf5", "index.npz")
 
 
-def _raw(file: str, reader: Callable[[Path], pd.DataFrame], *, stands_in: bool = True) -> Form:
-    return _raw_files(file, lambda paths: reader(paths[0]), stands_in=stands_in)
+def _raw(file: str, reader: Callable[[Path], pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
+    return Form((file,), log=lambda paths: reader(paths[0]), stands_in=stands_in)
 
 
-def _raw_files(pattern: str, log: Callable[[Sequence[Path]], pd.DataFrame], *, stands_in: bool = True) -> Form:
-    return Form((pattern,), log=log, stands_in=stands_in)
+def _movielens(name: str, md5: str, *files: str) -> Source:
+    return Source(f"{MOVIELENS}/{name}.zip", f"md5:{md5}", tuple(f"{name}/{file}" for file in files))
+
+
+def _lightgcn(name: str, recipe: Callable[[Sequence[Path]], Split], checksums: dict[str, str], terms: str) -> Dataset:
+    """A data set of LightGCN's repository, whose files have these checksums."""
+    return Dataset(
+        where=f"https://github.com/gusye1234/LightGCN-PyTorch (folder data/{name})",
+        terms=terms,
+        forms=tuple(_published(recipe, folder, *checksums) for folder in (f"lightgcn-{name}", name)),
+        sources=tuple(
+            Source(f"{LIGHTGCN}/{name}/{file}", checksum, (f"lightgcn-{name}/{file}",))
+            for file, checksum in checksums.items()
+        ),
+    )
 
 
 PAPER = "https://github.com/noveens/infinite_ae_cf (folder data)"
@@ -70,29 +81,15 @@ DATASETS: dict[str, Dataset] = {
         forms=(
             _paper("paper-ml-1m"),
             _paper("ml-1m"),
-            _raw("ml-1m/ratings.dat", readers.read_movielens),
-            _raw("ml-1m/ratings.csv", readers.read_movielens),
-            _raw("ml-1m/ratings_rebuilt.csv", readers.read_movielens),
+            *map(_raw, ("ml-1m/ratings.dat", "ml-1m/ratings.csv", "ml-1m/ratings_rebuilt.csv")),
         ),
-        sources=(
-            Source(
-                f"{MOVIELENS}/ml-1m.zip",
-                "md5:c4d9eecfca2ab87c1945afe126590906",
-                ("ml-1m/ratings.dat", "ml-1m/users.dat", "ml-1m/movies.dat"),
-            ),
-        ),
+        sources=(_movielens("ml-1m", "c4d9eecfca2ab87c1945afe126590906", "ratings.dat", "users.dat", "movies.dat"),),
     ),
     "ml-100k": Dataset(
         where="https://grouplens.org/datasets/movielens/100k/",
         terms=GROUPLENS,
-        forms=(_raw("ml-100k/u.data", readers.read_movielens, stands_in=False),),
-        sources=(
-            Source(
-                f"{MOVIELENS}/ml-100k.zip",
-                "md5:0e33842e24a9c977be4e0107933c0723",
-                ("ml-100k/u.data", "ml-100k/u.item", "ml-100k/u.user"),
-            ),
-        ),
+        forms=(_raw("ml-100k/u.data", stands_in=False),),
+        sources=(_movielens("ml-100k", "0e33842e24a9c977be4e0107933c0723", "u.data", "u.item", "u.user"),),
     ),
     "magazine": Dataset(
         where=f"{PAPER} for the paper's split; https://nijianmo.github.io/amazon/ (Magazine Subscriptions, "
@@ -116,49 +113,27 @@ DATASETS: dict[str, Dataset] = {
         forms=(
             _paper("paper-netflix"),
             _paper("netflix"),
-            _raw_files("netflix/combined_data_*.txt", readers.read_netflix),
+            Form(("netflix/combined_data_*.txt",), log=readers.read_netflix, stands_in=True),
         ),
     ),
-    "gowalla": Dataset(
-        where="https://github.com/gusye1234/LightGCN-PyTorch (folder data/gowalla)",
-        terms="SNAP location data, for research; cite Cho et al. 2011 and He et al. 2020",
-        forms=(
-            _published(recipes.lightgcn, "lightgcn-gowalla", "train.txt", "test.txt"),
-            _published(recipes.lightgcn, "gowalla", "train.txt", "test.txt"),
-        ),
-        sources=(
-            Source(
-                f"{LIGHTGCN}/gowalla/train.txt",
-                # Of the pairs: the order of items in a line is not the same in every copy.
-                "pairs-sha256:2ddf160a77f38b0018bd6c77cf3dcb40dd98bb50518b17d599732301f8541e75",
-                ("lightgcn-gowalla/train.txt",),
-            ),
-            Source(
-                f"{LIGHTGCN}/gowalla/test.txt",
-                "sha256:099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
-                ("lightgcn-gowalla/test.txt",),
-            ),
-        ),
+    "gowalla": _lightgcn(
+        "gowalla",
+        recipes.lightgcn,
+        {
+            # Of the pairs: the order of items in a line is not the same in every copy.
+            "train.txt": "pairs-sha256:2ddf160a77f38b0018bd6c77cf3dcb40dd98bb50518b17d599732301f8541e75",
+            "test.txt": "sha256:099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
+        },
+        "SNAP location data, for research; cite Cho et al. 2011 and He et al. 2020",
     ),
-    "lastfm": Dataset(
-        where="https://github.com/gusye1234/LightGCN-PyTorch (folder data/lastfm)",
-        terms="HetRec 2011 Last.fm data, for research; cite Cantador et al. 2011",
-        forms=(
-            _published(recipes.lastfm, "lightgcn-lastfm", "data1.txt", "test1.txt"),
-            _published(recipes.lastfm, "lastfm", "data1.txt", "test1.txt"),
-        ),
-        sources=(
-            Source(
-                f"{LIGHTGCN}/lastfm/data1.txt",
-                "sha256:c82af3228cbbda2f55a39244de09ed93292894f1d0d9f1908ebb57e27598fded",
-                ("lightgcn-lastfm/data1.txt",),
-            ),
-            Source(
-                f"{LIGHTGCN}/lastfm/test1.txt",
-                "sha256:de4417c0e6123284ce59a0934bcf5288ec1ec8774a18a1eef453c9952dfa48f9",
-                ("lightgcn-lastfm/test1.txt",),
-            ),
-        ),
+    "lastfm": _lightgcn(
+        "lastfm",
+        recipes.lastfm,
+        {
+            "data1.txt": "sha256:c82af3228cbbda2f55a39244de09ed93292894f1d0d9f1908ebb57e27598fded",
+            "test1.txt": "sha256:de4417c0e6123284ce59a0934bcf5288ec1ec8774a18a1eef453c9952dfa48f9",
+        },
+        "HetRec 2011 Last.fm data, for research; cite Cantador et al. 2011",
     ),
     "citeulike": Dataset(
         where="https://github.com/SeongKu-Kang/DE-RRD_CIKM20, as train.txt, valid.txt and test.txt",

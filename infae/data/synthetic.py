@@ -1,7 +1,5 @@
 """Made-up clicks with a known structure: planted taste groups, and a tiny set with a known answer."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Times as numbers: what a log's timestamps may be, and in which order they come."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a kernel is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 

@@ -1,7 +1,5 @@
 """Gram matrices block by block: symmetric ones as tiles or over a mesh, others as blocks of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

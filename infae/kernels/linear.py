@@ -1,7 +1,5 @@
 """The inner product, as a kernel: what every dot-product kernel is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The neural tangent kernel of a fully connected ReLU network, in closed form."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

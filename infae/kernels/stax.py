@@ -6,8 +6,6 @@ a bare parent module that has the package's path and none of its code. No other 
 project names the package.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

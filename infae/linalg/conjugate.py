@@ -11,8 +11,6 @@ where shift is the ridge and what F leaves unexplained of K's mean diagonal. An 
 takes 2 n^2 + 4 n k operations for k columns of F.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -63,24 +61,14 @@ def conjugate_gradients(
     targets: sp.csr_matrix | np.ndarray,
     ridge: float,
     mean: float,
-    *,
     start: jax.Array | None,
     tolerance: float,
     max_iterations: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None,
 ) -> Solved:
     """(K + ridge I) coef = targets, each column to `tolerance` of its length.
 
-    Args:
-      gram: K, (n, n), symmetric and positive semi-definite.
-      factor: (n, k) F with K ~ F F'; k may be 0.
-      targets: (n, m), sparse or dense.
-      ridge: added to the diagonal.
-      mean: K's mean diagonal.
-      start: (n, m) coefficients to begin with.
-      tolerance: relative to each column's length.
-      max_iterations: products with K for a column.
-      progress: called with (columns solved, columns in all).
+    `mean` is K's mean diagonal; the rest as in `infae.solvers.solve_conjugate`.
     """
     with precision(gram.dtype):
         system = _System(gram, ridge, half(factor, ridge, mean))

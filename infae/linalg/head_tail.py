@@ -1,7 +1,5 @@
 """Products with sparse matrices whose columns differ: the popular ones (the head) densely, the long tail sparsely."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise

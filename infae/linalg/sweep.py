@@ -7,8 +7,6 @@ and its threads keep spinning on the cores for a tenth of a second after each ca
 the speed of everything after it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax

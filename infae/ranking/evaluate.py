@@ -1,7 +1,5 @@
 """`evaluate`: a recommender and a split in, a table of ranking metrics out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 

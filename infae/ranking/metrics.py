@@ -7,8 +7,6 @@ and no list is ever sorted. Equal scores are ranked by item position, as `recomm
 Where the paper (Sachdeva et al. 2022, appendix B.5) and its public code differ, both are here.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import NamedTuple
 

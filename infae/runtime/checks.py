@@ -4,8 +4,6 @@ Every function takes the parameter's name and value, returns the value as a plai
 ValueError for anything else. NumPy's scalars count as numbers; booleans and texts do not.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Host memory is what is asked for; an accelerator's own allocator speaks for itself.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Users shared out to the devices of a JAX mesh, of one process or of several that JAX's runtime has joined."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Work on several cores where neither JAX nor NumPy spreads it by itself."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

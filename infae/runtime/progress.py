@@ -1,7 +1,5 @@
 """Progress bars on standard error, for people: silent unless asked for, and in logs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

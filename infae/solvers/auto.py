@@ -6,8 +6,6 @@ and bytes on the safe side. The choice goes by operations and memory alone, so t
 the same model on a busy machine; how fast the machine is at the moment is only told.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import warnings
@@ -20,13 +18,11 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
-from infae.data.interactions import Interactions
 from infae.linalg.tiles import precision
 from infae.runtime import memory
-from infae.solvers.base import Cost, Fitted, Job, Problem, Solver, Step
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solver, Step, Users
 from infae.solvers.cg import CG
 from infae.solvers.exact import Exact
 from infae.solvers.nystrom import Nystrom
@@ -56,10 +52,7 @@ class Auto(Solver):
     takes_mesh: ClassVar[bool] = False
     takes_blocks: ClassVar[bool] = True
 
-    def fits(
-        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
-    ) -> Iterator[Step[Fitted]]:
-        """See `Solver.fits`; of `Blocks` always on landmarks."""
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
         if isinstance(users, Blocks):
             return self.nystrom.fits(job, users, labels)
         counts = np.bincount(users.matrix.indices, minlength=users.n_items)
@@ -70,14 +63,11 @@ class Auto(Solver):
         told = [f"{solver.name}: {_told(cost, rate)}" for solver, cost in costs.items()]
         print(*told, f"chosen: {chosen.name}", sep="\n", file=sys.stderr)
         if (seconds := costs[chosen].operations / rate) > _LONG_SECONDS:
-            message = (
-                f"solver={chosen.name!r} is estimated to take {seconds / 60:,.0f} minutes on this machine as it is now"
-            )
-            warnings.warn(message, stacklevel=4)
+            takes = f"is estimated to take {seconds / 60:,.0f} minutes on this machine as it is now"
+            warnings.warn(f"solver={chosen.name!r} {takes}", stacklevel=4)
         return chosen.fits(job, users, labels)
 
     def cost(self, problem: Problem) -> Cost:
-        """That of the solver chosen."""
         return self.chosen(problem).cost(problem)
 
     def costs(self, problem: Problem) -> Mapping[Solver, Cost]:

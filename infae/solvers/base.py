@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -36,6 +36,11 @@ LARGEST_REG = 1e12
 
 Progress = Callable[[int, int], None] | None
 """Called with (parts done, parts in all)."""
+
+Labels: TypeAlias = sp.csr_matrix | np.ndarray
+"""(n_users, n_items) of what is fitted: a user's clicks, or other numbers."""
+
+Users = Interactions | Blocks
 
 S = TypeVar("S")
 
@@ -264,12 +269,16 @@ class Job:
     mesh: UserMesh
     progress: bool
 
-    def steps(self, system: System, progress: Progress = None) -> Iterator[Step[Solution]]:
-        """The path of several regs; of a single one its solution."""
-        if self.several:
-            return path(system, self.regs, progress=progress)
-        (reg,) = self.regs
-        return iter([Step(reg, system.solve(reg, strict=False, progress=progress))])
+    def fits(
+        self, system: System, fitted: Callable[[Any], Fitted], progress: Progress = None
+    ) -> Iterator[Step[Fitted]]:
+        """Fitted models around the solutions: those of a path, or of a single reg its own."""
+        if not self.several:
+            yield Step(self.regs[0], fitted(system.solve(self.regs[0], strict=False, progress=progress)))
+            return
+        for reg, solution, failure in path(system, self.regs, progress=progress):
+            yield Step(reg, None if solution is None else fitted(solution), failure)
+            del solution
 
 
 class Problem(NamedTuple):
@@ -308,9 +317,7 @@ class Solver(ABC):
     takes_blocks: ClassVar[bool] = False
 
     @abstractmethod
-    def fits(
-        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
-    ) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
         """Users fitted to their labels at one reg after the other, each when it is asked for.
 
         Errors are raised then, too: SingularKernelError where `job.several` is False, MemoryError

@@ -4,8 +4,6 @@ The kernel's tiles are kept where they fit, and computed anew at each product el
 entries, shared by all columns that are solved at once.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +11,7 @@ from functools import partial
 
 import jax
 import numpy as np
-import scipy.sparse as sp
 
-from infae.data.blocks import Blocks
-from infae.data.interactions import Interactions
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.kernels.base import Kernel
 from infae.kernels.grams import RecomputedGram, symmetric_gram
@@ -26,23 +21,8 @@ from infae.linalg.conjugate import N_ARRAYS, conjugate_gradients, width
 from infae.linalg.tiles import Tiled, precision, tile_size
 from infae.runtime import memory
 from infae.runtime.progress import bar, onto
-from infae.solvers.base import (
-    NOISE_LIMIT,
-    RESIDUAL_LIMIT,
-    Cost,
-    Fitted,
-    Job,
-    Problem,
-    Progress,
-    Solver,
-    Step,
-    check_reg,
-    interpolates,
-    mean_diagonal,
-    noisy,
-    remedy,
-    where,
-)
+from infae.solvers import base
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Step, Users
 from infae.solvers.full import FullFit, FullProblem, FullSolution, gram_operations, row_bytes
 
 # Of each target's length: rankings are those of the exact solve, and float32 reaches it at any reg of use.
@@ -86,12 +66,7 @@ def required_bytes(n: int, m: int, itemsize: int = 4, *, keep: bool, several_reg
 
 
 def kernel_matrix(
-    kernel: Kernel,
-    rows: Rows,
-    m: int,
-    *,
-    several_regs: bool = False,
-    progress: Progress = None,
+    kernel: Kernel, rows: Rows, m: int, *, several_regs: bool = False, progress: Progress = None
 ) -> Tiled:
     """K of the rows, for m targets: kept where it fits beside their solution, else computed anew at each product.
 
@@ -109,10 +84,11 @@ def kernel_matrix(
 def solve_conjugate(
     gram: Tiled,
     factor: jax.Array,
-    targets: sp.csr_matrix | np.ndarray,
+    targets: Labels,
     reg: float,
     *,
     start: jax.Array | None = None,
+    strict: bool = False,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
     progress: Progress = None,
@@ -125,6 +101,7 @@ def solve_conjugate(
       targets: (n, m), sparse or dense.
       reg: relative regularisation.
       start: (n, m) coefficients to begin with, such as those of another reg.
+      strict: raise SingularKernelError instead of a warning.
       tolerance: relative to each column's length.
       max_iterations: products with K for a column.
       progress: called with (columns solved, columns in all).
@@ -139,72 +116,49 @@ def solve_conjugate(
         that; or more than a tenth of what sets the scores apart from the targets is error, as
         with reg = 0.
     """
-    return _solved(gram, factor, targets, reg, start, False, tolerance, max_iterations, progress)
-
-
-class ConjugateSystem:
-    """(K + ridge I) coef = targets, by conjugate gradients; each reg begins with the solution before it."""
-
-    def __init__(self, gram: Tiled, factor: jax.Array, targets: sp.csr_matrix | np.ndarray):
-        self._gram, self._factor, self._targets = gram, factor, targets
-        self._start: jax.Array | None = None
-
-    def solve(self, reg: float, *, strict: bool, progress: Progress = None) -> CGSolution:
-        """See `System.solve`; in strictness nothing is iterated at reg = 0, where scores are the targets."""
-        if strict and reg == 0:
-            raise SingularKernelError(interpolates(self._gram.dtype))
-        solution = _solved(
-            self._gram, self._factor, self._targets, reg, self._start, strict, TOLERANCE, MAX_ITERATIONS, progress
-        )
-        self._start = solution.coef
-        return solution
-
-
-def _solved(
-    gram: Tiled,
-    factor: jax.Array,
-    targets: sp.csr_matrix | np.ndarray,
-    reg: float,
-    start: jax.Array | None,
-    strict: bool,
-    tolerance: float,
-    max_iterations: int,
-    progress: Progress,
-) -> CGSolution:
-    reg, dtype, (n, m) = check_reg(reg), gram.dtype, targets.shape
+    reg, dtype, (n, m) = base.check_reg(reg), gram.dtype, targets.shape
     if not n == gram.n == factor.shape[0]:
         raise ValueError(f"targets have {n:,} rows, the factor {factor.shape[0]:,} and the kernel matrix {gram.n:,}")
     memory.require_memory(n * m * dtype.itemsize, f"dual coefficients of {n:,} users x {m:,} items")
-    mean = mean_diagonal(gram)
+    mean = base.mean_diagonal(gram)
     ridge = reg * mean
     coef, left, lengths, iterations = conjugate_gradients(
-        gram,
-        factor,
-        targets,
-        ridge,
-        mean,
-        start=start,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        progress=progress,
+        gram, factor, targets, ridge, mean, start, tolerance, max_iterations, progress
     )
     error = float(np.linalg.norm(left * lengths))
     residual = error / (float(np.linalg.norm(lengths)) or 1.0)
     moved = ridge * _length(coef)
     noise = error / moved if moved > 0 else np.inf
-    failure, useless = _judged(left, residual, noise, tolerance, where(reg, dtype, residual), iterations)
-    if noise > NOISE_LIMIT and not failure:
-        failure = noisy(reg, dtype, residual, noise)
+    failure, useless = _judged(left, residual, noise, tolerance, base.where(reg, dtype, residual), iterations)
+    if noise > base.NOISE_LIMIT and not failure:
+        failure = base.noisy(reg, dtype, residual, noise)
     elif failure:
-        failure += f": {remedy(dtype)}"
+        failure += f": {base.remedy(dtype)}"
     if useless or (failure and strict):
         raise SingularKernelError(failure)
     if failure:
-        warnings.warn(failure, IllConditionedWarning, stacklevel=3)
+        warnings.warn(failure, IllConditionedWarning, stacklevel=2)
     # No copy: the array was laid out for it, and nothing else refers to it.
     with precision(dtype):
         given = jax.device_put(coef, may_alias=True)
     return CGSolution(given, residual, reg, ridge, noise, iterations, factor.shape[1])
+
+
+class ConjugateSystem:
+    """(K + ridge I) coef = targets, by conjugate gradients; each reg begins with the solution before it."""
+
+    def __init__(self, gram: Tiled, factor: jax.Array, targets: Labels):
+        self._gram, self._factor, self._targets = gram, factor, targets
+        self._start: jax.Array | None = None
+
+    def solve(self, reg: float, *, strict: bool, progress: Progress = None) -> CGSolution:
+        """In strictness nothing is iterated at reg = 0, where scores are the targets."""
+        if strict and reg == 0:
+            raise SingularKernelError(base.interpolates(self._gram.dtype))
+        solved = partial(solve_conjugate, self._gram, self._factor, self._targets, reg)
+        solution = solved(start=self._start, strict=strict, tolerance=TOLERANCE, progress=progress)
+        self._start = solution.coef
+        return solution
 
 
 def _judged(
@@ -213,7 +167,7 @@ def _judged(
     """(what there is to say against the residuals, whether they are no solution at all)."""
     n_left = int((~(left <= tolerance)).sum())
     unsolved = f"{n_left:,} of {left.size:,} targets did not come within {tolerance:g} in {iterations} iterations"
-    if not residual <= RESIDUAL_LIMIT:
+    if not residual <= base.RESIDUAL_LIMIT:
         return f"conjugate gradients failed at {at}; {unsolved}", True
     if residual > tolerance or left.max() > _LEEWAY * tolerance:
         return f"unfinished solve at {at}; {unsolved}", False
@@ -246,23 +200,18 @@ class CG(Solver):
     fitted_class = CGFit
     takes_mesh = False
 
-    def fits(
-        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
-    ) -> Iterator[Step[Fitted]]:
-        """See `Solver.fits`."""
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
         everybody = FullProblem.of(job, users, labels)
         rng = np.random.default_rng([job.seed, 7])
         _, pivots = pivoted_cholesky(job.kernel, everybody.mapped, n_landmarks(everybody.rows.n), rng)
         with bar("kernel", job.progress, unit="block") as shown:
-            gram = kernel_matrix(
-                job.kernel, everybody.rows, everybody.users.n_items, several_regs=job.several, progress=onto(shown)
-            )
+            m, told = everybody.users.n_items, onto(shown)
+            gram = kernel_matrix(job.kernel, everybody.rows, m, several_regs=job.several, progress=told)
         with bar("solve", job.progress, unit="item") as shown:
             system = ConjugateSystem(gram, pivots, everybody.labels)
-            yield from everybody.fits(self.fitted_class, job.steps(system, onto(shown)))
+            yield from job.fits(system, everybody.fitted(job, self.fitted_class), onto(shown))
 
     def cost(self, problem: Problem) -> Cost:
-        """See `Solver.cost`."""
         n, m, size = problem.n_users, problem.popularity.size, problem.itemsize
         k = n_landmarks(n)
         iteration = n * m * (2 * n + 4 * k + _ENTRY)

@@ -1,7 +1,5 @@
 """Kernel ridge regression of a few hundred anchors: one dense array, jitted, differentiable in everything."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """Kernel ridge regression from one Gram matrix: factor once, solve for many right-hand sides."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
 
-from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.kernels.grams import sharded_gram, symmetric_gram
@@ -23,34 +19,8 @@ from infae.linalg.sweep import inverse
 from infae.linalg.tiles import SymmetricTiles, precision, tile_size
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar, onto
-from infae.solvers.base import (
-    NOISE_LIMIT,
-    RESIDUAL_LIMIT,
-    Cost,
-    Fitted,
-    Job,
-    Problem,
-    Progress,
-    Solver,
-    Step,
-    check_reg,
-    interpolates,
-    mean_diagonal,
-    noisy,
-    remedy,
-    where,
-)
-from infae.solvers.full import (
-    LARGE_REG,
-    FullFit,
-    FullProblem,
-    FullSolution,
-    click_operations,
-    dense,
-    gram_operations,
-    row_bytes,
-    take,
-)
+from infae.solvers import base, full
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Step, Users
 
 _N_PROBES = 16
 # The sweep reaches some 0.75 of a product's rate.
@@ -75,7 +45,7 @@ class Factor:
 
 
 @dataclass(frozen=True, eq=False)
-class ExactSolution(FullSolution):
+class ExactSolution(full.FullSolution):
     """By the system's inverse.
 
     Attributes:
@@ -90,17 +60,15 @@ def factor(gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Progre
 
     Raises MemoryError before starting where that does not fit, ValueError for a bad `reg`.
     """
-    reg = check_reg(reg)
-    ridge = reg * mean_diagonal(gram)
+    reg = base.check_reg(reg)
+    ridge = reg * base.mean_diagonal(gram)
     if isinstance(gram, ShardedMatrix):
         return Factor(gram, gram.inverse(ridge, progress=progress), reg, ridge)
     require_memory(gram.nbytes, f"inverting a kernel matrix of {gram.n:,} users")
     return Factor(gram, inverse(gram, ridge, progress=progress), reg, ridge)
 
 
-def solve(
-    factored: Factor, targets: sp.csr_matrix | np.ndarray, *, strict: bool = False, progress: Progress = None
-) -> ExactSolution:
+def solve(factored: Factor, targets: Labels, *, strict: bool = False, progress: Progress = None) -> ExactSolution:
     """Coef with (K + ridge * I) coef = targets, for (n, m) targets, sparse or dense.
 
     Sparse targets cost 2 n nnz operations instead of 2 n^2 m, less what the popular columns,
@@ -115,9 +83,9 @@ def solve(
       IllConditionedWarning: more than a tenth of what sets the scores apart from the targets is
         rounding error, as with reg = 0, where the fit interpolates.
     """
-    residual, noise = _checked_residual(factored, targets)
-    if noise > NOISE_LIMIT:
-        message = noisy(factored.reg, factored.gram.dtype, residual, noise)
+    residual, noise = _residual(factored, targets)
+    if noise > base.NOISE_LIMIT:
+        message = base.noisy(factored.reg, factored.gram.dtype, residual, noise)
         if strict:
             raise SingularKernelError(message)
         warnings.warn(message, IllConditionedWarning, stacklevel=2)
@@ -130,16 +98,16 @@ class InverseSystem:
     """(K + ridge I) coef = targets, by an inverse at each reg."""
 
     gram: SymmetricTiles | ShardedMatrix
-    targets: sp.csr_matrix | np.ndarray
+    targets: Labels
 
     def solve(self, reg: float, *, strict: bool, progress: Progress = None) -> ExactSolution:
-        """See `System.solve`; in strictness no inverse is computed at reg = 0, where scores are the targets."""
+        """In strictness no inverse is computed at reg = 0, where scores are the targets."""
         if strict and reg == 0:
-            raise SingularKernelError(interpolates(self.gram.dtype))
+            raise SingularKernelError(base.interpolates(self.gram.dtype))
         return solve(factor(self.gram, reg, progress=progress), self.targets, strict=strict, progress=progress)
 
 
-def _coefficients(factored: Factor, targets: sp.csr_matrix | np.ndarray, progress: Progress) -> jax.Array:
+def _coefficients(factored: Factor, targets: Labels, progress: Progress) -> jax.Array:
     n, m = targets.shape
     dtype = factored.gram.dtype
     if isinstance(factored.inverse, SymmetricTiles):
@@ -157,19 +125,10 @@ def _coefficients(factored: Factor, targets: sp.csr_matrix | np.ndarray, progres
         return coef
 
 
-def _checked_residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[float, float]:
+def _residual(factored: Factor, targets: Labels) -> tuple[float, float]:
+    """(relative residual, noise); SingularKernelError where that is no solution."""
     if targets.shape[0] != factored.gram.n:
         raise ValueError(f"targets have {targets.shape[0]:,} rows and the kernel matrix {factored.gram.n:,}")
-    residual, noise = _residual(factored, targets)
-    if not residual <= RESIDUAL_LIMIT:
-        reg, dtype = factored.reg, factored.gram.dtype
-        raise SingularKernelError(
-            f"the kernel matrix could not be inverted at {where(reg, dtype, residual)}; {remedy(dtype)}"
-        )
-    return residual, noise
-
-
-def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[float, float]:
     # For random signs v, E|R v|^2 is |R|_F^2: n^2 operations a probe instead of n^2 m.
     dtype = factored.gram.dtype
     rng = np.random.default_rng(0)
@@ -177,13 +136,16 @@ def _residual(factored: Factor, targets: sp.csr_matrix | np.ndarray) -> tuple[fl
     coef = factored.inverse @ probes
     fitted = factored.gram @ coef + dtype.type(factored.ridge) * coef
     error = float(np.linalg.norm(fitted - probes))
-    scale = float(np.linalg.norm(probes)) or 1.0
+    residual = error / (float(np.linalg.norm(probes)) or 1.0)
+    if not residual <= base.RESIDUAL_LIMIT:
+        at = base.where(factored.reg, dtype, residual)
+        raise SingularKernelError(f"the kernel matrix could not be inverted at {at}; {base.remedy(dtype)}")
     moved = factored.ridge * float(np.linalg.norm(coef))
-    return error / scale, error / moved if moved > 0 else np.inf
+    return residual, error / moved if moved > 0 else np.inf
 
 
 @dataclass(frozen=True, eq=False)
-class ExactFit(FullFit):
+class ExactFit(full.FullFit):
     """By the system's inverse.
 
     Attributes:
@@ -197,15 +159,13 @@ class ExactFit(FullFit):
     def leave_one_out(self, rows: np.ndarray) -> np.ndarray:
         """(rows, n_items) scores of anchors by the model that all *other* anchors fit; see `InfiniteAE`."""
         reg, dtype = self.solution.reg, np.dtype(self.solution.coef.dtype)
-        if reg > LARGE_REG[dtype]:
-            lost = reg * float(np.finfo(dtype).eps)
-            message = (
-                f"leave-one-out scores at reg = {reg:g} in {dtype} lose up to {lost:.0e} of their size to rounding"
-            )
+        if reg > full.LARGE_REG[dtype]:
+            lost = f"lose up to {reg * float(np.finfo(dtype).eps):.0e} of their size to rounding"
+            message = f"leave-one-out scores at reg = {reg:g} in {dtype} {lost}"
             warnings.warn(message, IllConditionedWarning, stacklevel=3)
         with precision(dtype):
-            taken = np.asarray(take(self.solution.coef, rows))
-        return dense(self.targets[rows]) - taken / self.solution.inverse_diagonal[rows, None]
+            taken = np.asarray(full.take(self.solution.coef, rows))
+        return full.dense(self.targets[rows]) - taken / self.solution.inverse_diagonal[rows, None]
 
     @classmethod
     def _own_parts(cls, clicks: Interactions, arrays: Any, about: Any) -> dict[str, Any]:
@@ -221,23 +181,20 @@ class Exact(Solver):
     name = "exact"
     fitted_class = ExactFit
 
-    def fits(
-        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
-    ) -> Iterator[Step[Fitted]]:
-        """See `Solver.fits`."""
-        everybody = FullProblem.of(job, users, labels)
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+        everybody = full.FullProblem.of(job, users, labels)
         with bar("solve", job.progress, unit="block") as shown:
             system = InverseSystem(self._gram(job, everybody), everybody.labels)
-            yield from everybody.fits(self.fitted_class, job.steps(system, onto(shown)))
+            yield from job.fits(system, everybody.fitted(job, self.fitted_class), onto(shown))
 
     def cost(self, problem: Problem) -> Cost:
-        """See `Solver.cost`."""
         n, m, size = problem.n_users, problem.popularity.size, problem.itemsize
-        operations = gram_operations(problem) + problem.n_regs * (_SWEEP * n**3 + n * click_operations(problem))
+        solves = problem.n_regs * (_SWEEP * n**3 + n * full.click_operations(problem))
         n_coef = 2 if problem.n_regs > 1 else 1
-        return Cost(size * (n * (n + tile_size(n)) + n_coef * n * m) + row_bytes(problem), operations)
+        n_bytes = size * (n * (n + tile_size(n)) + n_coef * n * m) + full.row_bytes(problem)
+        return Cost(n_bytes, full.gram_operations(problem) + solves)
 
-    def _gram(self, job: Job, everybody: FullProblem) -> SymmetricTiles | ShardedMatrix:
+    def _gram(self, job: Job, everybody: full.FullProblem) -> SymmetricTiles | ShardedMatrix:
         rows, n = everybody.rows, everybody.rows.n
         if job.mesh.mesh is not None:
             return sharded_gram(job.mesh, job.kernel, rows, everybody.mapped)

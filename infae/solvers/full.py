@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import jax
@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from infae.data.blocks import Blocks
 from infae.data.coerce import RowIndex
 from infae.data.interactions import Interactions
 from infae.inputs import InputMap, popularity
 from infae.kernels.rows import HEAD_SHARE, Rows
 from infae.linalg.tiles import precision
 from infae.machine import batch_size
-from infae.solvers.base import Fitted, Job, Problem, Solution, Step
+from infae.solvers.base import Fitted, Job, Labels, Problem, Solution, Users
 
 # From this reg on, targets - ridge * coef would lose more than 1e-5 of a score to cancellation in float32.
 LARGE_REG = {np.dtype(np.float32): 1e2, np.dtype(np.float64): 1e8}
@@ -51,7 +50,7 @@ class FullFit(Fitted):
     """
 
     solution: FullSolution
-    targets: sp.csr_matrix | np.ndarray
+    targets: Labels
     # What the solve leaves of the targets, as a multiple of rounding error.
     left_over: ClassVar[float] = 1.0
 
@@ -95,33 +94,25 @@ class FullFit(Fitted):
 class FullProblem:
     """All users, who are the anchors, as the full solvers need them."""
 
-    job: Job
     users: Interactions
-    labels: sp.csr_matrix | np.ndarray
+    labels: Labels
     inputs: InputMap
     mapped: sp.csr_matrix
     rows: Rows
 
     @classmethod
-    def of(cls, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None) -> FullProblem:
+    def of(cls, job: Job, users: Users, labels: Labels | None) -> FullProblem:
         """A user's scores need all others' histories and coefficients, wherever their rows of K are."""
         assert isinstance(users, Interactions)
         everybody = job.mesh.all_users(users)
         labels = everybody.matrix if labels is None or labels is users.matrix else job.mesh.all_rows(labels)
         inputs = job.input_map(popularity(everybody.matrix))
         mapped = inputs(everybody.matrix, job.dtype)
-        return cls(job, everybody, labels, inputs, mapped, Rows(mapped, job.dtype))
+        return cls(everybody, labels, inputs, mapped, Rows(mapped, job.dtype))
 
-    def fits(self, fitted_class: type[FullFit], steps: Iterator[Step[Any]]) -> Iterator[Step[Fitted]]:
-        """Fitted models around the solutions."""
-        for reg, solution, failure in steps:
-            if solution is None:
-                yield Step(reg, None, failure)
-                continue
-            parts = (self.users, self.inputs, self.job.kernel, self.rows, solution, self.labels)
-            del solution
-            yield Step(reg, fitted_class(*parts))
-            del parts
+    def fitted(self, job: Job, form: type[FullFit]) -> Callable[[Any], Fitted]:
+        """Makes a fitted model of a solution."""
+        return partial(form, self.users, self.inputs, job.kernel, self.rows, targets=self.labels)
 
 
 def gram_operations(problem: Problem) -> float:

@@ -15,7 +15,6 @@ import scipy.sparse as sp
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
 from infae.errors import SingularKernelError
-from infae.inputs import InputMap
 from infae.kernels.rows import Rows
 from infae.landmarks import METHODS, choose_landmarks, shortlist, survey
 from infae.linalg.sweep import inverse
@@ -23,8 +22,8 @@ from infae.linalg.tiles import SymmetricTiles, precision
 from infae.runtime import checks
 from infae.runtime.mesh import UserMesh
 from infae.runtime.progress import bar
-from infae.solvers.base import RESIDUAL_LIMIT, Cost, Fitted, Job, Problem, Progress, Solution, Solver, Step, check_reg
-from infae.solvers.base import remedy as larger_reg
+from infae.solvers import base
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solution, Solver, Step, Users
 from infae.solvers.full import click_operations, entry_operations, row_bytes
 from infae.solvers.sums import LandmarkSums, Whitening, accumulate, required_bytes, whitening
 
@@ -44,7 +43,7 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
       SingularKernelError: `reg` is 0, where the equations are singular to rounding; or the
         residual, of the coefficients as they are rounded to `dtype`, is not finite or above 0.1.
     """
-    reg = check_reg(reg)
+    reg = base.check_reg(reg)
     if reg == 0:
         raise SingularKernelError("landmarks need a reg above 0: without one their equations are singular to rounding")
     ridge = reg * sums.diagonal / sums.n_users
@@ -61,10 +60,10 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
         in_features = np.asarray(white.root.T @ moved)
         error = sums.square @ in_features + ridge * in_features - wanted
     residual = float(np.linalg.norm(error) / (np.linalg.norm(wanted) or 1.0))
-    if not residual <= RESIDUAL_LIMIT:
+    if not residual <= base.RESIDUAL_LIMIT:
         raise SingularKernelError(
             f"the landmarks' normal equations could not be solved at reg = {reg:g} with a kernel in {dtype}: relative "
-            f"residual {residual:.2g}; {larger_reg(np.dtype(dtype))}"
+            f"residual {residual:.2g}; {base.remedy(np.dtype(dtype))}"
         )
     return Solution(coef, residual, reg, ridge)
 
@@ -78,8 +77,8 @@ class LandmarkSystem:
     dtype: np.dtype
     mesh: UserMesh
 
-    def solve(self, reg: float, *, strict: bool, progress: Progress = None) -> Solution:
-        """See `System.solve`; where rounding makes one process fail alone, all of them fail."""
+    def solve(self, reg: float, *, strict: bool, progress: base.Progress = None) -> Solution:
+        """Where rounding makes one process fail alone, all of them fail."""
         solution, failure = None, ""
         with self.mesh.together():
             try:
@@ -157,10 +156,7 @@ class Nystrom(Solver):
             got = checks.shown(self.anchors)
             raise ValueError(f"anchors must be one of {names}, or Interactions of landmark users, got {got}")
 
-    def fits(
-        self, job: Job, users: Interactions | Blocks, labels: sp.csr_matrix | np.ndarray | None
-    ) -> Iterator[Step[Fitted]]:
-        """See `Solver.fits`."""
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
         if isinstance(users, Blocks):
             counts, drawn = survey(users, self.n_anchors, job.seed, job.mesh)
             pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
@@ -169,24 +165,18 @@ class Nystrom(Solver):
             pairs = [(users.matrix, users.matrix if labels is None else sp.csr_matrix(labels))]
         with job.mesh.together():
             inputs = job.input_map(counts)
-            chosen = self._landmarks(job, drawn, inputs)
+            chosen = choose_landmarks(drawn, self.n_anchors, self.anchors, inputs, job.kernel, job.dtype, job.seed)
             matrix = inputs(chosen.matrix, job.dtype)
             rows = Rows(matrix, job.dtype)
             white = whitening(job.kernel, inputs(chosen.matrix, np.dtype(np.float64)), job.dtype)
         job.mesh.require_same("landmarks or weights", np.concatenate([matrix.data, matrix.indices, matrix.indptr]))
         with bar("users", job.progress, unit="user") as shown:
-            sums = accumulate(
-                job.kernel, rows, white, inputs, pairs, chosen.n_items, mesh=job.mesh, progress=shown.update
-            )
-        for reg, solution, failure in job.steps(LandmarkSystem(white, sums, job.dtype, job.mesh)):
-            if solution is None:
-                yield Step(reg, None, failure)
-                continue
-            yield Step(reg, NystromFit(chosen, inputs, job.kernel, rows, solution, sums))
-            del solution
+            n, told = chosen.n_items, shown.update
+            sums = accumulate(job.kernel, rows, white, inputs, pairs, n, mesh=job.mesh, progress=told)
+        fitted = partial(NystromFit, chosen, inputs, job.kernel, rows, sums=sums)
+        yield from job.fits(LandmarkSystem(white, sums, job.dtype, job.mesh), fitted)
 
     def cost(self, problem: Problem) -> Cost:
-        """See `Solver.cost`."""
         n, m, size, n_regs = problem.n_users, problem.popularity.size, problem.itemsize, problem.n_regs
         a = min(self.anchors.n_users if isinstance(self.anchors, Interactions) else self.n_anchors, n)
         wide = _FLOAT64 if size == 4 else 1
@@ -194,9 +184,6 @@ class Nystrom(Solver):
         operations = n * a * (entry_operations(problem) + 3 * a) + a * click_operations(problem) + solves
         n_bytes = required_bytes(a, m, size) + (size * a * m if n_regs > 1 else 0)
         return Cost(n_bytes + row_bytes(problem), operations)
-
-    def _landmarks(self, job: Job, users: Interactions, inputs: InputMap) -> Interactions:
-        return choose_landmarks(users, self.n_anchors, self.anchors, inputs, job.kernel, job.dtype, job.seed)
 
 
 def _signs(n_items: int) -> np.ndarray:

@@ -1,9 +1,6 @@
 """Files that are either as they were or written in full, whoever else writes them at the same time."""
 
-from __future__ import annotations
-
 import errno
-import fcntl
 import glob
 import os
 import secrets
@@ -12,6 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there a file that is still written is told by its age alone
+    fcntl = None  # type: ignore[assignment]
 
 STALE_S = 300
 """Seconds after which an unfinished file that no process holds is taken for a dead one's."""
@@ -66,7 +68,8 @@ def _mode(target: Path) -> int | None:
 def _lock(file: int) -> bool:
     """Whether nobody else holds the file. A lock ends with its process, so that none outlives a killed writer."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -6,8 +6,6 @@ Keys: `format` and `version`; `params`, a JSON of the constructor's arguments an
 adds, see `infae.solvers.base.Fitted.stored`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import fields as dataclass_fields

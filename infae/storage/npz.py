@@ -1,7 +1,5 @@
 """Versioned `.npz` files without pickle: written aside and renamed, and refused in words where they are not ours."""
 
-from __future__ import annotations
-
 import lzma
 import os
 import tokenize
@@ -40,7 +38,15 @@ def read(path: Path, file_format: str, version: int, refusal: type[ValueError], 
     """
     with open(path, "rb") as file:
         try:
-            return _fields(path, file, file_format, version, refusal, remedy)
+            check_archive(file)
+            with np.load(file, allow_pickle=False) as archive:
+                if "format" not in archive or str(archive["format"]) != file_format:
+                    raise refusal(f"{path} is not a file of {file_format}")
+                found = int(archive["version"])
+                if found != version:
+                    remedy = "upgrade infae" if found > version else remedy
+                    raise refusal(f"{path} has format version {found} and this infae reads {version}; {remedy}")
+                return {name: archive[name] for name in archive.files}
         except refusal:
             raise
         except UNREADABLE as error:
@@ -57,17 +63,3 @@ def check_archive(file: Path | BinaryIO) -> None:
             raise zipfile.BadZipFile(f"the checksum of {bad} does not fit")
     if not isinstance(file, Path):
         file.seek(0)
-
-
-def _fields(
-    path: Path, file: BinaryIO, file_format: str, version: int, refusal: type[ValueError], remedy: str
-) -> dict[str, Any]:
-    check_archive(file)
-    with np.load(file, allow_pickle=False) as archive:
-        if "format" not in archive or str(archive["format"]) != file_format:
-            raise refusal(f"{path} is not a file of {file_format}")
-        found = int(archive["version"])
-        if found != version:
-            remedy = "upgrade infae" if found > version else remedy
-            raise refusal(f"{path} has format version {found} and this infae reads {version}; {remedy}")
-        return {name: archive[name] for name in archive.files}

@@ -1,7 +1,5 @@
 """Paths that a caller names, checked before any work: what is wrong with them is told in words, and at once."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

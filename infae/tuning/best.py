@@ -1,7 +1,5 @@
 """The one "best on validation": candidates come one after the other, the best is kept, and a row is written of each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar

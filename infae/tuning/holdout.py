@@ -1,7 +1,5 @@
 """Validation without a held-out set: leave-one-user-out scores of histories with some clicks hidden."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import jax

@@ -1,7 +1,5 @@
 """`select`: reg and the input's few other choices in one call, on held-out clicks or without any."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
