@@ -164,7 +164,7 @@ def first_loss(clicks, targets, config):
     return (counts * cells).sum() / len(real) / scale + config.l1 * soft.sum() / config.n_users
 
 
-def combinations():
+def losses_samplers_labels():
     """(objective, sampler, labels): all, of which each objective with each sampler once is not slow."""
     for n, objective in enumerate(LOSSES):
         for sampler in ("expected", "gumbel"):
@@ -173,7 +173,7 @@ def combinations():
                 yield pytest.param(objective, sampler, labels, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("objective", "sampler", "labels"), combinations())
+@pytest.mark.parametrize(("objective", "sampler", "labels"), losses_samplers_labels())
 def test_the_loss_begins_at_its_formula_and_falls(objective, sampler, labels, planted):
     settings = {"objective": objective, "sampler": sampler, "labels": labels, "l1": 0.001, "sharpness": 0.001}
     summary = distil(planted.train, start="random", steps=30, validate_every=1, **settings)
