@@ -101,11 +101,7 @@ def _sampler(config: Config, form: str, n_draws: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     logits, cotangent = (jnp.asarray(rng.standard_normal((config.n_users, config.n_items)), jnp.float32) for _ in "lc")
     step = jax.jit(jax.grad(lambda x, k: jnp.sum(cotangent * samples[form](x, k))))
-    return {
-        "what": f"sampler alone, {form}",
-        "n_draws": n_draws,
-        **_measure(config, step, logits, jax.random.key(0)),
-    }
+    return {"what": f"sampler alone, {form}", "n_draws": n_draws, **_measure(config, step, logits, jax.random.key(0))}
 
 
 def _gumbel(form: Callable[..., jax.Array], n_draws: int, logits: jax.Array, key: jax.Array) -> jax.Array:

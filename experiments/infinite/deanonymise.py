@@ -31,7 +31,7 @@ import infae
 from experiments.infinite import wording
 from experiments.infinite.attacks import complete, match, reveal, revealed_of
 from experiments.infinite.flips import flip
-from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check_budgets
+from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check
 from experiments.recommenders import PopRec
 from experiments.recommenders.registry import MODELS, Search, choose_infae
 from experiments.study import flags, plots
@@ -74,7 +74,7 @@ def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     _check(config)
     split = load_split(config)
-    check_budgets((config.budget,), split)
+    check(split, (config.budget,))
     _check_missing(config, split)
     attacks = Attacks(config, split)
     study = Study(
