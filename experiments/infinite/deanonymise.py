@@ -124,11 +124,8 @@ def _check_missing(config: Config, split: infae.Split) -> None:
     n = np.diff(split.train.matrix.indptr)
     shares = {*config.revealed, *([config.revealed_with_noise] if 0 in config.noise else [])}
     if whole := [share for share in sorted(shares) if (revealed_of(n, share) == n).all()]:
-        raise ValueError(f"with a share of {_listed(whole)} revealed nobody lacks anything; reveal less")
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+        listed = ", ".join(f"{share:g}" for share in whole)
+        raise ValueError(f"with a share of {listed} revealed nobody lacks anything; reveal less")
 
 
 def _work(config: Config, attacks: Attacks) -> list[Work]:
