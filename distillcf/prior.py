@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from distillcf.config import Config
-from distillcf.coresets import head_users, random_users
+from distillcf.coresets import CORESETS
 from infae.data.interactions import Interactions
 from infae.runtime import checks
 
@@ -67,21 +67,20 @@ def gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, temperatur
 
     Raises ValueError for n_draws below 1 or a temperature that is not above 0.
     """
-    _check(n_draws, temperature)
-    return _clipped(_sum_of_draws(logits, key, n_draws, temperature))
-
-
-def _check(n_draws: int, temperature: float) -> None:
-    checks.whole("n_draws", n_draws)
-    checks.number("temperature", temperature, above=0)
+    return _forward(logits, key, n_draws, temperature)[0]
 
 
 def _forward(
     logits: jax.Array, key: jax.Array, n_draws: int, temperature: float
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    _check(n_draws, temperature)
-    total = _sum_of_draws(logits, key, n_draws, temperature)
-    return _clipped(total), (logits, key, total < 1)
+    checks.whole("n_draws", n_draws)
+    checks.number("temperature", temperature, above=0)
+
+    def add(t: jax.Array, total: jax.Array) -> jax.Array:
+        return total + _draw(logits, jax.random.fold_in(key, t), temperature)
+
+    total = jax.lax.fori_loop(0, n_draws, add, jnp.zeros_like(logits))
+    return jnp.minimum(total, 1), (logits, key, total < 1)
 
 
 def _backward(
@@ -100,17 +99,6 @@ def _backward(
 
 
 gumbel_inclusion.defvjp(_forward, _backward)
-
-
-def _clipped(total: jax.Array) -> jax.Array:
-    return jnp.minimum(total, 1)
-
-
-def _sum_of_draws(logits: jax.Array, key: jax.Array, n_draws: int, temperature: float) -> jax.Array:
-    def add(t: jax.Array, total: jax.Array) -> jax.Array:
-        return total + _draw(logits, jax.random.fold_in(key, t), temperature)
-
-    return jax.lax.fori_loop(0, n_draws, add, jnp.zeros_like(logits))
 
 
 def _draw(logits: jax.Array, key: jax.Array, temperature: float) -> jax.Array:
@@ -163,8 +151,7 @@ def first_rows(clicks: Interactions, n_users: int, seed: int, start: str) -> np.
     checks.choice("start, unless it is a Summary or Interactions,", start, ("mixed", "random", "head"))
     if start == "mixed":
         return mixtures(clicks, n_users, seed)
-    draw = random_users if start == "random" else head_users
-    return np.minimum(draw(clicks, n_users, seed).matrix.toarray(), 1)
+    return np.minimum(CORESETS[f"{start} users"](clicks, n_users, seed).matrix.toarray(), 1)
 
 
 def mixtures(clicks: Interactions, n_users: int, seed: int) -> np.ndarray:

@@ -161,15 +161,10 @@ class Summary:
         there are none), `format` and `version` of the schema, and `about`, a JSON of the rest.
         """
         about = {name: getattr(self, name) for name in _ABOUT}
-        about["optional"] = [name for name in _OPTIONAL if getattr(self, name) is not None]
-        npz.write(
-            writable("path", path),
-            FORMAT,
-            VERSION,
-            **{name: getattr(self, name) for name in ("logits", "soft", "hard", "item_ids")},
-            **{name: _or_empty(getattr(self, name)) for name in _OPTIONAL},
-            about=np.array(json.dumps(about, allow_nan=True)),
-        )
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_OPTIONAL)}
+        about["optional"] = [name for name, array in arrays.items() if name in _OPTIONAL and array is not None]
+        stored = {name: np.zeros(0, np.float32) if array is None else array for name, array in arrays.items()}
+        npz.write(writable("path", path), FORMAT, VERSION, **stored, about=np.array(json.dumps(about)))
 
     def _form(self, form: str) -> np.ndarray:
         return self.soft if checks.choice("form", form, ("soft", "hard")) == "soft" else self.hard
@@ -179,6 +174,7 @@ class Summary:
         return Interactions(matrix, np.arange(matrix.shape[0]), self.item_ids)
 
 
+_ARRAYS = ("logits", "soft", "hard", "item_ids")
 _OPTIONAL = ("labels", "hard_labels", "item_weights")
 _ABOUT = ("model", "reg", "config", "fingerprint", "kept", "history")
 
@@ -195,16 +191,9 @@ def load(path: str | os.PathLike[str]) -> Summary:
         about = json.loads(str(fields["about"]))
         if missing := [name for name in _OPTIONAL if (fields[name].size > 0) != (name in about["optional"])]:
             raise ValueError(f"{', '.join(missing)} should be there, or should not")
-        summary = Summary(
-            logits=fields["logits"],
-            soft=fields["soft"],
-            hard=fields["hard"],
-            labels=_or_none(fields["labels"]),
-            hard_labels=_or_none(fields["hard_labels"]),
-            item_ids=fields["item_ids"],
-            item_weights=_or_none(fields["item_weights"]),
-            **{name: about[name] for name in _ABOUT},
-        )
+        stored: dict[str, Any] = {name: fields[name] for name in _ARRAYS}
+        stored |= {name: fields[name] if fields[name].size else None for name in _OPTIONAL}
+        summary = Summary(**stored, **{name: about[name] for name in _ABOUT})
         _check(summary)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SummaryFileError(f"{path} is damaged: {error!r}") from error
@@ -244,11 +233,3 @@ def _check_about(summary: Summary, n_users: int) -> None:
     checked_history(summary.history)
     if len(summary.fingerprint) != 64 or not set(summary.fingerprint) <= set("0123456789abcdef"):
         raise ValueError(f"{summary.fingerprint!r} is no SHA-256")
-
-
-def _or_none(array: np.ndarray) -> np.ndarray | None:
-    return array if array.size else None
-
-
-def _or_empty(array: np.ndarray | None) -> np.ndarray:
-    return np.zeros(0, np.float32) if array is None else array

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 
 from distillcf.summary import Summary
 from infae.data.interactions import Interactions
-from infae.data.ops import row_of
+from infae.data.ops import row_of, unclicked
 from infae.runtime import checks
 
 
@@ -102,7 +102,7 @@ class Triples(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Draw all negatives anew: the same for the same (seed, epoch), whatever came before."""
         rng = _generator(self._seed, epoch)
-        self.negatives = _unclicked(self._matrix, self.users, rng.integers(0, self._n_free[self.users]))
+        self.negatives = unclicked(self._matrix, self.users, rng.integers(0, self._n_free[self.users]))
 
     def __len__(self) -> int:
         return self.users.size
@@ -157,7 +157,7 @@ class Pairs(Dataset):
         """Draw the items not clicked anew: the same for the same (seed, epoch), whatever came before."""
         users, places = _draw(self._counts, _n_free(self._matrix), _generator(self._seed, epoch))
         self.users = np.concatenate([row_of(self._matrix), users])
-        self.items = np.concatenate([self._matrix.indices, _unclicked(self._matrix, users, places)]).astype(np.int64)
+        self.items = np.concatenate([self._matrix.indices, unclicked(self._matrix, users, places)]).astype(np.int64)
 
     def __len__(self) -> int:
         return self.labels.size
@@ -191,42 +191,7 @@ def _n_free(matrix: sp.csr_matrix) -> np.ndarray:
     return matrix.shape[1] - np.diff(matrix.indptr).astype(np.int64)
 
 
-def _unclicked(matrix: sp.csr_matrix, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The column at each place (0, 1, ...) among those that the row does not store.
-
-    It is the place itself plus the stored columns that come before it: those with at most
-    `place` columns not stored to their left.
-    """
-    stored_rows, width = row_of(matrix), matrix.shape[1] + 1
-    n_free_before = matrix.indices - (np.arange(matrix.nnz) - matrix.indptr[stored_rows])
-    ordered = stored_rows * width + n_free_before
-    return places + np.searchsorted(ordered, rows * width + places, side="right") - matrix.indptr[rows]
-
-
 def _draw(counts: np.ndarray, room: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(rows, places): counts[row] places below room[row], all different where there is room for them."""
-    # Where most places are taken it is the few left over that are quickly drawn.
-    by_rest = (counts > room // 2) & (counts <= room)
-    rows, places = _redraw(np.where(by_rest, room - counts, counts), room, rng)
-    rest = by_rest[rows]
-    shape = (room.size, int(room.max(initial=1)))
-    left_out = sp.csr_matrix((np.ones(rest.sum()), (rows[rest], places[rest])), shape=shape)
-    n_taken = np.where(by_rest, counts, 0)
-    taken_rows = np.repeat(np.arange(room.size), n_taken)
-    rank = np.arange(taken_rows.size) - np.repeat(np.cumsum(n_taken) - n_taken, n_taken)
-    taken = _unclicked(left_out, taken_rows, rank)
-    return np.concatenate([rows[~rest], taken_rows]), np.concatenate([places[~rest], taken])
-
-
-def _redraw(counts: np.ndarray, room: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """As `_draw`: repeats are drawn again until there are none, which favours no place."""
-    rows = np.repeat(np.arange(counts.size), counts)
-    places = rng.integers(0, room[rows])
-    open_ = np.flatnonzero((counts <= room)[rows])
-    while open_.size:
-        key = rows[open_] * room.max() + places[open_]
-        order = np.argsort(key, kind="stable")
-        repeats = open_[order[1:][np.diff(key[order]) == 0]]
-        places[repeats] = rng.integers(0, room[rows[repeats]])
-        open_ = open_[np.isin(rows[open_], rows[repeats])]
-    return rows, places
+    places = [rng.choice(free, n, replace=n > free, shuffle=False) for free, n in zip(room, counts, strict=True)]
+    return np.repeat(np.arange(counts.size), counts), np.concatenate(places)

@@ -20,7 +20,7 @@ from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import NonFiniteScoresError, NoUsableSettingError
 from infae.linalg.tiles import precision
-from infae.machine import KernelMachine, batch_size
+from infae.machine import KernelMachine, batches
 from infae.ranking.evaluate import evaluate_by
 from infae.tuning.best import Trial, best
 
@@ -45,18 +45,15 @@ class Fitted:
 
     def predict(self, histories: Interactions, /) -> np.ndarray:
         """(n_users, n_items) scores."""
-        return self._in_batches(as_histories(histories, self.item_ids_))
-
-    def _in_batches(self, shown: sp.csr_matrix) -> np.ndarray:
-        scores = np.empty(shown.shape, np.float32)
-        step = batch_size(shown.shape[1])
-        for start in range(0, shown.shape[0], step):
-            rows = shown[start : start + step].toarray()
-            n = len(rows)
+        shown = as_histories(histories, self.item_ids_)
+        scores, parts = np.empty(shown.shape, np.float32), [*batches(*shown.shape)]
+        for at in parts:
+            rows = shown[at]
             # One shape for all batches, so that one compilation serves them.
-            padded = np.pad(rows, [(0, step - n if shown.shape[0] > step else 0), (0, 0)])
+            rows.resize(parts[0].stop, shown.shape[1])
             with precision(np.float32):
-                scores[start : start + n] = _predict(self._student, self._anchors, self._coef, padded)[:n]
+                found = _predict(self._student, self._anchors, self._coef, rows.toarray())
+            scores[at] = found[: at.stop - at.start]
         return scores
 
 

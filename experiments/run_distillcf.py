@@ -77,7 +77,9 @@ class Config(flags.LoadConfig):
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
     settings = _settings(config)
-    _check_flags(config)
+    checks.choice("--model", config.model, ("auto", "given"))
+    for name in config.export:
+        checks.choice("--export", name, ("none", "csv", "parquet", "recbole"))
     job = Run(config, title="A summary by DISTILL-CF, and ∞-AE on it")
     with job.clock("load"):
         split = load_any(config)
@@ -204,13 +206,8 @@ def _described(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[s
 def _given_model(config: Config) -> infae.InfiniteAE | None:
     if config.model == "auto":
         return None
-    return infae.InfiniteAE(
-        config.model_reg,
-        depth=config.depth,
-        b_std=config.b_std,
-        popularity_power=config.popularity_power,
-        row_power=config.row_power,
-    )
+    given = {name: getattr(config, name) for name in ("depth", "b_std", "popularity_power", "row_power")}
+    return infae.InfiniteAE(config.model_reg, **given)
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -228,13 +225,6 @@ def _reg(text: str) -> float | tuple[float, ...] | None:
     except ValueError as error:
         raise ValueError(f"--reg is learn, a number, or several with commas between, got {text!r}") from error
     return values[0] if len(values) == 1 else values
-
-
-def _check_flags(config: Config) -> None:
-    """Whatever flags are wrong is told now, not after the work."""
-    checks.choice("--model", config.model, ("auto", "given"))
-    for name in config.export:
-        checks.choice("--export", name, ("none", "csv", "parquet", "recbole"))
 
 
 def _check_validation(config: Config, split: infae.Split) -> None:

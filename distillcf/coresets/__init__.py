@@ -1,14 +1,7 @@
 """Data summaries that keep real clicks."""
 
 from distillcf.coresets.forgetting import forgetting_counts, inverse_auc
-from distillcf.coresets.samplers import (
-    CORESETS,
-    Budget,
-    head_users,
-    random_interactions,
-    random_users,
-    svp_cf_users,
-)
+from distillcf.coresets.samplers import CORESETS, Budget, head_users, random_interactions, random_users, svp_cf_users
 
 __all__ = [
     "CORESETS",

@@ -18,12 +18,7 @@ from infae.runtime import checks
 
 
 def forgetting_counts(
-    X: Any,
-    seed: int | np.random.Generator = 0,
-    *,
-    epochs: int = 10,
-    batches: int = 100,
-    learning_rate: float = 0.02,
+    X: Any, seed: int | np.random.Generator = 0, *, epochs: int = 10, batches: int = 100, learning_rate: float = 0.02
 ) -> np.ndarray:
     """(n_users,) mean over epochs of 1 - AUC(user), measured at the end of each epoch.
 

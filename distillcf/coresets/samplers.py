@@ -109,13 +109,7 @@ def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
 
 
 def svp_cf_users(
-    X: Any,
-    budget: Budget | int,
-    seed: int = 0,
-    *,
-    epochs: int = 10,
-    batches: int = 100,
-    learning_rate: float = 0.02,
+    X: Any, budget: Budget | int, seed: int = 0, *, epochs: int = 10, batches: int = 100, learning_rate: float = 0.02
 ) -> Interactions:
     """SVP-CF user: the users whom a bias-only proxy ranks worst while it learns, worst first (B.2).
 

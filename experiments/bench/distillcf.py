@@ -94,26 +94,14 @@ def _samplers(config: Config) -> list[Measurement]:
 
 def _sampler(config: Config, form: str, n_draws: int) -> dict[str, Any]:
     samples = {
-        "custom gradient": partial(_gumbel, prior.gumbel_inclusion, n_draws),
-        "stored samples": partial(_gumbel, stored_gumbel_inclusion, n_draws),
-        "expected inclusion": partial(_expected, n_draws),
+        "custom gradient": lambda x, key: prior.gumbel_inclusion(x, key, n_draws, 0.5),
+        "stored samples": lambda x, key: stored_gumbel_inclusion(x, key, n_draws, 0.5),
+        "expected inclusion": lambda x, key: prior.expected_inclusion(x, n_draws),
     }
     rng = np.random.default_rng(0)
     logits, cotangent = (jnp.asarray(rng.standard_normal((config.n_users, config.n_items)), jnp.float32) for _ in "lc")
     step = jax.jit(jax.grad(lambda x, k: jnp.sum(cotangent * samples[form](x, k))))
-    return {
-        "what": f"sampler alone, {form}",
-        "n_draws": n_draws,
-        **_measure(config, step, logits, jax.random.key(0)),
-    }
-
-
-def _gumbel(form: Callable[..., jax.Array], n_draws: int, logits: jax.Array, key: jax.Array) -> jax.Array:
-    return form(logits, key, n_draws, 0.5)
-
-
-def _expected(n_draws: int, logits: jax.Array, key: jax.Array) -> jax.Array:
-    return prior.expected_inclusion(logits, n_draws)
+    return {"what": f"sampler alone, {form}", "n_draws": n_draws, **_measure(config, step, logits, jax.random.key(0))}
 
 
 def _steps(config: Config) -> list[Measurement]:

@@ -144,12 +144,7 @@ def _compare_grams(clicks: sp.csr_matrix, repeats: int) -> dict[str, float]:
     # With one argument: neural-tangents takes 2.7 times as long when given the same rows twice.
     one, ours = best_seconds(lambda: theirs(dense, None), lambda: _gram(clicks), repeats=repeats)
     gap = float(jnp.abs(jnp.asarray(_gram(clicks[:2000]).to_dense()) - theirs(dense[:2000], None)).max())
-    return {
-        "neural_tangents_s": one,
-        "fused_s": ours,
-        "times_as_fast": one / ours,
-        "largest_difference": gap,
-    }
+    return {"neural_tangents_s": one, "fused_s": ours, "times_as_fast": one / ours, "largest_difference": gap}
 
 
 def _gram(clicks: sp.csr_matrix) -> Any:

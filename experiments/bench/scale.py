@@ -56,9 +56,7 @@ def run(config: Config) -> dict[str, Any]:
         if config.largest:
             rows.append(alone(_fit, config, config.largest, config.largest_anchors, streamed=True))
     job.draw("bench_scale.png", _draw, rows[: len(config.users)], slope)
-    notes = [
-        f"Matrix products run at {rate:.0f} GFLOP/s. Seconds of a fit grow as users to the power {slope:.2f}.",
-    ]
+    notes = [f"Matrix products run at {rate:.0f} GFLOP/s. Seconds of a fit grow as users to the power {slope:.2f}."]
     return job.write([_table(rows)], notes=notes, product_gflops=rate, rows=rows, slope=slope)
 
 

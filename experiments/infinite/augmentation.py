@@ -22,16 +22,7 @@ import pandas as pd
 
 import infae
 from experiments.infinite import wording
-from experiments.infinite.sources import (
-    DISTILLED,
-    DISTILLED_BINARY,
-    EVERYBODY,
-    RANDOM_USERS,
-    SOURCES,
-    Sources,
-    check_budgets,
-    check_sources,
-)
+from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check
 from experiments.recommenders.registry import MODEL_NAMES, MODELS, Search, check_models
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, every
@@ -66,7 +57,7 @@ def run(config: Config) -> dict[str, Any]:
     check_models((config.model,))
     _check(config)
     split = load_split(config)
-    check_budgets(config.budgets, split)
+    check(split, config.budgets, [name for name in config.sources if name != AUGMENTED])
     users, model = Users(config, split), MODELS[config.model]
     study = Study(
         config, split, title="Users made to look real and users made to learn from", shows="Figure 10", version=1,
@@ -147,7 +138,6 @@ def _notes(config: Config) -> Iterator[str]:
 
 def _check(config: Config) -> None:
     checks.whole("--epochs", config.epochs)
-    check_sources([name for name in config.sources if name != AUGMENTED])
     if AUGMENTED in config.sources and importlib.util.find_spec("torch") is None:
         raise ImportError(f"{AUGMENTED} needs PyTorch: pip install 'infae[torch]', or leave it out of --sources")
 

@@ -27,15 +27,8 @@ import infae
 from experiments.infinite import wording
 from experiments.infinite.bins import coldness_bins, held_out_ranks, items_served, users_served
 from experiments.infinite.sources import Sources
-from experiments.recommenders.registry import (
-    CHOSEN_INFAE,
-    MODEL_NAMES,
-    MODELS,
-    PUBLISHED_INFAE,
-    Search,
-    check_models,
-    grids,
-)
+from experiments.recommenders import registry
+from experiments.recommenders.registry import CHOSEN_INFAE, MODELS, PUBLISHED_INFAE, Search
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead_of_each, at, every
 from experiments.study.flags import option
@@ -51,7 +44,7 @@ class Config(flags.SeededConfig):
     """Flags of the study."""
 
     models: tuple[str, ...] = option(
-        ("popularity", "ease", "infae"), "some of " + MODEL_NAMES, axis=True,
+        ("popularity", "ease", "infae"), "some of " + registry.MODEL_NAMES, axis=True,
         paper=("popularity", "ease", "infae", "mf", "lightgcn", "mvae"),
     )  # fmt: skip
     chosen: bool = option(
@@ -64,14 +57,14 @@ class Config(flags.SeededConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
-    check_models(config.models)
+    registry.check_models(config.models)
     checks.whole("--k", config.k)
     checks.whole("--bins", config.bins)
     split = load_split(config)
     sources = Sources(split, config.shared, config.metric)
     study = Study(
         config, split, title="Cold and popular users and items", shows="Figure 7", version=1, uses=sources.uses,
-        grids=grids({*config.models, "infae"}),
+        grids=registry.grids({*config.models, "infae"}),
     )  # fmt: skip
     bins = {side: coldness_bins(counts, config.bins) for side, counts in _train_clicks(split).items()}
     frame = study.run(_work(config, sources, bins))

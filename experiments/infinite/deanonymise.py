@@ -31,7 +31,7 @@ import infae
 from experiments.infinite import wording
 from experiments.infinite.attacks import complete, match, reveal, revealed_of
 from experiments.infinite.flips import flip
-from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check_budgets
+from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check
 from experiments.recommenders import PopRec
 from experiments.recommenders.registry import MODELS, Search, choose_infae
 from experiments.study import flags, plots
@@ -74,7 +74,7 @@ def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     _check(config)
     split = load_split(config)
-    check_budgets((config.budget,), split)
+    check(split, (config.budget,))
     _check_missing(config, split)
     attacks = Attacks(config, split)
     study = Study(
@@ -124,11 +124,8 @@ def _check_missing(config: Config, split: infae.Split) -> None:
     n = np.diff(split.train.matrix.indptr)
     shares = {*config.revealed, *([config.revealed_with_noise] if 0 in config.noise else [])}
     if whole := [share for share in sorted(shares) if (revealed_of(n, share) == n).all()]:
-        raise ValueError(f"with a share of {_listed(whole)} revealed nobody lacks anything; reveal less")
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+        listed = ", ".join(f"{share:g}" for share in whole)
+        raise ValueError(f"with a share of {listed} revealed nobody lacks anything; reveal less")
 
 
 def _work(config: Config, attacks: Attacks) -> list[Work]:

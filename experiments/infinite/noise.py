@@ -25,17 +25,7 @@ import distillcf
 import infae
 from experiments.infinite import wording
 from experiments.infinite.flips import flip
-from experiments.infinite.sources import (
-    DISTILLED,
-    EVERYBODY,
-    HEAD_USERS,
-    RANDOM_USERS,
-    SOURCES,
-    Sources,
-    check_budgets,
-    check_sources,
-    learnt,
-)
+from experiments.infinite.sources import DISTILLED, EVERYBODY, HEAD_USERS, RANDOM_USERS, SOURCES, Sources, check
 from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, check_models, grids, title_with_inner
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at
@@ -68,14 +58,13 @@ class Config(flags.SummaryConfig):
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models(config.models)
-    check_sources(config.sources)
     checks.choice("--histories", config.histories, ("noisy", "clean"))
     if not all(0 <= percent <= 100 for percent in config.noise) or 0.0 not in config.noise:
         raise ValueError(
             f"--noise takes percentages from 0 to 100, and 0, which drops are measured from; got {config.noise}"
         )
     split = load_split(config)
-    check_budgets(config.budgets, split)
+    check(split, config.budgets, config.sources)
     study = Study(
         config, split, title="Noise in the clicks", shows="Figures 3, 4, 13 and 14", version=1,
         uses=Sources.of(config, split).uses, grids=grids(config.models),
@@ -102,7 +91,7 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
         return Sources.of(config, noisy(config, split, percent, seed))
 
     def result(name: str, percent: float, seed: int, source: str, n_users: int) -> dict[str, float]:
-        return learnt(config, sources(percent, seed), name, source, n_users, seed)
+        return sources(percent, seed).learnt(config, name, source, n_users, seed)
 
     drawn = [*((source, n) for n in config.budgets for source in config.sources), (EVERYBODY, split.train.n_users)]
     return [

@@ -21,15 +21,7 @@ import pandas as pd
 import distillcf
 import infae
 from experiments.infinite import wording
-from experiments.infinite.sources import (
-    DISTILLED,
-    EVERYBODY,
-    RANDOM_USERS,
-    SOURCES,
-    Sources,
-    check_budgets,
-    check_sources,
-)
+from experiments.infinite.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check
 from experiments.recommenders.registry import MODELS, Search, fit_infae
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead_by_budget, at, every
@@ -56,9 +48,8 @@ class Config(flags.SummaryConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
-    check_sources(config.sources)
     split = load_split(config)
-    check_budgets(config.budgets, split)
+    check(split, config.budgets, config.sources)
     sources = Sources.of(config, split)
     study = Study(
         config, split, title="Sample efficiency of ∞-AE", shows="Figures 1 and 12", version=1,

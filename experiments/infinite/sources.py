@@ -92,22 +92,17 @@ class Sources:
         summary.save(path)
         return summary
 
+    def learnt(self, config: Any, name: str, source: str, n_users: int, seed: int) -> dict[str, float]:
+        """Test metrics of the model of this name, chosen on what a source gives it; ∞-AE has the teacher's network."""
+        search = Search.of(config, seed, self.teacher if name == "infae" else None)
+        model, _ = MODELS[name].choose(self.interactions(source, n_users, seed), self.split, search)
+        return tested(model, self.split)
 
-def learnt(config: Any, sources: Sources, name: str, source: str, n_users: int, seed: int) -> dict[str, float]:
-    """Test metrics of the model of this name, chosen on what a source gives it; ∞-AE has the teacher's network."""
-    search = Search.of(config, seed, sources.teacher if name == "infae" else None)
-    model, _ = MODELS[name].choose(sources.interactions(source, n_users, seed), sources.split, search)
-    return tested(model, sources.split)
 
-
-def check_sources(names: Sequence[str]) -> None:
-    """ValueError for a name that is no source."""
-    if unknown := [name for name in names if name not in SOURCES]:
+def check(split: infae.Split, budgets: Sequence[int], sources: Sequence[str] = ()) -> None:
+    """ValueError for a name that is no source, or a number of users that cannot be drawn or distilled."""
+    if unknown := [name for name in sources if name not in SOURCES]:
         raise ValueError(f"unknown source {', '.join(unknown)}; expected some of {', '.join(SOURCES)}")
-
-
-def check_budgets(budgets: Sequence[int], split: infae.Split) -> None:
-    """ValueError for a number of users that cannot be drawn or distilled."""
     there_are = int((np.diff(split.train.matrix.indptr) > 0).sum())
     if bad := [n for n in budgets if not 1 <= n <= there_are]:
         raise ValueError(

@@ -22,18 +22,9 @@ import pandas as pd
 import infae
 from experiments.infinite import wording
 from experiments.infinite.published import TABLE_1
-from experiments.infinite.sources import Sources, check_budgets
-from experiments.recommenders.registry import (
-    MODELS,
-    OWN_MODEL,
-    PUBLISHED_INFAE,
-    Chosen,
-    Model,
-    Models,
-    Search,
-    check_models,
-    grids,
-)
+from experiments.infinite.sources import Sources, check
+from experiments.recommenders import registry
+from experiments.recommenders.registry import MODELS, PUBLISHED_INFAE, Chosen, Model, Search
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, every
 from experiments.study.flags import option
@@ -54,7 +45,7 @@ PAPER = ("popularity", "bias", "mf", "neumf", "lightgcn", "ease", "mvae", "infae
 class Config(flags.SummaryConfig):
     """Flags of the table."""
 
-    models: tuple[str, ...] = option(OFFLINE, ", ".join(PAPER) + ", or " + OWN_MODEL, axis=True, quick=PAPER)
+    models: tuple[str, ...] = option(OFFLINE, ", ".join(PAPER) + ", or " + registry.OWN_MODEL, axis=True, quick=PAPER)
     n_users: int = option(60, "synthetic users", quick=90, paper=500)
     sharpness: float = option(0.0, "of the summaries, see distillcf.Config; above 0 serves binary rows, unused here")
     out: str = option("out/table_1", "output folder")
@@ -63,15 +54,15 @@ class Config(flags.SummaryConfig):
 def run(config: Config) -> dict[str, Any]:
     """Tune, fit and test every model, and return the record that is written."""
     split = load_split(config)
-    check_budgets([config.n_users], split)
+    check(split, [config.n_users])
     sources = Sources.of(config, split)
     models = _models(config, sources)
-    check_models(config.models, models)
+    registry.check_models(config.models, models)
     # Without what is said of the split: that of the data.
     name = split.name.partition(",")[0]
     study = Study(
         config, split, title=f"All models on {name}", shows="Table 1", version=1, uses=sources.uses,
-        grids=grids(config.models, models),
+        grids=registry.grids(config.models, models),
     )  # fmt: skip
     frame = study.run(_work(config, split, sources, models))
     published = _published(config)
@@ -111,7 +102,7 @@ def _published(config: Config) -> Published:
 
 
 def _models(config: Config, sources: Sources) -> Mapping[str, Model]:
-    return Models(
+    return registry.Models(
         {
             **MODELS,
             "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources), grid=lambda: REG_FACTORS),
@@ -136,10 +127,7 @@ def _choose_selected(clicks: infae.Interactions, split: infae.Split, search: Sea
 
 def _work(config: Config, split: infae.Split, sources: Sources, models: Mapping[str, Model]) -> list[Work]:
     return [
-        (
-            {"model": models[name].title, "seed": seed},
-            partial(_result, config, split, sources, models[name], seed),
-        )
+        ({"model": models[name].title, "seed": seed}, partial(_result, config, split, sources, models[name], seed))
         for name in config.models
         for seed in (config.seeds if name == "distilled" else config.seeds[:1])
     ]

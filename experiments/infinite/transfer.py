@@ -29,9 +29,7 @@ from experiments.infinite.sources import (
     RANDOM_USERS,
     SOURCES,
     Sources,
-    check_budgets,
-    check_sources,
-    learnt,
+    check,
 )
 from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, check_models, grids, title_with_inner
 from experiments.study import flags, plots
@@ -66,9 +64,8 @@ class Config(flags.SummaryConfig):
 def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     check_models(config.models)
-    check_sources(config.sources)
     split = load_split(config)
-    check_budgets(config.budgets, split)
+    check(split, config.budgets, config.sources)
     sources = Sources.of(config, split)
     study = Study(
         config, split, title="Other models on summaries and coresets", shows="Figure 2", version=1, uses=sources.uses,
@@ -88,7 +85,7 @@ def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
     return [
         (
             {"model": title_with_inner(name), "source": source, "users": n, "seed": seed},
-            partial(learnt, config, sources, name, source, n, seed),
+            partial(sources.learnt, config, name, source, n, seed),
         )
         for source, n, seed in drawn
         for name in config.models

@@ -18,6 +18,7 @@ the abstract ("generating virtual, but plausible neighbors" of a user); chosen h
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 from experiments.training.trainer import Task, Trainer, adam, device_of, one_thread
 from infae import Interactions, NotFittedError
 from infae.data.coerce import as_clicks, drop_empty_users
+from infae.machine import batches
 from infae.runtime import checks
 
 OUT_STD = 0.3
@@ -37,6 +39,7 @@ GENERATOR_RATE = 0.02
 were chosen of 0.02, 0.05, 0.2, 1 and 0.003, 0.01 by EASE's validation HR@100 on 90 generated users of ML-100k."""
 
 
+@dataclass(eq=False, repr=False)
 class ARCF:
     """min over G, max over D of E log D(row of a neighbour of u, u) + E log(1 - D(G(noise, u), u)).
 
@@ -55,28 +58,16 @@ class ARCF:
       path_: one dict an epoch: `epoch`, and the mean losses `discriminator` and `generator`.
     """
 
-    module: nn.ModuleDict
-
-    def __init__(
-        self,
-        n_hidden: int = 256,
-        *,
-        n_noise: int = 32,
-        n_neighbours: int = 10,
-        n_epochs: int = 50,
-        batch_size: int = 64,
-        learning_rate: float = 0.01,
-        seed: int = 0,
-        device: str = "cpu",
-    ):
-        self.n_hidden = n_hidden
-        self.n_noise = n_noise
-        self.n_neighbours = n_neighbours
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
-        self.device = device
+    n_hidden: int = 256
+    _: KW_ONLY
+    n_noise: int = 32
+    n_neighbours: int = 10
+    n_epochs: int = 50
+    batch_size: int = 64
+    learning_rate: float = 0.01
+    seed: int = 0
+    device: str = "cpu"
+    module: nn.ModuleDict = field(init=False)
 
     def fit(self, X: Any, *, progress: bool = False) -> ARCF:
         """Train both networks on clicks; `X` as in `InfiniteAE.fit`. How often a click is repeated does not count.
@@ -184,10 +175,9 @@ def nearest_users(matrix: sp.csr_matrix, n: int) -> np.ndarray:
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)))
     unit = sp.csr_matrix(matrix.multiply(1 / np.maximum(lengths, 1e-12)), dtype=np.float32)
     found = np.empty((matrix.shape[0], n), np.int64)
-    for start in range(0, matrix.shape[0], 512):
-        at = np.arange(start, min(start + 512, matrix.shape[0]))
+    for at in batches(*matrix.shape):
         similar = (unit[at] @ unit.T).toarray()
-        similar[np.arange(at.size), at] = -np.inf
+        np.fill_diagonal(similar[:, at], -np.inf)
         found[at] = np.argpartition(-similar, n - 1, axis=1)[:, :n]
     return found
 

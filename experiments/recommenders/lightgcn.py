@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,14 +12,11 @@ import torch
 
 from experiments.recommenders.layers import Sparse, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
-from experiments.recommenders.trained import Trained
+from experiments.recommenders.trained import Trained, penalty
 from experiments.training import tuning
 from experiments.training.tuning import Stages, batch_of, grid
-from infae import Interactions, Split
+from infae import Interactions
 from infae.runtime import checks
-
-if TYPE_CHECKING:
-    from experiments.recommenders.registry import Search
 
 STAGES: dict[str, Stages] = {
     "paper": {"n_layers": (1, 3), "n_factors": (32, 128)},
@@ -28,6 +26,7 @@ STAGES: dict[str, Stages] = {
 WHOLE_GRID = grid("learning_rate", "n_factors", "n_layers")
 
 
+@dataclass(eq=False, repr=False)
 class LightGCN(Trained):
     """score(u, i) = e_u . e_i, trained by the BPR loss of `MF` + l2/2 (|p_u|^2 + |q_i|^2 + |q_j|^2) a triple.
 
@@ -49,31 +48,19 @@ class LightGCN(Trained):
     """
 
     title = "LightGCN"
+    CHECKS: ClassVar = {"n_factors": checks.whole, "n_layers": checks.whole, "l2": penalty}
 
-    def __init__(
-        self,
-        n_factors: int = 64,
-        *,
-        n_layers: int = 2,
-        l2: float = 1e-4,
-        learning_rate: float = 0.01,
-        n_epochs: int = 200,
-        batch_size: int = 65536,
-        **training: Any,
-    ):
-        super().__init__(learning_rate=learning_rate, n_epochs=n_epochs, batch_size=batch_size, **training)
-        self.n_factors = n_factors
-        self.n_layers = n_layers
-        self.l2 = l2
+    n_factors: int = 64
+    _: KW_ONLY
+    n_layers: int = 2
+    l2: float = 1e-4
+    learning_rate: float = 0.01
+    n_epochs: int = 200
+    batch_size: int = 65536
 
     def _task(self, clicks: Interactions) -> Smoothing:
         graph = Graph(clicks.matrix, self.n_factors, self.n_layers)
         return Smoothing(graph, clicks, self.seed, self.device, self.l2)
-
-    def _check(self) -> None:
-        checks.whole("n_factors", self.n_factors)
-        checks.whole("n_layers", self.n_layers)
-        checks.number("l2", self.l2, least=0)
 
 
 class Graph(Vectors):
@@ -168,10 +155,8 @@ def inverse_root(degrees: np.ndarray) -> np.ndarray:
     return np.where(degrees > 0, degrees, np.inf) ** -0.5
 
 
-def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """See `tuning.choose`; on large data at most 5 of table 3's 63 trainings without dropout, at its largest rate.
+choose = tuning.chooser(LightGCN, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 65536))
+"""On large data at most 5 of table 3's 63 trainings without dropout, at its largest rate.
 
-    A step propagates over all clicks, so there are few of them, and smaller rates take twice as many or more.
-    """
-    batch_size = batch_of(clicks.n_interactions, 256, 65536)
-    return tuning.choose(LightGCN, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)
+A step propagates over all clicks, so there are few of them, and smaller rates take twice as many or more.
+"""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from experiments.recommenders.layers import Sparse, dropped, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
-from experiments.recommenders.trained import Trained
+from experiments.recommenders.trained import Trained, part
 from experiments.training import tuning
 from experiments.training.tuning import Stages, batch_of, grid
-from infae import Interactions, Split
+from infae import Interactions
 from infae.runtime import checks
-
-if TYPE_CHECKING:
-    from experiments.recommenders.registry import Search
 
 STAGES: dict[str, Stages] = {
     "paper": {"learning_rate": (0.01,), "n_factors": (16, 32, 128), "dropout": (0.0, 0.3)},
@@ -26,6 +24,7 @@ STAGES: dict[str, Stages] = {
 WHOLE_GRID = grid("learning_rate", "n_factors", "dropout")
 
 
+@dataclass(eq=False, repr=False)
 class MF(Trained):
     """score(u, i) = p_u . q_i + b_i, trained to rank an item i clicked above an item j not clicked.
 
@@ -46,19 +45,14 @@ class MF(Trained):
     """
 
     title = "MF"
+    CHECKS: ClassVar = {"n_factors": checks.whole, "dropout": part}
 
-    def __init__(self, n_factors: int = 64, *, dropout: float = 0.5, **training: Any):
-        super().__init__(**training)
-        self.n_factors = n_factors
-        self.dropout = dropout
+    n_factors: int = 64
+    dropout: float = 0.5
 
     def _task(self, clicks: Interactions) -> Ranking:
         module = Factors(*clicks.shape, self.n_factors, self.dropout)
         return Ranking(module, clicks, self.seed, self.device)
-
-    def _check(self) -> None:
-        checks.whole("n_factors", self.n_factors)
-        checks.share("dropout", self.dropout, least=0)
 
 
 class Factors(Vectors):
@@ -76,10 +70,8 @@ class Factors(Vectors):
         return inner(p, self.items.weight, items) + look_up(self.bias, items)
 
 
-def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """See `tuning.choose`; on large data at most 7 of table 3's 63 trainings, without rate 0.001 and sizes 4, 8 and 50.
+choose = tuning.chooser(MF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
+"""On large data at most 7 of table 3's 63 trainings, without rate 0.001 and sizes 4, 8 and 50.
 
-    At 0.006 and batches this large it takes 95 epochs on ML-1M; at 0.001 it would take several times as many.
-    """
-    batch_size = batch_of(clicks.n_interactions, 256, 16384)
-    return tuning.choose(MF, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)
+At 0.006 and batches this large it takes 95 epochs on ML-1M; at 0.001 it would take several times as many.
+"""

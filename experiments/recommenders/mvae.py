@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from experiments.recommenders.layers import Sparse, dense_layers, dropped, look_up
-from experiments.recommenders.trained import Trained
+from experiments.recommenders.trained import Trained, part, penalty
 from experiments.training import tuning
 from experiments.training.losses import elbo_loss
 from experiments.training.trainer import Task, one_thread
 from experiments.training.tuning import Stages, batch_of, grid
-from infae import Interactions, Split
+from infae import Interactions
 from infae.runtime import checks
-
-if TYPE_CHECKING:
-    from experiments.recommenders.registry import Search
 
 STAGES: dict[str, Stages] = {
     "paper": {"learning_rate": (0.006,), "n_factors": (32, 64), "n_layers": (2, 3), "dropout": (0.0, 0.3)},
@@ -29,6 +27,7 @@ STAGES: dict[str, Stages] = {
 WHOLE_GRID: Stages = {"learning_rate": (0.001,), **grid("n_factors", "n_layers", "dropout")}
 
 
+@dataclass(eq=False, repr=False)
 class MVAE(Trained):
     """Scores are the logits of the items at the mean of the user's latent distribution.
 
@@ -53,29 +52,21 @@ class MVAE(Trained):
     """
 
     title = "MVAE"
+    CHECKS: ClassVar = {
+        **dict.fromkeys(("n_factors", "n_layers", "n_hidden", "anneal_epochs"), checks.whole),
+        "dropout": part,
+        "beta": penalty,
+    }
 
-    def __init__(
-        self,
-        n_factors: int = 128,
-        *,
-        n_layers: int = 1,
-        n_hidden: int = 600,
-        dropout: float = 0.5,
-        beta: float = 0.2,
-        anneal_epochs: int = 50,
-        learning_rate: float = 0.001,
-        batch_size: int = 256,
-        **training: Any,
-    ):
-        super().__init__(learning_rate=learning_rate, batch_size=batch_size, **training)
-        self.n_factors = n_factors
-        self.n_layers = n_layers
-        self.n_hidden = n_hidden
-        self.dropout = dropout
-        self.beta = beta
-        self.anneal_epochs = anneal_epochs
-
-    module: Autoencoder
+    n_factors: int = 128
+    _: KW_ONLY
+    n_layers: int = 1
+    n_hidden: int = 600
+    dropout: float = 0.5
+    beta: float = 0.2
+    anneal_epochs: int = 50
+    learning_rate: float = 0.001
+    batch_size: int = 256
 
     def encode(self, histories: Any) -> np.ndarray:
         """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""
@@ -86,12 +77,6 @@ class MVAE(Trained):
 
     def _task(self, clicks: Interactions) -> Likelihood:
         return Likelihood(clicks, self)
-
-    def _check(self) -> None:
-        for name in ("n_factors", "n_layers", "n_hidden", "anneal_epochs"):
-            checks.whole(name, getattr(self, name))
-        checks.share("dropout", self.dropout, least=0)
-        checks.number("beta", self.beta, least=0)
 
 
 class Autoencoder(nn.Module):
@@ -155,11 +140,9 @@ class Likelihood(Task):
         yield elbo_loss(logits, clicks, mean, log_variance, self.beta)
 
 
-def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """See `tuning.choose`; on large data at most 8 of table 3's 189 trainings, of sizes 32 to 128, without rate 0.01.
+choose = tuning.chooser(MVAE, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_users, 16, 256))
+"""On large data at most 8 of table 3's 189 trainings, of sizes 32 to 128, without rate 0.01.
 
-    On small data those at the authors' rate of 0.001, a third of them, to save the two hours of the others.
-    The width of the layers, which table 3 does not have, and beta are the authors' 600 and 0.2.
-    """
-    batch_size = batch_of(clicks.n_users, 16, 256)
-    return tuning.choose(MVAE, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)
+On small data those at the authors' rate of 0.001, a third of them, to save the two hours of the others.
+The width of the layers, which table 3 does not have, and beta are the authors' 600 and 0.2.
+"""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from experiments.recommenders.layers import Sparse, dropped, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
-from experiments.recommenders.trained import Trained
+from experiments.recommenders.trained import Trained, part
 from experiments.training import tuning
 from experiments.training.tuning import Stages, batch_of, grid
-from infae import Interactions, Split
+from infae import Interactions
 from infae.runtime import checks
-
-if TYPE_CHECKING:
-    from experiments.recommenders.registry import Search
 
 STAGES: dict[str, Stages] = {
     "paper": {"learning_rate": (0.01,), "n_factors": (32,), "n_layers": (2, 3), "dropout": (0.0, 0.3)},
@@ -30,6 +28,7 @@ HIDDEN_VALUES = 1 << 18
 """Values of a layer that are scored at once, to stay in the processor's cache."""
 
 
+@dataclass(eq=False, repr=False)
 class NeuMF(Trained):
     """score(u, i) = phi(p_u, q_i) + b_i, trained by the BPR loss of `MF` as the paper does.
 
@@ -47,21 +46,15 @@ class NeuMF(Trained):
     """
 
     title = "NeuMF"
+    CHECKS: ClassVar = {"n_factors": checks.whole, "n_layers": checks.whole, "dropout": part}
 
-    def __init__(self, n_factors: int = 64, *, n_layers: int = 1, dropout: float = 0.5, **training: Any):
-        super().__init__(**training)
-        self.n_factors = n_factors
-        self.n_layers = n_layers
-        self.dropout = dropout
+    n_factors: int = 64
+    n_layers: int = 1
+    dropout: float = 0.5
 
     def _task(self, clicks: Interactions) -> Ranking:
         module = Network(*clicks.shape, self.n_factors, self.n_layers, self.dropout)
         return Ranking(module, clicks, self.seed, self.device)
-
-    def _check(self) -> None:
-        checks.whole("n_factors", self.n_factors)
-        checks.whole("n_layers", self.n_layers)
-        checks.share("dropout", self.dropout, least=0)
 
 
 class Network(Vectors):
@@ -100,7 +93,5 @@ class Network(Vectors):
         return self.h_hidden(z).squeeze(-1)
 
 
-def choose(clicks: Interactions, split: Split, search: Search) -> tuple[Trained, dict[str, Any]]:
-    """See `tuning.choose`; on large data at most 7 of table 3's 189 trainings, sizes 32 and 64, without rate 0.001."""
-    batch_size = batch_of(clicks.n_interactions, 256, 16384)
-    return tuning.choose(NeuMF, STAGES, WHOLE_GRID, clicks, split, search, batch_size=batch_size)
+choose = tuning.chooser(NeuMF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
+"""On large data at most 7 of table 3's 189 trainings, sizes 32 and 64, without rate 0.001."""

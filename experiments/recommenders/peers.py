@@ -56,11 +56,7 @@ class Trained:
 
 
 def choose(
-    train: Callable[..., Scored],
-    grid: Mapping[str, Sequence[Any]],
-    clicks: Interactions,
-    split: Split,
-    search: Search,
+    train: Callable[..., Scored], grid: Mapping[str, Sequence[Any]], clicks: Interactions, split: Split, search: Search
 ) -> Chosen:
     """The best on validation of all combinations of the grid."""
 

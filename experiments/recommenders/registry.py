@@ -78,17 +78,9 @@ class Model:
     grid: Callable[[], Any] = tuple
 
 
-def choose_popularity(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    return PopRec().fit(clicks), {}
-
-
 def choose_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
     found = select_ease(split, EASE_LAMBDAS, metric=search.metric, clicks=clicks)
     return found.candidate, {**found.params, "tried": found.tried}
-
-
-def fit_untuned_ease(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-    return EASE(UNTUNED_LAMBDA).fit(clicks), {"lambda": UNTUNED_LAMBDA}
 
 
 def choose_infae(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
@@ -139,14 +131,17 @@ class Models(dict[str, Model]):
 
 MODELS: Mapping[str, Model] = Models(
     {
-        "popularity": Model("PopRec", choose_popularity),
+        "popularity": Model("PopRec", lambda clicks, *_: (PopRec().fit(clicks), {})),
         "bias": Model("Bias only", choose_bias, grid=lambda: BIAS_RIDGES),
         "mf": in_torch("MF", "mf"),
         "neumf": in_torch("NeuMF", "neumf"),
         "lightgcn": in_torch("LightGCN", "lightgcn"),
         "mvae": in_torch("MVAE", "mvae"),
         "ease": Model("EASE", choose_ease, grid=lambda: EASE_LAMBDAS),
-        "ease_untuned": Model(f"EASE, lambda {UNTUNED_LAMBDA:g}", fit_untuned_ease),
+        "ease_untuned": Model(
+            f"EASE, lambda {UNTUNED_LAMBDA:g}",
+            lambda clicks, *_: (EASE(UNTUNED_LAMBDA).fit(clicks), {"lambda": UNTUNED_LAMBDA}),
+        ),
         "infae": Model(PUBLISHED_INFAE, choose_infae, grid=lambda: (PUBLISHED_REGS, SMALL_REGS, REGS, CANDIDATES)),
     }
 )

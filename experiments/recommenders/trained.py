@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,9 +23,13 @@ from infae.ranking.evaluate import metric_k
 from infae.runtime import checks
 from infae.tuning.search import held_out_metrics
 
+part = partial(checks.share, least=0)
+penalty = partial(checks.number, least=0)
 
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class Trained(Baseline):
-    """A recommender trained by Adam; a model makes its `Task` and sets defaults.
+    """A recommender trained by Adam; a model makes its `Task`, and has `CHECKS` of parameters of its own.
 
     Args:
       learning_rate: of Adam.
@@ -43,35 +48,21 @@ class Trained(Baseline):
       item_ids_: ids of the items.
     """
 
-    title: str
-    module: nn.Module
+    title: ClassVar[str]
+    CHECKS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
 
-    def __init__(
-        self,
-        *,
-        learning_rate: float = 0.006,
-        n_epochs: int = 100,
-        batch_size: int = 16384,
-        metric: str = "HR@100",
-        check_every: int = 5,
-        patience: int = 3,
-        seed: int = 0,
-        device: str = "cpu",
-    ):
-        self.learning_rate = learning_rate
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.metric = metric
-        self.check_every = check_every
-        self.patience = patience
-        self.seed = seed
-        self.device = device
+    learning_rate: float = 0.006
+    n_epochs: int = 100
+    batch_size: int = 16384
+    metric: str = "HR@100"
+    check_every: int = 5
+    patience: int = 3
+    seed: int = 0
+    device: str = "cpu"
+    module: Any = field(init=False)
 
     def _task(self, clicks: Interactions) -> Task:
         raise TypeError(f"{type(self).__name__} defines no _task")
-
-    def _check(self) -> None:
-        """ValueError for a bad parameter of the model's own."""
 
     def fit(
         self,
@@ -95,23 +86,16 @@ class Trained(Baseline):
           ValueError: bad parameters or data, or `metric` undefined on `validation`.
           FloatingPointError: training diverged. After either an earlier fit stays in place.
         """
-        self._check()
+        for name, check in self.CHECKS.items():
+            check(name, getattr(self, name))
         metric_k(self.metric)
         device = device_of(self.device)
         rng = torch.Generator(device).manual_seed(checks.seed("seed", self.seed))
         clicks = as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
-        trainer = Trainer(
-            self.title,
-            self.n_epochs,
-            self.batch_size,
-            self.metric,
-            self.check_every,
-            self.patience,
-            checkpoint,
-            self._identity(clicks, split) if checkpoint is not None else "",
-            progress,
-        )
+        about = "" if checkpoint is None else self._identity(clicks, split)
+        settings = (self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
+        trainer = Trainer(self.title, *settings, checkpoint, about, progress)
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
             task = self._task(clicks)
         module = task.module.to(device)
@@ -131,8 +115,7 @@ class Trained(Baseline):
         return scores(self.module, histories)
 
     def _identity(self, clicks: Interactions, split: Split | None) -> str:
-        fitted = ("module", "item_ids_", "epoch_", "path_")
-        params = {name: value for name, value in vars(self).items() if name not in fitted}
+        params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split)))
 
 

@@ -129,7 +129,9 @@ def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:
     """
     fields = dataclasses.fields(config_class)
     for field in fields:
-        _define(field)
+        default: Any = field.default
+        shown = list(map(str, default)) if isinstance(default, tuple) else default
+        _DEFINE[type(default)](field.name, shown, field.metadata["help"])
         # Defined here, but the binary's own: --help lists them.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[field.name])
 
@@ -152,15 +154,8 @@ _DEFINE: dict[type, Any] = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
+    tuple: flags.DEFINE_list,
 }
-
-
-def _define(field: dataclasses.Field[Any]) -> None:
-    text, default = field.metadata["help"], field.default
-    if isinstance(default, tuple):
-        flags.DEFINE_list(field.name, list(map(str, default)), text)
-        return
-    _DEFINE[type(default)](field.name, default, text)
 
 
 def _value(field: dataclasses.Field[Any]) -> Any:

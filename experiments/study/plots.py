@@ -91,14 +91,7 @@ def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric:
     save(drawn, path)
 
 
-def curves(
-    path: Path,
-    panels: Mapping[str, Panel],
-    x_label: str,
-    y_label: str,
-    *,
-    log: bool = False,
-) -> None:
+def curves(path: Path, panels: Mapping[str, Panel], x_label: str, y_label: str, *, log: bool = False) -> None:
     """A panel each, at most three in a row; in it a line each of {x: (mean, standard deviation)}.
 
     A line of one x is drawn across. With `log` the x axis is logarithmic.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,31 +116,33 @@ class Trainer:
           FloatingPointError: a loss became NaN or infinite.
           CheckpointError: the checkpoint is damaged, or of another training.
         """
-        done, module = Progress(), task.module
-        if self.checkpoint is not None and Path(self.checkpoint).exists():
-            done = self._load(module, optimizers, rng)
+        module = task.module
+        parts = {"module": module, **optimizers}
+        done = self._load(parts, rng)
         with one_thread(), bar(self.title, self.progress, total=self.n_epochs, unit="epoch") as shown_bar:
             shown_bar.update(done.epoch)
             while done.epoch < self.n_epochs and not self._in_vain(done):
                 module.train()
-                row = self._epoch(task, optimizers, rng, done.epoch)
+                losses = self._epoch(task, optimizers, rng, done.epoch)
                 done.epoch += 1
-                done.path.append({"epoch": done.epoch, **row})
+                done.path.append({"epoch": done.epoch, **losses})
                 if done.epoch % self.check_every == 0 or done.epoch == self.n_epochs:
                     if value is not None:
                         module.eval()
                         task.settle()
-                        self._look(done, value(), module, report)
+                        self._keep_best(done, value(), module)
                         shown_bar.set_postfix({self.metric: done.path[-1][self.metric]})
-                    self._save(done, module, optimizers, rng)
+                        if report is not None:
+                            report(done.epoch, done.path[-1][self.metric])
+                    self._save(done, parts, rng)
                 shown_bar.update()
-        if value is not None and done.best is None:
-            raise ValueError(f"{self.metric} is not defined on this validation part; choose another metric")
         module.eval()
-        if done.best is None:
-            task.settle()
-        else:
+        if done.best is not None:
             module.load_state_dict(done.best["state"])
+        elif value is not None:
+            raise ValueError(f"{self.metric} is not defined on this validation part; choose another metric")
+        else:
+            task.settle()
         return done
 
     def _epoch(
@@ -168,52 +170,39 @@ class Trainer:
                 )
         return means
 
-    def _look(
-        self, done: Progress, value: float, module: nn.Module, report: Callable[[int, float], None] | None
-    ) -> None:
+    def _keep_best(self, done: Progress, value: float, module: nn.Module) -> None:
         done.path[-1][self.metric] = value
         if np.isfinite(value) and (done.best is None or value > done.best["value"]):
             state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
             done.best = {"value": value, "epoch": done.epoch, "state": state}
-        if report is not None:
-            report(done.epoch, value)
 
     def _in_vain(self, done: Progress) -> bool:
         return done.best is not None and done.epoch - done.best["epoch"] >= self.patience * self.check_every
 
-    def _save(
-        self, done: Progress, module: nn.Module, optimizers: Mapping[str, Optimizer], rng: torch.Generator
-    ) -> None:
+    def _save(self, done: Progress, parts: Mapping[str, Any], rng: torch.Generator) -> None:
         if self.checkpoint is None:
             return
-        content = {
-            "identity": self._identity(),
-            "done": vars(done),
-            "module": module.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-            "rng": rng.get_state(),
-        }
+        states = {name: part.state_dict() for name, part in parts.items()}
         buffer = io.BytesIO()
-        torch.save(content, buffer)
+        torch.save({"identity": self._about(), "done": vars(done), "parts": states, "rng": rng.get_state()}, buffer)
         # In an archive of ours, whose checksums are looked at.
         npz.write(Path(self.checkpoint), FORMAT, VERSION, content=np.frombuffer(buffer.getvalue(), np.uint8))
 
-    def _load(self, module: nn.Module, optimizers: Mapping[str, Optimizer], rng: torch.Generator) -> Progress:
-        assert self.checkpoint is not None
+    def _load(self, parts: Mapping[str, Any], rng: torch.Generator) -> Progress:
+        if self.checkpoint is None or not Path(self.checkpoint).exists():
+            return Progress()
         remedy = "remove it to start again, or name another file"
         fields = npz.read(Path(self.checkpoint), FORMAT, VERSION, CheckpointError, remedy)
         content = torch.load(io.BytesIO(fields["content"].tobytes()), map_location="cpu", weights_only=True)
-        if content["identity"] != self._identity():
+        if content["identity"] != self._about():
             raise CheckpointError(f"{self.checkpoint} is a checkpoint of another training; {remedy}")
-        module.load_state_dict(content["module"])
-        for name, optimizer in optimizers.items():
-            optimizer.load_state_dict(content["optimizers"][name])
+        for name, part in parts.items():
+            part.load_state_dict(content["parts"][name])
         rng.set_state(content["rng"])
         return Progress(**content["done"])
 
-    def _identity(self) -> str:
-        settings = (self.title, self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
-        return repr((*settings, self.identity))
+    def _about(self) -> str:
+        return repr(replace(self, checkpoint=None, progress=False))
 
 
 @contextmanager

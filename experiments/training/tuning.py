@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -78,17 +78,15 @@ def choose(
       search: preset, metric, seed, and the folder that keeps what was found.
       fixed: other parameters.
     """
-    fixed = {**fixed, "metric": search.metric}
-    if search.preset == "smoke":
-        fixed["n_epochs"] = SMOKE_EPOCHS
+    fixed = {**fixed, "metric": search.metric, **({"n_epochs": SMOKE_EPOCHS} if search.preset == "smoke" else {})}
 
     def train(params: dict[str, Any], report: Report | None = None) -> tuple[Trained, dict[str, Any]]:
         model = make(**{**fixed, "seed": SEARCH_SEED, **params})
         model.fit(clicks, split, progress=search.progress, report=report)
-        return model, {"epoch": model.epoch_, search.metric: reached(model)}
+        return model, {"epoch": model.epoch_, search.metric: model.path_[model.epoch_ - 1][search.metric]}
 
-    all_clicks = clicks.n_users >= split.train.n_users and clicks.n_interactions >= split.train.n_interactions
-    if not (all_clicks and search.tune and stages[search.preset]):
+    few = clicks.n_users < split.train.n_users or clicks.n_interactions < split.train.n_interactions
+    if few or not (search.tune and stages[search.preset]):
         model, told = train({"seed": search.seed})
         row = {**{name: getattr(model, name) for name in stages["paper"]}, **told}
         return model, {**row, "tried": [row]}
@@ -104,11 +102,20 @@ def choose(
     elif whole:
         trials.over_grid()
     else:
-        trials.by_stages({name: values[0] for name, values in space.items()}, stages[search.preset])
-    best = {name: trials.best[name] for name in space}
-    model = trials.best_model() if search.seed == SEARCH_SEED else train({**best, "seed": search.seed})[0]
-    told = {"epoch": model.epoch_, search.metric: reached(model)}
-    return model, {**best, **told, "tried": trials.rows}
+        trials.by_stages()
+    if search.seed == SEARCH_SEED:
+        return trials.best_model(), {**trials.best, "tried": trials.rows}
+    model, told = train({**trials.best_params, "seed": search.seed})
+    return model, {**trials.best_params, **told, "tried": trials.rows}
+
+
+def chooser(
+    make: Callable[..., Trained], stages: Mapping[str, Stages], whole_grid: Stages, batch: Callable[[Interactions], int]
+) -> Callable[[Interactions, Split, Search], tuple[Trained, dict[str, Any]]]:
+    """`choose` of a model, (clicks, split, search), at the batch size of its data."""
+    return lambda clicks, split, search: choose(
+        make, stages, whole_grid, clicks, split, search, batch_size=batch(clicks)
+    )
 
 
 class Trials(Generic[M]):
@@ -138,22 +145,15 @@ class Trials(Generic[M]):
         model: str,
         settings: Any,
     ):
-        self._train, self._space, self._search = train, {name: _unique(space[name]) for name in space}, search
+        self._train, self._search = train, search
+        self._space = {name: list(dict.fromkeys(values)) for name, values in space.items()}
         self._made: tuple[dict[str, Any], M] | None = None
         about = json.dumps(plain([self._space, settings, search.prune, clicks_fingerprint(clicks)]), sort_keys=True)
-        self._name = " ".join(
-            [
-                split_fingerprint(split)[:12],
-                model,
-                search.preset,
-                search.metric,
-                hashlib.sha256(about.encode()).hexdigest()[:12],
-            ]
-        )
+        known_by = hashlib.sha256(about.encode()).hexdigest()[:12]
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             storage=_storage(search.shared),
-            study_name=self._name,
+            study_name=f"{split_fingerprint(split)[:12]} {model} {search.preset} {search.metric} {known_by}",
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner() if search.prune else optuna.pruners.NopPruner(),
@@ -162,27 +162,32 @@ class Trials(Generic[M]):
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A row of each training, in the order of the search: its parameters, its value, and what it settled."""
-        return [{**trial.params, **trial.user_attrs} for trial in self._finished()]
+        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        return [{**each.params, **each.user_attrs} for each in self._study.get_trials(deepcopy=False, states=states)]
 
     @property
     def best(self) -> dict[str, Any]:
         """The row of the largest value, of equal ones the first; of those that were not pruned."""
         return max((row for row in self.rows if "pruned" not in row), key=lambda row: row[self._search.metric])
 
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """The parameters alone."""
+        return {name: self.best[name] for name in self._space}
+
     def best_model(self) -> M:
         """Trained again where it was not made in this run."""
-        best = {name: self.best[name] for name in self._space}
-        if self._made is None or self._made[0] != best:
-            self._made = best, self._train(best, lambda epoch, value: None)[0]
+        if self._made is None or self._made[0] != self.best_params:
+            self._made = self.best_params, self._train(self.best_params, lambda epoch, value: None)[0]
         return self._made[1]
 
-    def by_stages(self, start: Mapping[str, Any], stages: Stages) -> None:
-        """One parameter after the other takes each of its values."""
-        self._one(start)
-        for name, values in stages.items():
-            chosen = {other: self.best[other] for other in self._space}
-            for value in bar(name, self._search.progress, [value for value in values if value != chosen[name]]):
-                self._one({**chosen, name: value})
+    def by_stages(self) -> None:
+        """One parameter after the other takes each of its values, all others their first or best."""
+        best = {name: values[0] for name, values in self._space.items()}
+        for name, values in self._space.items():
+            for value in bar(name, self._search.progress, values):
+                self._one({**best, name: value})
+            best = self.best_params
 
     def over_grid(self) -> None:
         """Every combination of values."""
@@ -191,41 +196,38 @@ class Trials(Generic[M]):
 
     def sample(self, n_trials: int) -> None:
         """So many combinations by TPE, those of an earlier run among them."""
-        done = len(self._finished())
+        done = len(self.rows)
         self._study.sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + done)
         for _ in bar("TPE", self._search.progress, range(done, n_trials)):
             self._study.optimize(self._objective, n_trials=1)
 
-    def _one(self, params: Mapping[str, Any]) -> None:
+    def _one(self, params: dict[str, Any]) -> None:
         # More than once where an earlier run was killed between asking for a setting and starting it.
-        while params not in [trial.params for trial in self._finished()]:
-            self._study.enqueue_trial(dict(params))
+        while not any(params.items() <= row.items() for row in self.rows):
+            self._study.enqueue_trial(params)
             self._study.optimize(self._objective, n_trials=1)
 
     def _objective(self, trial: optuna.Trial) -> float:
         params = {name: trial.suggest_categorical(name, values) for name, values in self._space.items()}
         metric = self._search.metric
 
+        def tell(told: Mapping[str, Any]) -> None:
+            for name, value in told.items():
+                trial.set_user_attr(name, value)
+
         def report(epoch: int, value: float) -> None:
             trial.report(value, epoch)
             if trial.should_prune():
-                for name, told in {"epoch": epoch, metric: value, "pruned": True}.items():
-                    trial.set_user_attr(name, told)
+                tell({"epoch": epoch, metric: value, "pruned": True})
                 raise optuna.TrialPruned
 
         model, told = self._train(params, report)
         if not np.isfinite(told[metric]):
             raise ValueError(f"{metric} is not defined on this validation part; choose another metric")
-        for name, found in told.items():
-            trial.set_user_attr(name, found)
-        values = [row[metric] for row in self.rows if "pruned" not in row]
-        if not values or told[metric] > max(values):
+        if all(told[metric] > row[metric] for row in self.rows if "pruned" not in row):
             self._made = params, model
+        tell(told)
         return told[metric]
-
-    def _finished(self) -> list[optuna.trial.FrozenTrial]:
-        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        return self._study.get_trials(deepcopy=False, states=states)
 
 
 def _storage(folder: str) -> optuna.storages.BaseStorage | None:
@@ -233,15 +235,6 @@ def _storage(folder: str) -> optuna.storages.BaseStorage | None:
         return None
     Path(folder).mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(Path(folder) / "trials.journal")))
-
-
-def _unique(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
-
-
-def reached(model: Trained) -> float:
-    """The metric, on validation, of the state kept."""
-    return model.path_[model.epoch_ - 1][model.metric]
 
 
 def batch_of(n_examples: int, least: int, most: int) -> int:

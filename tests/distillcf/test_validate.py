@@ -32,7 +32,7 @@ def test_a_fitted_student_predicts_in_batches(judged, monkeypatch):
     expected = student.predict(student.fit(Support(clicks, clicks, 0.5)), split.train.matrix.toarray())
     assert_allclose(fitted.predict(split.train), expected, **tolerance("float32"))
     for step in (8, 13, 39):
-        monkeypatch.setattr("distillcf.validate.batch_size", lambda n_items, step=step: step)
+        monkeypatch.setattr("infae.machine.batch_size", lambda n_items, step=step: step)
         assert_allclose(fitted.predict(split.train), expected, **tolerance("float32"))
 
 
