@@ -117,7 +117,7 @@ def test_models_trained_by_chance_have_a_cell_a_seed(tmp_path, split, monkeypatc
         return PopRec().fit(clicks), {"epoch": 3}
 
     monkeypatch.setitem(models.MODELS, "mf", models.Model("MF", choose, needs_torch=True))
-    monkeypatch.setattr(coldness, "check_models", lambda names: None)
+    monkeypatch.setattr(models, "check_models", lambda names: None)
     record = coldness.run(
         cold(tmp_path, models=("popularity", "mf"), seeds=(3, 4), chosen=False, plot=False, shared="shared")
     )
