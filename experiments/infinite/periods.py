@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import infae
 from infae.data.splits import Split
 from infae.data.synthetic import synthetic
+from infae.runtime import checks
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,7 @@ class Periods:
 
     def clicks(self, keep: np.ndarray) -> infae.Interactions:
         """The clicks under a mask, over all users and items."""
-        ones, shape = np.ones(int(keep.sum()), np.float32), (self.user_ids.size, self.item_ids.size)
-        matrix = sp.csr_matrix((ones, (self.users[keep], self.items[keep])), shape=shape)
-        matrix.sort_indices()
-        return infae.Interactions(matrix, self.user_ids, self.item_ids)
+        return self._clicks(keep, self.users, self.user_ids)
 
     def current(self, at: int) -> infae.Interactions:
         """What is learned from in period `at`: the rows of those who clicked in it, without validation."""
@@ -86,15 +84,16 @@ class Periods:
     def sessions(self) -> Split:
         """All rows of all periods, for the record: what is found as test, validation, and the rest."""
         row = np.unique(self.period * self.user_ids.size + self.users, return_inverse=True)[1]
-        shape = (int(row.max()) + 1, self.item_ids.size)
-
-        def part(keep: np.ndarray) -> infae.Interactions:
-            matrix = sp.csr_matrix((np.ones(int(keep.sum()), np.float32), (row[keep], self.items[keep])), shape=shape)
-            matrix.sort_indices()
-            return infae.Interactions(matrix, np.arange(shape[0]), self.item_ids)
-
+        ids = np.arange(int(row.max()) + 1)
         labels = np.where(self.found, 2, np.where(self.validation, 1, 0))
-        return Split(part(labels == 0), part(labels == 1), part(labels == 2), name=self.name)
+        train, validation, test = (self._clicks(labels == label, row, ids) for label in range(3))
+        return Split(train, validation, test, name=self.name)
+
+    def _clicks(self, keep: np.ndarray, rows: np.ndarray, row_ids: np.ndarray) -> infae.Interactions:
+        ones, shape = np.ones(int(keep.sum()), np.float32), (row_ids.size, self.item_ids.size)
+        matrix = sp.csr_matrix((ones, (rows[keep], self.items[keep])), shape=shape)
+        matrix.sort_indices()
+        return infae.Interactions(matrix, row_ids, self.item_ids)
 
     def _history(self, at: int) -> infae.Interactions:
         return self.clicks((self.period < at) | ((self.period == at) & ~self.validation))
@@ -199,7 +198,6 @@ def _check(log: pd.DataFrame, n_periods: int, shown: float, held_out: float) -> 
         raise ValueError(f"periods go by time: the log has no column {', '.join(missing)}")
     if n_missing := int(log["timestamp"].isna().sum()):
         raise ValueError(f"{n_missing:,} of {len(log):,} rows have no timestamp; fill them in, never drop them")
-    if n_periods < 2:
-        raise ValueError(f"expected at least 2 periods, one to learn from and one to predict, got {n_periods}")
-    if not (0 <= shown < 1 and 0 < held_out < 1):
-        raise ValueError(f"shown is a share below 1 and held_out one above 0 and below 1, got {shown!r}, {held_out!r}")
+    checks.whole("n_periods", n_periods, 2, remedy="one to learn from and one to predict")
+    checks.share("shown", shown, least=0)
+    checks.share("held_out", held_out)
