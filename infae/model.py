@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from infae.data import ops
 from infae.data.blocks import Blocks
 from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop_empty_users
-from infae.data.interactions import Interactions
+from infae.data.interactions import Interactions, dense_matrix
 from infae.data.splits import Split
 from infae.errors import (
     IllConditionedWarning,
@@ -39,6 +39,7 @@ from infae.solvers.base import Fitted, Job, check_reg
 from infae.solvers.exact import ExactFit
 from infae.solvers.nystrom import NystromFit
 from infae.storage import model_file
+from infae.storage.paths import readable, writable
 from infae.tuning.best import Trial, best
 
 
@@ -281,7 +282,8 @@ class InfiniteAE:
 
     def save(self, path: Any) -> None:
         """Write the fitted model to an `.npz` that `infae.load` reads without pickle."""
-        model_file.save(self._checked_fitted(), self._params, self.path_, path)
+        fitted = self._checked_fitted()
+        model_file.save(fitted, self._params, self.path_, writable("path", path))
 
     def components(self, clicks: Interactions) -> tuple[Kernel, InputMap]:
         """The kernel and the map from clicks to input rows that `fit` would use on these clicks; nothing is solved."""
@@ -290,15 +292,16 @@ class InfiniteAE:
 
     @property
     def _several_regs(self) -> bool:
-        return np.ndim(self.reg) > 0
+        return isinstance(self.reg, (list, tuple, range)) or (isinstance(self.reg, np.ndarray) and self.reg.ndim > 0)
 
     def _checked(self) -> Solver:
         """The solver; ValueError for parameters that are no such thing."""
-        checks.choice("dtype", getattr(self.dtype, "__name__", str(self.dtype)), ("float32", "float64"))
+        dtype = self.dtype.name if isinstance(self.dtype, np.dtype) else getattr(self.dtype, "__name__", self.dtype)
+        checks.choice("dtype", dtype, ("float32", "float64"))
         checks.seed("seed", self.seed)
         metric_k(self.metric)
-        for name in ("popularity_power", "row_power"):
-            checks.number(name, getattr(self, name))
+        checks.number("popularity_power", self.popularity_power)
+        checks.number("row_power", self.row_power, least=-10, most=10)
         if self.item_weights is not None and self.popularity_power:
             raise ValueError("give popularity_power or item_weights, not both")
         for reg in checks.sequence("reg", self.reg, "number") if self._several_regs else (self.reg,):
@@ -394,7 +397,7 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
       ModelFileError: not a model, truncated or damaged, or written by a newer version; or a
         `kernel` is missing or superfluous.
     """
-    params, fitted, tried = model_file.read(path, kernel)
+    params, fitted, tried = model_file.read(readable("path", path), kernel)
     try:
         model = InfiniteAE(kernel=kernel, **params)
         model._checked()
@@ -406,6 +409,8 @@ def load(path: str | os.PathLike[str], *, kernel: Kernel | None = None) -> Infin
 
 def predict(model: InfiniteAE, histories: Any) -> np.ndarray:
     """(n_users, n_items) scores of any click histories; see `InfiniteAE.predict`."""
+    if not isinstance(model, InfiniteAE):
+        raise ValueError(f"model must be a fitted InfiniteAE, got {checks.shown(model)}; infae.fit and .load give one")
     return model.predict(histories)
 
 
@@ -416,7 +421,9 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     """The labels of the users with clicks, checked, in `dtype`."""
     if sp.issparse(targets):
         ops.check_sparse(targets, "targets")
-    labels: Any = sp.csr_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
+        labels: Any = sp.csr_matrix(targets)
+    else:
+        labels = dense_matrix(targets, "targets")
     if labels.shape != clicks.shape or labels.dtype.kind not in "biuf":
         raise ValueError(f"targets must be numbers of X's shape {clicks.shape}, got {labels.dtype} {labels.shape}")
     if not np.isfinite(labels.data if sp.issparse(labels) else labels).all():

@@ -1,13 +1,14 @@
 """The Netflix Prize's rating files: a hundred million lines, so column by column and chunk by chunk."""
 
 from collections.abc import Iterator, Sequence
-from os import PathLike
 
 import numpy as np
 import pandas as pd
 
 from infae.data._tables import FilePath, Place, first_line, malformed, numbers, open_text, parsing, place_in
 from infae.data.times import seconds
+from infae.runtime.checks import sequence
+from infae.storage.paths import as_path
 
 CHUNK = 2_000_000
 """Lines held as text at one time."""
@@ -23,7 +24,7 @@ def read_netflix(paths: FilePath | Sequence[FilePath]) -> pd.DataFrame:
       `user_id`, `item_id` (int32), `rating` (float32), `timestamp` (int64, the day's start in
       UTC): 20 bytes a rating. DataFormatError names the line that fits neither form.
     """
-    files = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
+    files = sequence("paths", paths, "path") if isinstance(paths, (list, tuple)) else [as_path("path", paths)]
     if not files:
         raise ValueError("expected at least one combined_data file, got none")
     return pd.concat([part for path in files for part in _read_parts(path)], ignore_index=True)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from infae.errors import DataFormatError
+from infae.storage.paths import as_path
 
 FilePath = str | PathLike[str]
 Place = Callable[[int], str]
@@ -35,7 +36,7 @@ def malformed(where: object, expected: str, got: str, remedy: str = "") -> DataF
 
 def open_binary(path: FilePath) -> IO[bytes]:
     """A file's bytes, unpacked where it is gzip or xz, by its first bytes or by its name."""
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     with path.open("rb") as file:

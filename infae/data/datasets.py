@@ -60,6 +60,7 @@ def load(
     """
     checks.seed("seed", seed)
     checks.whole("min_interactions", min_interactions, 3, remedy="each part gets one click")
+    checks.flag("download", download)
     if path := _own_file(name):
         split = random_split(recipes.by_user_id(read_log(path)), seed=seed, min_interactions=min_interactions)
         if split.note:
@@ -128,6 +129,8 @@ def _find(
     name: str, dataset: Dataset, forms: Sequence[Form], data_dir: DataDir, download: bool = False
 ) -> tuple[Form, list[Path]]:
     """The first form whose files are all there, and their paths."""
+    if not isinstance(data_dir, str | PathLike | None):
+        raise ValueError(f"data_dir must be the path of a folder, got {checks.shown(data_dir)}")
     folder = data_dir or os.environ.get("INFAE_DATA")
     root = Path(folder).expanduser() if folder else None
     found = root and _first_whole(forms, root)

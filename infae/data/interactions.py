@@ -165,7 +165,17 @@ class Interactions:
 
     def select_users(self, rows: np.ndarray) -> Interactions:
         """The users at the given row positions (or under a boolean mask), over all items."""
-        return self._trusted(self.matrix[rows], self.user_ids[rows], self.item_ids)
+        at = np.asarray(rows)
+        if at.ndim == 1 and (at.size == 0 or at.dtype.kind in "iu"):
+            at = at.astype(np.int64)
+            fits = at.min(initial=0) >= 0 and at.max(initial=-1) < self.n_users
+        else:
+            fits = at.dtype.kind == "b" and at.shape == (self.n_users,)
+        if not fits:
+            raise ValueError(
+                f"rows must be positions below {self.n_users:,}, or True or False for each user, got {shown(rows)}"
+            )
+        return self._trusted(self.matrix[at], self.user_ids[at], self.item_ids)
 
     def with_matrix(self, matrix: sp.csr_matrix) -> Interactions:
         """The same users and items with other clicks; `matrix` is canonical and trusted."""
@@ -173,6 +183,10 @@ class Interactions:
 
     def masked(self, keep: np.ndarray) -> Interactions:
         """The same users and items with only the stored clicks at `keep` (n_interactions,) boolean."""
+        if getattr(keep, "dtype", np.dtype("O")).kind != "b" or keep.shape != (self.n_interactions,):
+            raise ValueError(
+                f"keep must be an array of {self.n_interactions:,} True or False, one a click, got {shown(keep)}"
+            )
         return self.with_matrix(ops.masked(self.matrix, keep))
 
     def emptied(self) -> Interactions:
@@ -232,18 +246,18 @@ def _as_binary_csr(matrix: Any) -> sp.csr_matrix:
     return csr
 
 
-def dense_matrix(matrix: Any) -> np.ndarray:
+def dense_matrix(matrix: Any, name: str = "the matrix") -> np.ndarray:
     """A dense matrix of real numbers that a caller hands in; ValueError for anything else."""
     if np.ma.isMaskedArray(matrix):
-        raise ValueError("expected plain numbers, got a masked array; fill it in, say with matrix.filled(0)")
+        raise ValueError(f"{name}: expected plain numbers, got a masked array; fill it in, say with matrix.filled(0)")
     try:
         dense = np.asarray(matrix)
     except (ValueError, TypeError) as err:
-        raise ValueError(f"expected a 2-D (n_users, n_items) matrix: {err}") from err
+        raise ValueError(f"{name}: expected a 2-D (n_users, n_items) matrix: {err}") from err
     if dense.dtype.kind not in "biuf":
-        raise ValueError(f"expected a numeric matrix, got dtype {dense.dtype}; map ids to columns first")
+        raise ValueError(f"{name}: expected a numeric matrix, got dtype {dense.dtype}; map ids to columns first")
     if dense.ndim != 2:
-        raise ValueError(f"expected a 2-D (n_users, n_items) matrix, got {dense.ndim}-D {dense.shape}")
+        raise ValueError(f"{name}: expected a 2-D (n_users, n_items) matrix, got {dense.ndim}-D {dense.shape}")
     return dense
 
 

@@ -53,6 +53,8 @@ def check_sparse(matrix: Any, name: str = "the matrix") -> None:
         raise ValueError(f"{name} must be a numeric matrix of real numbers, got dtype {matrix.dtype}")
     try:
         if matrix.format in ("csr", "csc", "bsr"):
+            if matrix.indices.dtype.kind != "i" or matrix.indptr.dtype.kind != "i":
+                raise ValueError("indices or row ends are no integers")
             # Also of a matrix whose last end is 0, which SciPy's own check passes as empty.
             if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
                 raise ValueError("indptr does not ascend")

@@ -82,7 +82,8 @@ def read_csv(path: FilePath, columns: Sequence[str | None] | None = None) -> pd.
         return _read_with_header(path, names, sep=",")
     columns = sequence("columns", columns, "name")
     wanted = [name for name in columns if name is not None]
-    if not set(COLUMNS[:2]) <= set(wanted) <= set(COLUMNS) or len(set(wanted)) < len(wanted):
+    texts = {name for name in wanted if isinstance(name, str)}
+    if not set(COLUMNS[:2]) <= texts <= set(COLUMNS) or len(texts) < len(wanted):
         raise ValueError(
             f"columns must name user_id and item_id, and may name rating, timestamp and None, got {columns}"
         )
@@ -127,6 +128,8 @@ def read_prefix_targets(path: FilePath) -> tuple[pd.DataFrame, pd.DataFrame]:
     wrong = next((k for k, fields in enumerate(lines, 1) if len(fields) != 2 and "".join(fields).strip()), None)
     if wrong:
         raise malformed(f"{path}, line {wrong}", "prefix<TAB>target", f"{len(lines[wrong - 1])} fields")
+    if not any(map(any, lines)):
+        raise malformed(path, "at least one line", "an empty file")
     lines = [fields if len(fields) == 2 else ["", ""] for fields in lines]
     # Both halves at once: an id must not be an integer in one and a string in the other.
     both = _one_user_a_line([fields[half].split() for half in (0, 1) for fields in lines])

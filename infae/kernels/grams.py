@@ -12,10 +12,13 @@ import scipy.sparse as sp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from infae.data.interactions import dense_matrix
+from infae.data.ops import check_sparse
 from infae.kernels.base import DotProductKernel, Kernel
 from infae.kernels.rows import RowBlock, Rows
 from infae.linalg.sharded import ShardedMatrix, heights
 from infae.linalg.tiles import SymmetricTiles, precision, tile_size
+from infae.runtime.checks import shown
 from infae.runtime.memory import require_memory
 from infae.runtime.mesh import AXIS, UserMesh, on
 from infae.runtime.parallel import in_parallel
@@ -109,7 +112,10 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     Beyond the result and a copy of the rows, 8 tiles of at most 1,024 x 1,024 are in memory at
     once. Raises ValueError for rows of unequal length, or none.
     """
-    x2_rows = x1 if x2 is None else x2
+    if not callable(kernel):
+        raise ValueError(f"kernel must be callable as kernel(x1, x2), got {shown(kernel)}")
+    x1 = _checked_rows("x1", x1)
+    x2_rows = x1 if x2 is None else _checked_rows("x2", x2)
     if x1.shape[1] != x2_rows.shape[1] or 0 in (*x1.shape, *x2_rows.shape):
         raise ValueError(f"expected rows of one length, at least one, got shapes {x1.shape} and {x2_rows.shape}")
     dtype = np.dtype(jnp.result_type(x1.dtype, x2_rows.dtype, jnp.float32))
@@ -141,9 +147,23 @@ def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBloc
             )
 
 
+def _checked_rows(name: str, rows: Any) -> Any:
+    """Sparse or dense rows that a caller hands in: ValueError unless they are finite numbers."""
+    if sp.issparse(rows):
+        check_sparse(rows, name)
+    elif not isinstance(rows, jax.Array):
+        rows = dense_matrix(rows, name)
+    if not np.isfinite(rows.tocsr().data if sp.issparse(rows) else rows).all():
+        raise ValueError(f"{name} holds NaN or infinity; every entry must be a finite number")
+    return rows
+
+
 def _checked(tile: Any, shape: tuple[int, int], dtype: np.dtype) -> jax.Array:
     """What a kernel of the caller's own gave: ValueError unless it is a finite matrix of this shape."""
-    found = jnp.asarray(np.nan if tile is None else tile)
+    try:
+        found = jnp.asarray(np.nan if tile is None else tile)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"kernel(x1, x2) must give a number for each pair of rows, got {shown(tile)}") from error
     if found.shape != shape or found.dtype.kind not in "iuf":
         raise ValueError(
             "kernel(x1, x2) must give a number for each pair of rows, an array of shape "

@@ -45,9 +45,9 @@ class ReluNTK:
     b_std: float = 0.1
 
     def __post_init__(self) -> None:
-        checks.whole("depth", self.depth, 0, remedy="it counts hidden layers")
-        checks.number("w_std", self.w_std, above=0)
-        checks.number("b_std", self.b_std, least=0)
+        checks.whole("depth", self.depth, 0, 10_000, remedy="it counts hidden layers")
+        checks.number("w_std", self.w_std, above=0, most=1e6)
+        checks.number("b_std", self.b_std, least=0, most=1e6)
 
     def from_products(
         self, products: jax.Array, sq1: jax.Array, sq2: jax.Array, n_inputs: int, *, diagonal: bool = False

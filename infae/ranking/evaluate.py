@@ -80,8 +80,8 @@ def evaluate(
     Raises:
       ValueError: a bad `on` or `k`, nothing held out, or scores of the wrong shape or not finite.
     """
-    ks = tuple(checks.whole("k", value) for value in checks.sequence("k", k, "whole number"))
-    checks.whole("n_negatives", n_negatives, 0)
+    ks = tuple(checks.whole("k", value, 1, metrics.LARGEST_K) for value in checks.sequence("k", k, "whole number"))
+    checks.whole("n_negatives", n_negatives, 0, 1_000_000)
     checks.flag("progress", progress)
     rng = np.random.default_rng(checks.seed("seed", seed))
     if not isinstance(split, Split):
@@ -116,14 +116,14 @@ def evaluate_by(model: Recommender, split: Split, names: Sequence[str], *, progr
 
 def metric_k(metric: str) -> tuple[int, ...]:
     """The cut-off in a metric's name ("HR@100" -> (100,)); ValueError for a name that `evaluate` lacks."""
-    name, _, k = str(metric).partition("@")
-    if str(metric) in ("AUC", "AUC-sampled"):
+    name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
+    if isinstance(metric, str) and metric in ("AUC", "AUC-sampled"):
         return (1,)
-    if name in ("HR", "Recall", "NDCG", "PSP", "PSP-printed") and k.isdigit() and int(k) > 0:
+    if name in ("HR", "Recall", "NDCG", "PSP", "PSP-printed") and k.isdecimal() and 0 < int(k) <= metrics.LARGEST_K:
         return (int(k),)
     raise ValueError(
-        f"unknown metric {metric!r}; expected AUC, AUC-sampled, or HR@k, Recall@k, NDCG@k, PSP@k, PSP-printed@k "
-        "for a whole k, such as 'HR@100'"
+        f"unknown metric {checks.shown(metric)}; expected AUC, AUC-sampled, or HR@k, Recall@k, NDCG@k, PSP@k, "
+        "PSP-printed@k for a whole k, such as 'HR@100'"
     )
 
 

@@ -7,6 +7,7 @@ and no list is ever sorted. Equal scores are ranked by item position, as `recomm
 Where the paper (Sachdeva et al. 2022, appendix B.5) and its public code differ, both are here.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from infae.runtime.parallel import in_parallel
 _CHUNK = 64
 _N_REDRAWS = 30
 _NEVER = np.iinfo(np.int64).max
+LARGEST_K = 10**7
+"""No list of recommendations is longer."""
 
 
 class Ranks(NamedTuple):
@@ -63,6 +66,10 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
     Raises:
       ValueError: shapes differ, or a score is NaN or infinite.
     """
+    for name, clicks in (("context", context), ("targets", targets)):
+        _check_clicks(name, clicks)
+    if getattr(scores, "dtype", np.dtype("O")).kind not in "iuf" or np.ma.isMaskedArray(scores):
+        raise ValueError(f"scores must be an array of numbers, got {checks.shown(scores)}")
     if not scores.shape == context.shape == targets.shape:
         raise ValueError(f"shapes differ: scores {scores.shape}, context {context.shape}, targets {targets.shape}")
     scores = np.asarray(scores)
@@ -90,19 +97,19 @@ def mask(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> jax.Array:
 
 def hit_rate(ranks: Ranks, k: int) -> np.ndarray:
     """HR@k as in the papers' code: hits in the top k / min(k, held-out items), per user."""
-    k = checks.whole("k", k)
+    k = _cut_off(ranks, k)
     return _per_user_sum(ranks, ranks.rank < k) / _at_least_one(np.minimum(k, ranks.n_held_out))
 
 
 def recall(ranks: Ranks, k: int) -> np.ndarray:
     """Recall@k, the paper's printed HR@k: hits in the top k / held-out items, per user."""
-    k = checks.whole("k", k)
+    k = _cut_off(ranks, k)
     return _per_user_sum(ranks, ranks.rank < k) / _at_least_one(ranks.n_held_out)
 
 
 def ndcg(ranks: Ranks, k: int) -> np.ndarray:
     """nDCG@k: sum over hits of 1 / log2(place + 1), over the same for the best list of k, per user."""
-    k = checks.whole("k", k)
+    k = _cut_off(ranks, k)
     gain = np.where(ranks.rank < k, 1 / np.log2(np.minimum(ranks.rank, k) + 2), 0)
     ideal = np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
     best = ideal[np.minimum(k, ranks.n_held_out)]
@@ -115,7 +122,7 @@ def psp(ranks: Ranks, k: int, inverse_propensity: np.ndarray) -> np.ndarray:
     Sum over hits of 1 / propensity, divided by min(k, held-out), over the same sum, not
     divided, for the min(k, held-out) least likely held-out items: at most 1 / min(k, held-out).
     """
-    k, weight = checks.whole("k", k), _weights(inverse_propensity)[ranks.item]
+    k, weight = _cut_off(ranks, k), _weights(inverse_propensity, ranks)[ranks.item]
     order = np.lexsort((-weight, ranks.user))
     place = np.arange(order.size) - np.repeat(_starts(ranks.n_held_out), ranks.n_held_out)
     best = np.bincount(ranks.user, np.where(place < k, weight[order], 0), minlength=ranks.n_users)
@@ -129,20 +136,50 @@ def psp_printed(ranks: Ranks, k: int, inverse_propensity: np.ndarray) -> np.ndar
     (1/k) times the sum over hits of 1 / propensity, over the sum over all held-out items: at
     most 1/k.
     """
-    k, weight = checks.whole("k", k), _weights(inverse_propensity)[ranks.item]
+    k, weight = _cut_off(ranks, k), _weights(inverse_propensity, ranks)[ranks.item]
     total = _per_user_sum(ranks, weight)
     return _per_user_sum(ranks, np.where(ranks.rank < k, weight, 0)) / (k * np.where(total > 0, total, 1))
 
 
-def _weights(inverse_propensity: np.ndarray) -> np.ndarray:
-    weights = np.asarray(inverse_propensity)
-    if weights.dtype.kind not in "iuf" or not (np.isfinite(weights) & (weights >= 0)).all():
+def _cut_off(ranks: Ranks, k: int) -> int:
+    _check_ranks(ranks)
+    return checks.whole("k", k, 1, LARGEST_K)
+
+
+def _check_ranks(ranks: Ranks) -> None:
+    if not isinstance(ranks, Ranks):
+        raise ValueError(f"ranks must be what held_out_ranks gives, got {checks.shown(ranks)}")
+
+
+def _weights(inverse_propensity: np.ndarray, ranks: Ranks) -> np.ndarray:
+    weights = _numbers("inverse_propensity", inverse_propensity)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError(f"inverse_propensity must be finite numbers of at least 0, got {checks.shown(weights)}")
+    if ranks.item.max(initial=-1) >= weights.size:
+        raise ValueError(f"inverse_propensity must have a number an item, got {weights.size:,} numbers")
     return weights
+
+
+def _numbers(name: str, values: np.ndarray) -> np.ndarray:
+    """A one-dimensional array of real numbers that a caller hands in."""
+    found = None
+    if isinstance(values, (np.ndarray, list, tuple)) and not np.ma.isMaskedArray(values):
+        with suppress(ValueError, TypeError):
+            found = np.asarray(values)
+    if found is None or found.ndim != 1 or found.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be a 1-D array of numbers, got {checks.shown(values)}")
+    return found
+
+
+def _check_clicks(name: str, clicks: sp.csr_matrix) -> None:
+    if not isinstance(clicks, sp.csr_matrix):
+        raise ValueError(f"{name} must be a CSR matrix such as Interactions.matrix, got {checks.shown(clicks)}")
+    ops.check_sparse(clicks, name)
 
 
 def auc(ranks: Ranks) -> np.ndarray:
     """Exact AUC per user over all items neither in the context nor held out; NaN where undefined."""
+    _check_ranks(ranks)
     known = ~np.isnan(ranks.beaten)
     n = np.bincount(ranks.user[known], minlength=ranks.n_users)
     total = np.bincount(ranks.user[known], ranks.beaten[known], minlength=ranks.n_users)
@@ -154,6 +191,7 @@ def pooled_auc(positives: np.ndarray, negatives: np.ndarray) -> float:
 
     Pooled as in the papers' code, where the negatives are 50 sampled items a user.
     """
+    positives, negatives = _numbers("positives", positives), _numbers("negatives", negatives)
     for name, scores in (("positives", positives), ("negatives", negatives)):
         if not np.isfinite(scores).all():
             raise NonFiniteScoresError(f"{name} hold NaN or infinity, which cannot be ranked")
@@ -169,8 +207,9 @@ def inverse_propensity(train: sp.csr_matrix, a: float = 0.55, b: float = 1.5) ->
 
     n_i are the item's train clicks and N all of them; a and b are the paper's.
     """
-    checks.number("a", a, least=0)
-    checks.number("b", b, least=0)
+    _check_clicks("train", train)
+    checks.number("a", a, least=0, most=100)
+    checks.number("b", b, least=0, most=1e9)
     n_i = np.bincount(train.indices, train.data, minlength=train.shape[1])
     # At least 0, where a train set of one or two clicks would make propensities negative.
     c = max(np.log(max(n_i.sum(), 1)) - 1, 0) * (b + 1) ** a

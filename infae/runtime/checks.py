@@ -103,7 +103,10 @@ def shown(value: Any) -> str:
     """A value in a message: its type too where that is not to be seen, and never more than a line."""
     if isinstance(value, np.generic):
         value = value.item()
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # such as of a damaged sparse matrix
+        text = "\n"
     if len(text) > 80 or "\n" in text:
         shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
         return f"a {type(value).__name__}{shape}"

@@ -22,6 +22,7 @@ import numpy as np
 from infae.data.blocks import Blocks
 from infae.linalg.tiles import precision
 from infae.runtime import memory
+from infae.runtime.checks import shown
 from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solver, Step, Users
 from infae.solvers.cg import CG
 from infae.solvers.exact import Exact
@@ -47,6 +48,10 @@ class Auto(Solver):
     """
 
     nystrom: Nystrom = field(default_factory=Nystrom)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.nystrom, Nystrom):
+            raise ValueError(f"nystrom must be an infae.solvers.Nystrom, got {shown(self.nystrom)}")
 
     name: ClassVar[str] = "auto"
     takes_mesh: ClassVar[bool] = False

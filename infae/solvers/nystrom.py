@@ -151,7 +151,8 @@ class Nystrom(Solver):
 
     def __post_init__(self) -> None:
         checks.whole("n_anchors", self.n_anchors)
-        if not isinstance(self.anchors, Interactions) and self.anchors not in METHODS:
+        is_name = isinstance(self.anchors, str) and self.anchors in METHODS
+        if not isinstance(self.anchors, Interactions) and not is_name:
             names = ", ".join(map(repr, METHODS))
             got = checks.shown(self.anchors)
             raise ValueError(f"anchors must be one of {names}, or Interactions of landmark users, got {got}")

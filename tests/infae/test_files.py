@@ -244,7 +244,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
 def test_a_folder_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("no folder")
     for folder in (tmp_path / "missing", tmp_path / "file"):
-        with pytest.raises(OSError, match="cannot write into the folder") as raised:
+        with pytest.raises(OSError, match=r"cannot write .*into the folder") as raised:
             model.save(folder / "model.npz")
         assert raised.value.filename == str(folder)
 
