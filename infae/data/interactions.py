@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Ids = Sequence[Any] | np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Interactions:
     """A user x item matrix of clicks and the original ids of its rows and columns.
@@ -50,10 +53,7 @@ class Interactions:
             matrix = matrix.copy()
             matrix.sum_duplicates()
             matrix.eliminate_zeros()
-        n_users, n_items = matrix.shape
-        self._set(
-            matrix, unique_ids(self.user_ids, n_users, "user_ids"), unique_ids(self.item_ids, n_items, "item_ids")
-        )
+        self._set(matrix, *_ids_of(matrix, self.user_ids, self.item_ids))
 
     @classmethod
     def _trusted(cls, matrix: sp.csr_matrix, user_ids: np.ndarray, item_ids: np.ndarray) -> Interactions:
@@ -90,29 +90,18 @@ class Interactions:
         )
 
     @classmethod
-    def from_matrix(
-        cls,
-        matrix: Any,
-        user_ids: Sequence[Any] | np.ndarray | None = None,
-        item_ids: Sequence[Any] | np.ndarray | None = None,
-    ) -> Interactions:
+    def from_matrix(cls, matrix: Any, user_ids: Ids | None = None, item_ids: Ids | None = None) -> Interactions:
         """From a SciPy sparse or dense (n_users, n_items) matrix; every non-zero is a click.
 
         Ids default to 0, 1, 2, ... Raises ValueError for an empty, non-numeric, non-finite or
         negative matrix, one that is not two-dimensional, or ids that do not fit it.
         """
         csr = _as_binary_csr(matrix)
-        n_users, n_items = csr.shape
-        return cls._trusted(csr, unique_ids(user_ids, n_users, "user_ids"), unique_ids(item_ids, n_items, "item_ids"))
+        return cls._trusted(csr, *_ids_of(csr, user_ids, item_ids))
 
     @classmethod
     def from_pairs(
-        cls,
-        users: Any,
-        items: Any,
-        *,
-        user_ids: Sequence[Any] | np.ndarray | None = None,
-        item_ids: Sequence[Any] | np.ndarray | None = None,
+        cls, users: Any, items: Any, *, user_ids: Ids | None = None, item_ids: Ids | None = None
     ) -> Interactions:
         """From two equally long sequences of original ids, one entry a click.
 
@@ -141,11 +130,7 @@ class Interactions:
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        user_ids: Sequence[Any] | np.ndarray | None = None,
-        item_ids: Sequence[Any] | np.ndarray | None = None,
+        cls, frame: pd.DataFrame, *, user_ids: Ids | None = None, item_ids: Ids | None = None
     ) -> Interactions:
         """From a pandas frame with columns `user_id` and `item_id`, one row a click.
 
@@ -215,6 +200,11 @@ def item_positions(items: Iterable[Any], item_ids: np.ndarray, name: str = "item
     return positions(read_ids(items, f"{name}s"), item_ids, name)
 
 
+def _ids_of(matrix: sp.csr_matrix, user_ids: Any, item_ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    n_users, n_items = matrix.shape
+    return unique_ids(user_ids, n_users, "user_ids"), unique_ids(item_ids, n_items, "item_ids")
+
+
 def _as_binary_csr(matrix: Any) -> sp.csr_matrix:
     if sp.issparse(matrix):
         ops.check_sparse(matrix)
@@ -254,7 +244,7 @@ def _check_values(values: np.ndarray) -> None:
         raise ValueError("the matrix holds negative values; keep positive feedback only, non-zero means clicked")
 
 
-def _placed(values: Values, ids: Sequence[Any] | np.ndarray | None, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _placed(values: Values, ids: Ids | None, what: str) -> tuple[np.ndarray, np.ndarray]:
     """(ids, position of each value among them): the given ones, or those that occur."""
     if ids is None:
         return distinct(values, f"{what} ids", first_seen=what == "user")
