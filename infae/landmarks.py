@@ -42,7 +42,7 @@ def choose_landmarks(
     """The landmarks: n users by one of `METHODS`, or those given, without empty ones and repeats."""
     if isinstance(anchors, Interactions):
         rows = as_histories(anchors, users.item_ids)
-        given = drop_empty_users(Interactions(rows, anchors.user_ids, users.item_ids))
+        given = drop_empty_users(Interactions.trusted(rows, anchors.user_ids, users.item_ids))
         # Landmarks that equal each other make the system singular.
         return given.select_users(distinct(given.matrix, np.arange(given.n_users), given.n_users))
     if anchors == "kmeans":
@@ -109,7 +109,7 @@ def centroids(users: Interactions, n: int, inputs: InputMap, dtype: np.dtype, se
     np.minimum(stretched.data, 1, out=stretched.data)
     stretched.sort_indices()
     kept = sp.csr_matrix(stretched[distinct(stretched, np.arange(n), n)], dtype=np.float32)
-    return Interactions(kept, np.arange(kept.shape[0]), users.item_ids)
+    return Interactions.trusted(kept, np.arange(kept.shape[0]), users.item_ids)
 
 
 def _nearest(rows: sp.csr_matrix, means: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +156,7 @@ def shortlist(users: Interactions, n_anchors: int, seed: int, mesh: UserMesh) ->
     lengths[at] = np.diff(listed.matrix.indptr)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     whole = sp.csr_matrix((listed.matrix.data, listed.matrix.indices, indptr), (ends[-1], users.n_items))
-    return np.sum([part for (part,) in mesh.exchange(counts)], axis=0), Interactions(whole, ids, users.item_ids)
+    return np.sum([part for (part,) in mesh.exchange(counts)], axis=0), Interactions.trusted(whole, ids, users.item_ids)
 
 
 def survey(blocks: Blocks, n_anchors: int, seed: int, mesh: UserMesh | None = None) -> tuple[np.ndarray, Interactions]:
@@ -168,7 +168,7 @@ def survey(blocks: Blocks, n_anchors: int, seed: int, mesh: UserMesh | None = No
     mesh = mesh or UserMesh(None)
     n, counts = _n_candidates(n_anchors), np.zeros(blocks.item_ids.size)
     nobody = empty((0, blocks.item_ids.size))
-    kept, keys = Interactions(nobody, np.empty(0, np.int64), blocks.item_ids), np.empty(0)
+    kept, keys = Interactions.trusted(nobody, np.empty(0, np.int64), blocks.item_ids), np.empty(0)
     with mesh.together():
         # One process draws as it would without a mesh.
         rng = np.random.default_rng([seed, 6, mesh.rank] if mesh.rank else [seed, 6])
@@ -197,7 +197,7 @@ def _n_candidates(n_anchors: int) -> int:
 
 def _stacked(first: Interactions, second: Interactions) -> Interactions:
     matrix = sp.csr_matrix(sp.vstack([first.matrix, second.matrix]))
-    return Interactions(matrix, np.concatenate([first.user_ids, second.user_ids]), first.item_ids)
+    return Interactions.trusted(matrix, np.concatenate([first.user_ids, second.user_ids]), first.item_ids)
 
 
 def distinct(clicks: sp.csr_matrix, order: np.ndarray, n: int) -> np.ndarray:

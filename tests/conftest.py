@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-
-# Most of the tests' time is XLA's compiling for tiny data. Before JAX is imported, and for the processes that tests
-# start, which must come to the same bits; an empty string compiles as users do.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import numpy as np
 import pytest

@@ -41,7 +41,8 @@ def input_map(popularity_power=0.0, row_power=0.0):
 
 
 def as_interactions(rows):
-    return Interactions(sp.csr_matrix(rows), np.arange(len(rows)), np.arange(rows.shape[1]))
+    # Trusted, for the constructor would round float64 values to float32.
+    return Interactions.trusted(sp.csr_matrix(rows), np.arange(len(rows)), np.arange(rows.shape[1]))
 
 
 def batches(clicks, scores=None, **settings):

@@ -47,7 +47,7 @@ def as_history_interactions(histories: Any, item_ids: np.ndarray) -> Interaction
         coo = histories.matrix.tocoo()
         moved = sp.csr_matrix((coo.data, (coo.row, columns[coo.col])), shape=(coo.shape[0], item_ids.size))
         moved.sort_indices()
-        return Interactions(moved, histories.user_ids, item_ids)
+        return Interactions.trusted(moved, histories.user_ids, item_ids)
     _refuse_oddities(histories)
     matrix = histories if sp.issparse(histories) else dense_matrix(histories)
     if matrix.ndim == 2 and matrix.shape[1] != item_ids.size:
@@ -56,7 +56,7 @@ def as_history_interactions(histories: Any, item_ids: np.ndarray) -> Interaction
             f"expected one column for each of the {item_ids.size:,} fitted items, got {matrix.shape}{turned}"
         )
     if matrix.ndim == 2 and matrix.shape[0] == 0:
-        return Interactions(empty(matrix.shape), np.arange(0), item_ids)
+        return Interactions.trusted(empty(matrix.shape), np.arange(0), item_ids)
     return Interactions.from_matrix(matrix, item_ids=item_ids)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Ids = Sequence[Any] | np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Interactions:
     """A user x item matrix of clicks and the original ids of its rows and columns.
@@ -50,13 +53,10 @@ class Interactions:
             matrix = matrix.copy()
             matrix.sum_duplicates()
             matrix.eliminate_zeros()
-        n_users, n_items = matrix.shape
-        self._set(
-            matrix, unique_ids(self.user_ids, n_users, "user_ids"), unique_ids(self.item_ids, n_items, "item_ids")
-        )
+        self._set(matrix, *_ids_of(matrix, self.user_ids, self.item_ids))
 
     @classmethod
-    def _trusted(cls, matrix: sp.csr_matrix, user_ids: np.ndarray, item_ids: np.ndarray) -> Interactions:
+    def trusted(cls, matrix: sp.csr_matrix, user_ids: np.ndarray, item_ids: np.ndarray) -> Interactions:
         """Without the checks, which take a pass over all clicks: for parts of what was checked."""
         clicks = object.__new__(cls)
         clicks._set(matrix, user_ids, item_ids)
@@ -90,29 +90,18 @@ class Interactions:
         )
 
     @classmethod
-    def from_matrix(
-        cls,
-        matrix: Any,
-        user_ids: Sequence[Any] | np.ndarray | None = None,
-        item_ids: Sequence[Any] | np.ndarray | None = None,
-    ) -> Interactions:
+    def from_matrix(cls, matrix: Any, user_ids: Ids | None = None, item_ids: Ids | None = None) -> Interactions:
         """From a SciPy sparse or dense (n_users, n_items) matrix; every non-zero is a click.
 
         Ids default to 0, 1, 2, ... Raises ValueError for an empty, non-numeric, non-finite or
         negative matrix, one that is not two-dimensional, or ids that do not fit it.
         """
         csr = _as_binary_csr(matrix)
-        n_users, n_items = csr.shape
-        return cls._trusted(csr, unique_ids(user_ids, n_users, "user_ids"), unique_ids(item_ids, n_items, "item_ids"))
+        return cls.trusted(csr, *_ids_of(csr, user_ids, item_ids))
 
     @classmethod
     def from_pairs(
-        cls,
-        users: Any,
-        items: Any,
-        *,
-        user_ids: Sequence[Any] | np.ndarray | None = None,
-        item_ids: Sequence[Any] | np.ndarray | None = None,
+        cls, users: Any, items: Any, *, user_ids: Ids | None = None, item_ids: Ids | None = None
     ) -> Interactions:
         """From two equally long sequences of original ids, one entry a click.
 
@@ -137,15 +126,11 @@ class Interactions:
                 f"{repeated:,} of {rows.size:,} (user, item) pairs are repeats; each pair counts once", stacklevel=2
             )
             csr.data[:] = 1.0
-        return cls._trusted(csr, user_ids, item_ids)
+        return cls.trusted(csr, user_ids, item_ids)
 
     @classmethod
     def from_frame(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        user_ids: Sequence[Any] | np.ndarray | None = None,
-        item_ids: Sequence[Any] | np.ndarray | None = None,
+        cls, frame: pd.DataFrame, *, user_ids: Ids | None = None, item_ids: Ids | None = None
     ) -> Interactions:
         """From a pandas frame with columns `user_id` and `item_id`, one row a click.
 
@@ -175,11 +160,11 @@ class Interactions:
             raise ValueError(
                 f"rows must be positions below {self.n_users:,}, or True or False for each user, got {shown(rows)}"
             )
-        return self._trusted(self.matrix[at], self.user_ids[at], self.item_ids)
+        return self.trusted(self.matrix[at], self.user_ids[at], self.item_ids)
 
     def with_matrix(self, matrix: sp.csr_matrix) -> Interactions:
         """The same users and items with other clicks; `matrix` is canonical and trusted."""
-        return self._trusted(matrix, self.user_ids, self.item_ids)
+        return self.trusted(matrix, self.user_ids, self.item_ids)
 
     def masked(self, keep: np.ndarray) -> Interactions:
         """The same users and items with only the stored clicks at `keep` (n_interactions,) boolean."""
@@ -229,6 +214,11 @@ def item_positions(items: Iterable[Any], item_ids: np.ndarray, name: str = "item
     return positions(read_ids(items, f"{name}s"), item_ids, name)
 
 
+def _ids_of(matrix: sp.csr_matrix, user_ids: Any, item_ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    n_users, n_items = matrix.shape
+    return unique_ids(user_ids, n_users, "user_ids"), unique_ids(item_ids, n_items, "item_ids")
+
+
 def _as_binary_csr(matrix: Any) -> sp.csr_matrix:
     if sp.issparse(matrix):
         ops.check_sparse(matrix)
@@ -268,7 +258,7 @@ def _check_values(values: np.ndarray) -> None:
         raise ValueError("the matrix holds negative values; keep positive feedback only, non-zero means clicked")
 
 
-def _placed(values: Values, ids: Sequence[Any] | np.ndarray | None, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _placed(values: Values, ids: Ids | None, what: str) -> tuple[np.ndarray, np.ndarray]:
     """(ids, position of each value among them): the given ones, or those that occur."""
     if ids is None:
         return distinct(values, f"{what} ids", first_seen=what == "user")

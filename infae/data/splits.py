@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Part = Literal["validation", "test"]
+Shares = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +83,7 @@ class Split:
 
 
 def random_split(
-    log: Interactions,
-    *,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    min_interactions: int = 3,
-    seed: int = 0,
-    name: str = "",
+    log: Interactions, *, fractions: Shares = (0.8, 0.1, 0.1), min_interactions: int = 3, seed: int = 0, name: str = ""
 ) -> Split:
     """Each user's clicks at random into train, validation and test (paper, section 5 and B.3).
 
@@ -137,7 +133,7 @@ def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str 
 def time_split(
     log: pd.DataFrame,
     *,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    fractions: Shares = (0.8, 0.1, 0.1),
     boundaries: tuple[float, float] | None = None,
     name: str = "",
 ) -> Split:
@@ -165,7 +161,7 @@ def time_split(
 def user_split(
     log: Interactions,
     *,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    fractions: Shares = (0.8, 0.1, 0.1),
     fold_in: float = 0.8,
     min_interactions: int = 3,
     seed: int = 0,
@@ -188,15 +184,10 @@ def user_split(
     drawn = rng.permutation(eligible)
     validation, test = np.sort(drawn[:n_validation]), np.sort(drawn[n_validation : n_validation + n_test])
     train = np.setdiff1d(np.arange(log.n_users), np.concatenate([validation, test]))
-    parts = [_fold_in(log.select_users(rows), fold_in, rng) for rows in (validation, test)]
-    return Split(
-        train=log.select_users(train),
-        validation=parts[0][1],
-        test=parts[1][1],
-        validation_context=parts[0][0],
-        test_context=parts[1][0],
-        name=name or f"held-out users, seed {seed}",
-    )
+    halves = (_fold_in(log.select_users(rows), fold_in, rng) for rows in (validation, test))
+    (context, sought), (test_context, test_sought) = halves
+    name = name or f"held-out users, seed {seed}"
+    return Split(log.select_users(train), sought, test_sought, context, test_context, name)
 
 
 def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Split:

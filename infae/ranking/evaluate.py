@@ -1,6 +1,6 @@
 """`evaluate`: a recommender and a split in, a table of ranking metrics out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,15 @@ from infae.machine import batches
 from infae.ranking import metrics
 from infae.runtime import checks
 from infae.runtime.progress import bar
+
+AT_K: dict[str, Callable[..., np.ndarray]] = {
+    "HR": metrics.hit_rate,
+    "Recall": metrics.recall,
+    "NDCG": metrics.ndcg,
+    "PSP": metrics.psp,
+    "PSP-printed": metrics.psp_printed,
+}
+"""By name: (ranks, k) -> (n_users,), and those of PSP take the inverse propensities too."""
 
 
 class Recommender(Protocol):
@@ -119,11 +128,11 @@ def metric_k(metric: str) -> tuple[int, ...]:
     name, _, k = metric.partition("@") if isinstance(metric, str) else ("", "", "")
     if isinstance(metric, str) and metric in ("AUC", "AUC-sampled"):
         return (1,)
-    if name in ("HR", "Recall", "NDCG", "PSP", "PSP-printed") and k.isdecimal() and 0 < int(k) <= metrics.LARGEST_K:
+    if name in AT_K and k.isdecimal() and 0 < int(k) <= metrics.LARGEST_K:
         return (int(k),)
+    names = ", ".join(f"{name}@k" for name in AT_K)
     raise ValueError(
-        f"unknown metric {checks.shown(metric)}; expected AUC, AUC-sampled, or HR@k, Recall@k, NDCG@k, PSP@k, "
-        "PSP-printed@k for a whole k, such as 'HR@100'"
+        f"unknown metric {checks.shown(metric)}; expected AUC, AUC-sampled, or {names} for a whole k, such as 'HR@100'"
     )
 
 
@@ -138,15 +147,9 @@ def _scores(model: Recommender, histories: Interactions) -> np.ndarray:
 
 
 def _per_user(ranks: metrics.Ranks, ks: tuple[int, ...], weights: np.ndarray) -> dict[str, np.ndarray]:
-    table: dict[str, np.ndarray] = {}
-    for k in ks:
-        table[f"HR@{k}"] = metrics.hit_rate(ranks, k)
-        table[f"Recall@{k}"] = metrics.recall(ranks, k)
-        table[f"NDCG@{k}"] = metrics.ndcg(ranks, k)
-        table[f"PSP@{k}"] = metrics.psp(ranks, k, weights)
-        table[f"PSP-printed@{k}"] = metrics.psp_printed(ranks, k, weights)
-    table["AUC"] = metrics.auc(ranks)
-    return table
+    more = {"PSP": (weights,), "PSP-printed": (weights,)}
+    table = {f"{name}@{k}": value(ranks, k, *more.get(name, ())) for k in ks for name, value in AT_K.items()}
+    return {**table, "AUC": metrics.auc(ranks)}
 
 
 def _pool(scores: Any, shown: sp.csr_matrix, wanted: sp.csr_matrix, n: int, rng: np.random.Generator) -> Any:

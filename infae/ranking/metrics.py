@@ -124,7 +124,7 @@ def psp(ranks: Ranks, k: int, inverse_propensity: np.ndarray) -> np.ndarray:
     """
     k, weight = _cut_off(ranks, k), _weights(inverse_propensity, ranks)[ranks.item]
     order = np.lexsort((-weight, ranks.user))
-    place = np.arange(order.size) - np.repeat(_starts(ranks.n_held_out), ranks.n_held_out)
+    place = np.arange(order.size) - np.repeat(np.cumsum(ranks.n_held_out) - ranks.n_held_out, ranks.n_held_out)
     best = np.bincount(ranks.user, np.where(place < k, weight[order], 0), minlength=ranks.n_users)
     found = _per_user_sum(ranks, np.where(ranks.rank < k, weight, 0))
     return found / np.where(best > 0, best, 1) / _at_least_one(np.minimum(k, ranks.n_held_out))
@@ -297,10 +297,6 @@ def _among_positives(own: np.ndarray, user: np.ndarray, seen: np.ndarray) -> tup
     ahead[order] = starts[group] - user_start
     level[order] = np.bincount(group)[group]
     return ahead, level
-
-
-def _starts(counts: np.ndarray) -> np.ndarray:
-    return np.cumsum(counts) - counts
 
 
 def _per_user_sum(ranks: Ranks, values: np.ndarray) -> np.ndarray:

@@ -39,35 +39,23 @@ def number(
     remedy: str = "",
 ) -> float:
     """A finite number within bounds: `above` and `below` are exclusive, `least` and `most` inclusive."""
+    ends = ("above", above, operator.gt), ("at least", least, operator.ge)
+    limits = *ends, ("below", below, operator.lt), ("at most", most, operator.le)
     if not _is_bool(value) and isinstance(value, (int, float, np.integer, np.floating)):
         try:
             found = float(value)
         except OverflowError:
             found = math.inf
-        if (
-            math.isfinite(found)
-            and (above is None or found > above)
-            and (least is None or found >= least)
-            and (below is None or found < below)
-            and (most is None or found <= most)
-        ):
+        if math.isfinite(found) and all(bound is None or holds(found, bound) for _, bound, holds in limits):
             return found
-    named = (("above", above), ("at least", least), ("below", below), ("at most", most))
-    bounds = " and ".join(f"{word} {bound:g}" for word, bound in named if bound is not None)
+    bounds = " and ".join(f"{word} {bound:g}" for word, bound, _ in limits if bound is not None)
     raise ValueError(f"{name} must be a finite number{bounds and ' ' + bounds}, got {shown(value)}{_and(remedy)}")
 
 
 def share(name: str, value: Any, *, least: float | None = None, most: float | None = None) -> float:
     """A share: above 0 and below 1, unless 0 (`least=0`) or 1 (`most=1`) is allowed too."""
-    return number(
-        name,
-        value,
-        above=0 if least is None else None,
-        least=least,
-        below=1 if most is None else None,
-        most=most,
-        remedy="0.1 is a tenth",
-    )
+    above, below = 0 if least is None else None, 1 if most is None else None
+    return number(name, value, above=above, least=least, below=below, most=most, remedy="0.1 is a tenth")
 
 
 def choice(name: str, value: Any, choices: Iterable[str]) -> str:

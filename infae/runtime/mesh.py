@@ -96,7 +96,7 @@ class UserMesh:
 
     def all_users(self, users: Interactions) -> Interactions:
         """The users of all processes, in the order of the processes."""
-        return Interactions(self.all_rows(users.matrix), self.all_rows(users.user_ids), users.item_ids)
+        return Interactions.trusted(self.all_rows(users.matrix), self.all_rows(users.user_ids), users.item_ids)
 
     def all_rows(self, rows: Any) -> Any:
         """The rows of all processes, stacked in their order: an array or a CSR matrix, as `rows` is."""

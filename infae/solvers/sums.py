@@ -45,6 +45,10 @@ _JITTER = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-13}
 _BLOCK_BYTES = 1 << 28
 
 
+Pair = tuple[sp.csr_matrix, sp.csr_matrix]
+"""(clicks, targets) of some users."""
+
+
 @dataclass(frozen=True, eq=False)
 class LandmarkSums:
     """What kernel ridge regression on landmarks needs to know of any number of users; sums of two are added.
@@ -120,7 +124,7 @@ def accumulate(
     landmarks: Rows,
     white: Whitening,
     inputs: InputMap,
-    blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]],
+    blocks: Iterable[Pair],
     n_items: int,
     *,
     mesh: UserMesh | None = None,
@@ -136,7 +140,7 @@ def accumulate(
       landmarks: the m landmarks' input rows.
       white: of these landmarks.
       inputs: from clicks to input rows.
-      blocks: (clicks, targets) of some users, any number of them.
+      blocks: any number of users at a time.
       n_items: columns of the targets.
       mesh: the devices that each block's users are shared out to. Each keeps its own phi' phi,
         each process its X' phi; they are added up once, at the end.
@@ -200,7 +204,8 @@ class _Share:
         with on(self.device):
             self.diagonal += float(np.sum(kernel_diagonal(self._kernel, rows), dtype=np.float64))
             with precision(rows.head.dtype):
-                features = _product(_block_kernel(self._kernel, rows, self._landmarks, height), self._to_features)
+                parts = [block for _, block in cross_gram(self._kernel, rows, self._landmarks)]
+                features = _product(_masked(parts, rows.n, self._landmarks.n, height), self._to_features)
                 columns = [features[:, i * size : (i + 1) * size] for i in range(features.shape[1] // size)]
             with precision(np.float64):
                 for i, j in self.tiles:
@@ -208,12 +213,9 @@ class _Share:
         return features
 
 
-def _even(
-    blocks: Iterable[tuple[sp.csr_matrix, sp.csr_matrix]], height: int
-) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+def _even(blocks: Iterable[Pair], height: int) -> Iterator[Pair]:
     """The same users in blocks of `height`, the last of fewer."""
-    waiting: list[tuple[sp.csr_matrix, sp.csr_matrix]] = []
-    n_waiting = 0
+    waiting, n_waiting = list[Pair](), 0
     for clicks, targets in blocks:
         for start in range(0, clicks.shape[0], height):
             waiting.append((clicks[start : start + height], targets[start : start + height]))
@@ -226,21 +228,16 @@ def _even(
         yield _stacked(waiting)
 
 
-def _stacked(parts: list[tuple[sp.csr_matrix, sp.csr_matrix]]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+def _stacked(parts: list[Pair]) -> Pair:
     if len(parts) == 1:
         return parts[0]
     clicks, targets = (sp.csr_matrix(sp.vstack(side)) for side in zip(*parts, strict=True))
     return clicks, targets
 
 
-def _block_kernel(kernel: Kernel, rows: Rows, landmarks: Rows, height: int) -> jax.Array:
-    """(height, padded m) kernel of a block of users with the landmarks; 0 in the padding of either side."""
-    parts = [block for _, block in cross_gram(kernel, rows, landmarks)]
-    return _masked(parts, rows.n, landmarks.n, height)
-
-
 @partial(jax.jit, static_argnums=(2, 3))
 def _masked(parts: list[jax.Array], n_rows: jax.Array, n_columns: int, height: int) -> jax.Array:
+    """(height, padded m) kernel of a block of users with the landmarks; 0 in the padding of either side."""
     whole = jnp.concatenate(parts)
     whole = jnp.pad(whole, [(0, max(0, height - whole.shape[0])), (0, 0)])[:height]
     inside = (jnp.arange(height)[:, None] < n_rows) & (jnp.arange(whole.shape[1])[None, :] < n_columns)

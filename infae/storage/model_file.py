@@ -126,4 +126,5 @@ def _anchors(fields: dict[str, Any]) -> Interactions:
     clicks.check_format(full_check=True)
     if not fields["coef"].shape == shape == (fields["user_ids"].size, fields["item_ids"].size):
         raise ValueError(f"coefficients {fields['coef'].shape} do not fit the clicks {shape}")
-    return Interactions(clicks, fields["user_ids"], fields["item_ids"])
+    # Trusted: users of several processes may share ids.
+    return Interactions.trusted(clicks, fields["user_ids"], fields["item_ids"])

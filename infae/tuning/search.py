@@ -148,9 +148,8 @@ class Search:
         inputs = InputMap(weighted.item_weights, setting["row_power"])
         kernel = ReluNTK(setting["depth"], self.params.get("w_std", 2**0.5), setting["b_std"])
         rows = Rows(inputs(self.data.users.matrix, dtype), dtype)
-        return Prepared(
-            kernel, inputs, rows, self._products[1].gram(kernel, rows), self.data.users.matrix.astype(dtype)
-        )
+        gram = self._products[1].gram(kernel, rows)
+        return Prepared(kernel, inputs, rows, gram, self.data.users.matrix.astype(dtype))
 
 
 def held_out_metrics(model: Recommender, split: Split, metrics: Sequence[str]) -> dict[str, float]:
@@ -176,6 +175,10 @@ class Prepared:
     labels: sp.csr_matrix
 
 
+# Of some rows, what each is to be multiplied by, and the squared lengths that they then have.
+_Side = tuple[jax.Array, jax.Array]
+
+
 class _Products:
     """Inner products of raw rows, of which every row power and network makes its Gram matrix."""
 
@@ -195,25 +198,14 @@ class _Products:
         scale = np.sqrt(new / raw).reshape(-1, size)
         sq = new.reshape(-1, size)
         with precision(tiles.dtype):
-            return SymmetricTiles.build(
-                tiles.n,
-                size,
-                (
-                    ((i, j), _from_products(kernel, tile, scale[i], scale[j], sq[i], sq[j], rows.n_columns, i == j))
-                    for (i, j), tile in tiles.tiles.items()
-                ),
+            made = (
+                ((i, j), _from_products(kernel, tile, (scale[i], sq[i]), (scale[j], sq[j]), rows.n_columns, i == j))
+                for (i, j), tile in tiles.items()
             )
+            return SymmetricTiles.build(tiles.n, size, made)
 
 
-@partial(jax.jit, static_argnums=(0, 6, 7))
-def _from_products(
-    kernel: ReluNTK,
-    tile: jax.Array,
-    scale1: jax.Array,
-    scale2: jax.Array,
-    sq1: jax.Array,
-    sq2: jax.Array,
-    n_inputs: int,
-    same: bool,
-) -> jax.Array:
+@partial(jax.jit, static_argnums=(0, 4, 5))
+def _from_products(kernel: ReluNTK, tile: jax.Array, left: _Side, right: _Side, n_inputs: int, same: bool) -> jax.Array:
+    (scale1, sq1), (scale2, sq2) = left, right
     return kernel.from_products(tile * scale1[:, None] * scale2[None, :], sq1, sq2, n_inputs, diagonal=same)

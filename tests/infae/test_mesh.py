@@ -202,7 +202,7 @@ def test_bad_meshes_are_refused(clicks):
         infae.fit(clicks, mesh=jax.devices())
 
 
-@pytest.mark.parametrize(("solver", "remedy"), [("cg", "use 'exact'.*or 'nystrom'"), ("auto", "name 'exact' or 'ny")])
+@pytest.mark.parametrize(("solver", "remedy"), [("cg", "use 'exact' or 'nystrom'"), ("auto", "use 'exact' or 'ny")])
 def test_solvers_of_one_device_refuse_a_mesh(solver, remedy, clicks):
     mesh = jax.make_mesh((1,), ("users",))
     users = infae.data.Blocks(lambda: iter([clicks.matrix]), clicks.n_items)

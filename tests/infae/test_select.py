@@ -512,7 +512,7 @@ def failing_finalists(monkeypatch):
     """Makes the first so many solves of all users fail."""
     import infae.solvers.exact as module
 
-    real, calls = module._checked_residual, []
+    real, calls = module._residual, []
 
     def fail(n):
         def checked(factored, targets):
@@ -521,7 +521,7 @@ def failing_finalists(monkeypatch):
                 raise SingularKernelError("no")
             return real(factored, targets)
 
-        monkeypatch.setattr(module, "_checked_residual", checked)
+        monkeypatch.setattr(module, "_residual", checked)
 
     return fail
 
