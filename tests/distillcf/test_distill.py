@@ -173,7 +173,7 @@ def losses_samplers_labels():
                 yield pytest.param(objective, sampler, labels, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("objective", "sampler", "labels"), losses_samplers_labels())
+@pytest.mark.parametrize(("objective", "sampler", "labels"), list(losses_samplers_labels()))
 def test_the_loss_begins_at_its_formula_and_falls(objective, sampler, labels, planted):
     settings = {"objective": objective, "sampler": sampler, "labels": labels, "l1": 0.001, "sharpness": 0.001}
     summary = distil(planted.train, start="random", steps=30, validate_every=1, **settings)
