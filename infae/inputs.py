@@ -47,7 +47,10 @@ class InputMap:
     @classmethod
     def from_weights(cls, weights: Any, n_items: int, row_power: float) -> InputMap:
         """Of given weights, checked: ValueError unless they are positive finite numbers, one an item."""
-        array = np.asarray(weights)
+        try:
+            array = np.asarray(weights)
+        except ValueError:  # Lists of unequal length.
+            array = np.empty((), object)
         if array.shape != (n_items,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array > 0)).all():
             raise ValueError(
                 f"item_weights must be {n_items:,} positive finite numbers, one an item, got {array.dtype} of shape "

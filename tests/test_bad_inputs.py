@@ -138,6 +138,29 @@ INFAE: list[Row] = [
     ("data.load min_interactions", lambda: infae.data.load("synthetic", min_interactions=5), "min_interactions has no part"),
     *((f"synthetic {name} {kind}", lambda name=name, value=value: synthetic.synthetic(**{name: value}), f"^{name} must be")
       for name in ("n_users", "n_items", "n_groups") for kind, value in WHOLES if kind != "huge"),
+    *((f"synthetic zipf {value}", lambda value=value: synthetic.synthetic(zipf=value), "^zipf must be") for value in (1e300, -5, np.nan)),
+    *((f"from_pairs users {type(value).__name__}", lambda value=value: Interactions.from_pairs(value, [1, 2]), "users must be a sequence of ids")
+      for value in ({1, 2}, {1: 0, 2: 0}, sp.coo_matrix(np.eye(2)), clicks().matrix)),
+    ("select_users ragged", lambda: clicks().select_users([[1, 2], [3]]), "rows must be positions"),
+    *((f"{make.__name__} name", lambda make=make: make(clicks(), name=np.arange(3)), "name must be a text")
+      for make in (infae.data.random_split, infae.data.user_split, infae.data.leave_one_out)),
+    ("Blocks one matrix", lambda: infae.fit(Blocks(lambda: clicks().matrix, M), solver="nystrom"), "read must give blocks"),
+    ("Blocks nothing", lambda: infae.fit(Blocks(lambda: None, M), solver="nystrom"), "read must give blocks"),
+    *((f"relu_ntk {kind}", lambda value=value: relu_ntk(value), words)
+      for kind, value, words in [
+          ("infinite", np.full((2, 3), np.inf), "NaN or infinity"), ("too large", np.full((2, 3), 1e30), "scale the rows down"),
+          ("texts", [["a", "b"]], "numeric"), ("vector", np.ones(3), "2-D"), ("none", None, "numeric")]),
+    ("relu_ntk second infinite", lambda: relu_ntk(np.ones((2, 3)), np.full((2, 3), np.nan)), "x2 holds NaN"),
+    ("inverse_propensity nan", lambda: metrics.inverse_propensity(sp.csr_matrix(np.full((2, 3), np.nan))), "train holds NaN"),
+    *((f"sample_negatives {kind}", lambda kind=kind: metrics.sample_negatives(clicks().matrix, damaged(kind), 3, np.random.default_rng(0)), "damaged")
+      for kind in DAMAGES),
+    ("sample_negatives rng", lambda: metrics.sample_negatives(clicks().matrix, clicks().matrix, 3, 0), "rng must be"),
+    ("mask damaged", lambda: metrics.mask(np.ones((N, M)), damaged("index beyond the columns")), "damaged"),
+    ("mask sparse scores", lambda: metrics.mask(clicks().matrix, clicks().matrix), "scores must be an array"),
+    ("fit validation of the same clicks", lambda: infae.fit(clicks(), [1.0, 2.0], validation=clicks()), "hold some out"),
+    ("item_weights ragged", lambda: infae.fit(clicks(), item_weights=[[1, 2], [3]]), "item_weights must be"),
+    *((f"select {name}", lambda name=name, value=value: infae.select(clicks(), split(), **{name: value}), f"^{name} must be")
+      for name, value in [("seed", np.array([1, 2])), ("progress", np.arange(2)), ("progress", "yes")]),
     # --- splits ---
     *((f"{make.__name__} fractions {kind}", lambda make=make, value=value: make(clicks(), fractions=value), "fractions")
       for make in (infae.data.random_split, infae.data.user_split)

@@ -34,15 +34,18 @@ class Blocks:
                 f"{type(read).__name__}: an iterator ends after one pass, and a fit takes two"
             )
         self._read = read
-        if np.ndim(item_ids) == 0:
-            self.item_ids = np.arange(whole("item_ids", item_ids, remedy="or the ids themselves"))
+        if isinstance(item_ids, (int, np.integer)):
+            self.item_ids = np.arange(whole("item_ids", item_ids, 1, 2**31 - 1, remedy="or the ids themselves"))
         else:
             self.item_ids = known_ids(item_ids, "item_ids")
 
     def __iter__(self) -> Iterator[Interactions]:
         """The blocks, without users who have no clicks; users are numbered through."""
         n_seen = 0
-        for block in self._read():
+        blocks = self._read()
+        if not isinstance(blocks, Iterable) or hasattr(blocks, "shape"):
+            raise ValueError(f"read must give blocks one by one, as a generator or a list does, got {shown(blocks)}")
+        for block in blocks:
             clicks = block if isinstance(block, Interactions) else self._clicks(block, n_seen)
             if not np.array_equal(clicks.item_ids, self.item_ids):
                 raise ValueError(f"a block has {clicks.n_items:,} other items than the {self.item_ids.size:,} expected")

@@ -82,6 +82,9 @@ def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
         raise ValueError("the validation part has no clicks to rank; see infae.data.with_validation")
     if not set(validation.train.item_ids.tolist()) == set(clicks.item_ids.tolist()):
         raise ValueError("the validation split is over other items than X; make both from one data set")
+    held_out = validation.validation.matrix
+    if validation.context("validation").matrix.multiply(held_out).nnz == held_out.nnz:
+        raise ValueError("every validation click is in the history too, so that none can be recommended: hold some out")
     return validation
 
 

@@ -61,7 +61,7 @@ def load(
     checks.seed("seed", seed)
     checks.whole("min_interactions", min_interactions, 3, remedy="each part gets one click")
     checks.flag("download", download)
-    if path := _own_file(name):
+    if path := _own_file(name, data_dir):
         split = random_split(recipes.by_user_id(read_log(path)), seed=seed, min_interactions=min_interactions)
         if split.note:
             warnings.warn(f"{path.name}: {split.note}", stacklevel=2)
@@ -92,7 +92,7 @@ def load_log(name: str | PathLike[str], data_dir: DataDir = None) -> pd.DataFram
     too, see `read_movielens`.
     Raises as `load`; ValueError also for a set that is published only as a split.
     """
-    if path := _own_file(name):
+    if path := _own_file(name, data_dir):
         return read_log(path)
     dataset = _dataset(name := str(name))
     forms = tuple(form for form in dataset.forms if form.log is not None)
@@ -104,7 +104,9 @@ def load_log(name: str | PathLike[str], data_dir: DataDir = None) -> pd.DataFram
     return form.log(paths)
 
 
-def _own_file(name: str | PathLike[str]) -> Path | None:
+def _own_file(name: str | PathLike[str], data_dir: DataDir) -> Path | None:
+    if not isinstance(data_dir, str | PathLike | None):
+        raise ValueError(f"data_dir must be the path of a folder, got {checks.shown(data_dir)}")
     if not isinstance(name, (str, PathLike)):
         raise ValueError(f"expected the name of a data set or the path of a file, got {checks.shown(name)}")
     path = Path(name).expanduser()
@@ -129,8 +131,6 @@ def _find(
     name: str, dataset: Dataset, forms: Sequence[Form], data_dir: DataDir, download: bool = False
 ) -> tuple[Form, list[Path]]:
     """The first form whose files are all there, and their paths."""
-    if not isinstance(data_dir, str | PathLike | None):
-        raise ValueError(f"data_dir must be the path of a folder, got {checks.shown(data_dir)}")
     folder = data_dir or os.environ.get("INFAE_DATA")
     root = Path(folder).expanduser() if folder else None
     found = root and _first_whole(forms, root)

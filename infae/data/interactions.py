@@ -150,7 +150,10 @@ class Interactions:
 
     def select_users(self, rows: np.ndarray) -> Interactions:
         """The users at the given row positions (or under a boolean mask), over all items."""
-        at = np.asarray(rows)
+        try:
+            at = np.asarray(rows)
+        except ValueError:  # Lists of unequal length.
+            at = np.empty((), object)
         if at.ndim == 1 and (at.size == 0 or at.dtype.kind in "iu"):
             at = at.astype(np.int64)
             fits = at.min(initial=0) >= 0 and at.max(initial=-1) < self.n_users

@@ -128,7 +128,7 @@ def read_prefix_targets(path: FilePath) -> tuple[pd.DataFrame, pd.DataFrame]:
     wrong = next((k for k, fields in enumerate(lines, 1) if len(fields) != 2 and "".join(fields).strip()), None)
     if wrong:
         raise malformed(f"{path}, line {wrong}", "prefix<TAB>target", f"{len(lines[wrong - 1])} fields")
-    if not any(map(any, lines)):
+    if not any("".join(fields).strip() for fields in lines):
         raise malformed(path, "at least one line", "an empty file")
     lines = [fields if len(fields) == 2 else ["", ""] for fields in lines]
     # Both halves at once: an id must not be an integer in one and a string in the other.

@@ -49,6 +49,8 @@ class Split:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         contexts = {"validation_context": self.validation_context, "test_context": self.test_context}
         parts |= {name: context for name, context in contexts.items() if context is not None}
+        for what in ("name", "note"):
+            checks.text(what, getattr(self, what))
         for part, clicks in parts.items():
             if not isinstance(clicks, Interactions):
                 raise ValueError(f"{part} must be Interactions, got {shown(clicks)}")
@@ -106,7 +108,7 @@ def random_split(
     part = np.where(place < n_validation[row], 1, np.where(place < (n_validation + n_test)[row], 2, 0))
     n_dropped = log.n_users - kept.n_users
     note = f"{n_dropped:,} users with fewer than {min_interactions} clicks dropped." if n_dropped else ""
-    return _by_label(kept, part, name or f"random {'/'.join(f'{100 * f:g}' for f in fractions)}, seed {seed}", note)
+    return _by_label(kept, part, name, f"random {'/'.join(f'{100 * f:g}' for f in fractions)}, seed {seed}", note)
 
 
 def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str = "") -> Split:
@@ -127,7 +129,7 @@ def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str 
         log, place = _align(log, recency)
     n = np.diff(log.matrix.indptr)[row_of(log.matrix)]
     part = np.where(n < 3, 0, np.select([place == 0, place == 1], [2, 1], 0))
-    return _by_label(log, part, name or "leave-one-out")
+    return _by_label(log, part, name, "leave-one-out")
 
 
 def time_split(
@@ -155,7 +157,7 @@ def time_split(
         cuts = times(checks.sequence("boundaries", boundaries, "time"), "boundaries")
         if cuts.shape != (2,) or not cuts[0] <= cuts[1]:
             raise ValueError(f"boundaries must be two times in ascending order, got {boundaries!r}")
-    return _by_label(*_align(log, np.searchsorted(cuts, at, side="right")), name or "global time windows")
+    return _by_label(*_align(log, np.searchsorted(cuts, at, side="right")), name, "global time windows")
 
 
 def user_split(
@@ -186,7 +188,7 @@ def user_split(
     train = np.setdiff1d(np.arange(log.n_users), np.concatenate([validation, test]))
     halves = (_fold_in(log.select_users(rows), fold_in, rng) for rows in (validation, test))
     (context, sought), (test_context, test_sought) = halves
-    name = name or f"held-out users, seed {seed}"
+    name = checks.text("name", name) or f"held-out users, seed {seed}"
     return Split(log.select_users(train), sought, test_sought, context, test_context, name)
 
 
@@ -215,9 +217,9 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
     )
 
 
-def _by_label(log: Interactions, labels: np.ndarray, name: str, note: str = "") -> Split:
+def _by_label(log: Interactions, labels: np.ndarray, name: str, otherwise: str, note: str = "") -> Split:
     train, validation, test = (log.masked(labels == k) for k in range(3))
-    return Split(train, validation, test, name=name, note=note)
+    return Split(train, validation, test, name=checks.text("name", name) or otherwise, note=note)
 
 
 def _fold_in(log: Interactions, fold_in: float, rng: np.random.Generator) -> tuple[Interactions, Interactions]:

@@ -14,6 +14,10 @@ CELLS = 4_000_000
 """Random keys held at one time, as float32."""
 
 
+# What NumPy can permute.
+_MOST = 2**31 - 1
+
+
 class Planted(NamedTuple):
     """Clicks and the groups they were drawn from.
 
@@ -47,7 +51,7 @@ def synthetic(
     Raises ValueError for numbers that no such data can have.
     """
     _check_sizes(n_users, n_items, n_groups, mean_clicks, focus)
-    checks.number("zipf", zipf)
+    checks.number("zipf", zipf, least=-4, most=4)
     rng = np.random.default_rng(checks.seed("seed", seed))
     user_group = rng.permutation(np.arange(n_users) % n_groups)
     item_group = rng.permutation(np.arange(n_items) % n_groups)
@@ -132,7 +136,7 @@ def _draw(weight: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> t
 
 
 def _check_sizes(n_users: int, n_items: int, n_groups: int, mean_clicks: float, focus: float) -> None:
-    fewest = min(checks.whole("n_users", n_users), checks.whole("n_items", n_items))
+    fewest = min(checks.whole("n_users", n_users, 1, _MOST), checks.whole("n_items", n_items, 1, _MOST))
     checks.whole("n_groups", n_groups, 1, fewest, remedy="a group has a user and an item")
     checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
     checks.share("focus", focus, least=0, most=1)

@@ -114,8 +114,8 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     """
     if not callable(kernel):
         raise ValueError(f"kernel must be callable as kernel(x1, x2), got {shown(kernel)}")
-    x1 = _checked_rows("x1", x1)
-    x2_rows = x1 if x2 is None else _checked_rows("x2", x2)
+    x1 = checked_rows("x1", x1)
+    x2_rows = x1 if x2 is None else checked_rows("x2", x2)
     if x1.shape[1] != x2_rows.shape[1] or 0 in (*x1.shape, *x2_rows.shape):
         raise ValueError(f"expected rows of one length, at least one, got shapes {x1.shape} and {x2_rows.shape}")
     dtype = np.dtype(jnp.result_type(x1.dtype, x2_rows.dtype, jnp.float32))
@@ -131,7 +131,14 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
         else:
             for rows, kernel_rows in cross_gram(kernel, anchors.like(x1), anchors):
                 full[rows] = kernel_rows[: rows.stop - rows.start, : full.shape[1]]
-        return jnp.asarray(full)
+        return finite(jnp.asarray(full))
+
+
+def finite(kernel: jax.Array) -> jax.Array:
+    """The kernel itself; ValueError where entries of the rows were so large that it overflowed."""
+    if not bool(jnp.isfinite(kernel).all()):
+        raise ValueError(f"the kernel of these rows is beyond {kernel.dtype}: scale the rows down, or use float64")
+    return kernel
 
 
 def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBlock, bool]]) -> Iterator[jax.Array]:
@@ -147,11 +154,11 @@ def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBloc
             )
 
 
-def _checked_rows(name: str, rows: Any) -> Any:
+def checked_rows(name: str, rows: Any) -> Any:
     """Sparse or dense rows that a caller hands in: ValueError unless they are finite numbers."""
     if sp.issparse(rows):
         check_sparse(rows, name)
-    elif not isinstance(rows, jax.Array):
+    elif not isinstance(rows, jax.Array) or rows.ndim != 2 or not jnp.isrealobj(rows):
         rows = dense_matrix(rows, name)
     if not np.isfinite(rows.tocsr().data if sp.issparse(rows) else rows).all():
         raise ValueError(f"{name} holds NaN or infinity; every entry must be a finite number")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from infae.kernels.grams import gram
+from infae.kernels.grams import checked_rows, finite, gram
 from infae.runtime import checks
 
 # Layers beyond these are a loop: 200 of them, written out, take minutes to compile.
@@ -45,7 +45,8 @@ class ReluNTK:
     b_std: float = 0.1
 
     def __post_init__(self) -> None:
-        checks.whole("depth", self.depth, 0, 10_000, remedy="it counts hidden layers")
+        # A plain number, for the kernel is hashed.
+        object.__setattr__(self, "depth", checks.whole("depth", self.depth, 0, 10_000, remedy="it counts hidden layers"))
         checks.number("w_std", self.w_std, above=0, most=1e6)
         checks.number("b_std", self.b_std, least=0, most=1e6)
 
@@ -82,7 +83,10 @@ class ReluNTK:
         """The (n1, n2) kernel between dense or SciPy sparse rows; see `relu_ntk`."""
         if sp.issparse(x1) or sp.issparse(x2):
             return gram(self, x1, x2)
-        return _dense(self, jnp.asarray(x1), None if x2 is None else jnp.asarray(x2))
+        if isinstance(x1, jax.core.Tracer) or isinstance(x2, jax.core.Tracer):
+            return _dense(self, x1, x2)  # What is traced has no values to check yet.
+        x1 = jnp.asarray(checked_rows("x1", x1))
+        return finite(_dense(self, x1, None if x2 is None else jnp.asarray(checked_rows("x2", x2))))
 
 
 def relu_ntk(x1: Any, x2: Any = None, *, depth: int = 1, w_std: float = 2**0.5, b_std: float = 0.1) -> jax.Array:
@@ -105,7 +109,8 @@ def relu_ntk(x1: Any, x2: Any = None, *, depth: int = 1, w_std: float = 2**0.5, 
       (n1, n2) array in JAX's version of the inputs' dtype (float64 under `jax.enable_x64`).
 
     Raises:
-      ValueError: for a negative depth, a scale that is negative or not finite, or rows of unequal length.
+      ValueError: for a negative depth, a scale that is negative or not finite, rows of unequal length, and for
+        NaN, infinite or very large entries (of a tracer nothing is known yet).
     """
     return ReluNTK(depth, w_std, b_std)(x1, x2)
 

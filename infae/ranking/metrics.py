@@ -66,15 +66,8 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
     Raises:
       ValueError: shapes differ, or a score is NaN or infinite.
     """
-    for name, clicks in (("context", context), ("targets", targets)):
-        _check_clicks(name, clicks)
-    if getattr(scores, "dtype", np.dtype("O")).kind not in "iuf" or np.ma.isMaskedArray(scores):
-        raise ValueError(f"scores must be an array of numbers, got {checks.shown(scores)}")
-    if not scores.shape == context.shape == targets.shape:
-        raise ValueError(f"shapes differ: scores {scores.shape}, context {context.shape}, targets {targets.shape}")
-    scores = np.asarray(scores)
-    if not np.isfinite(scores).all():
-        raise NonFiniteScoresError("scores hold NaN or infinity, which cannot be ranked")
+    _check_clicks(context=context, targets=targets)
+    scores = _check_scores(scores, context)
     n_users, n_items = scores.shape
     user, item = _entries(targets)
     seen = _contains(context, user, item)
@@ -92,7 +85,8 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
 
 def mask(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> jax.Array:
     """Scores with minus infinity where the context has a click."""
-    return jnp.asarray(_masked(scores, context))
+    _check_clicks(context=context)
+    return jnp.asarray(_masked(_check_scores(scores, context), context))
 
 
 def hit_rate(ranks: Ranks, k: int) -> np.ndarray:
@@ -171,10 +165,24 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _check_clicks(name: str, clicks: sp.csr_matrix) -> None:
-    if not isinstance(clicks, sp.csr_matrix):
-        raise ValueError(f"{name} must be a CSR matrix such as Interactions.matrix, got {checks.shown(clicks)}")
-    ops.check_sparse(clicks, name)
+def _check_clicks(**parts: sp.csr_matrix) -> None:
+    for name, clicks in parts.items():
+        if not isinstance(clicks, sp.csr_matrix):
+            raise ValueError(f"{name} must be a CSR matrix such as Interactions.matrix, got {checks.shown(clicks)}")
+        ops.check_sparse(clicks, name)
+    if len({clicks.shape for clicks in parts.values()}) > 1:
+        raise ValueError(f"shapes differ: {', '.join(f'{name} {clicks.shape}' for name, clicks in parts.items())}")
+
+
+def _check_scores(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> np.ndarray:
+    is_dense = isinstance(scores, (np.ndarray, jax.Array)) and not np.ma.isMaskedArray(scores)
+    if not is_dense or scores.dtype.kind not in "iuf":
+        raise ValueError(f"scores must be an array of numbers, got {checks.shown(scores)}")
+    if scores.shape != context.shape:
+        raise ValueError(f"shapes differ: scores {scores.shape}, context {context.shape}")
+    if not np.isfinite(scores).all():
+        raise NonFiniteScoresError("scores hold NaN or infinity, which cannot be ranked")
+    return np.asarray(scores)
 
 
 def auc(ranks: Ranks) -> np.ndarray:
@@ -207,9 +215,11 @@ def inverse_propensity(train: sp.csr_matrix, a: float = 0.55, b: float = 1.5) ->
 
     n_i are the item's train clicks and N all of them; a and b are the paper's.
     """
-    _check_clicks("train", train)
+    _check_clicks(train=train)
     checks.number("a", a, least=0, most=100)
     checks.number("b", b, least=0, most=1e9)
+    if not (np.isfinite(train.data) & (train.data >= 0)).all():
+        raise ValueError("train holds NaN, infinite or negative values; pass the matrix of Interactions")
     n_i = np.bincount(train.indices, train.data, minlength=train.shape[1])
     # At least 0, where a train set of one or two clicks would make propensities negative.
     c = max(np.log(max(n_i.sum(), 1)) - 1, 0) * (b + 1) ** a
@@ -219,7 +229,14 @@ def inverse_propensity(train: sp.csr_matrix, a: float = 0.55, b: float = 1.5) ->
 def sample_negatives(
     context: sp.csr_matrix, targets: sp.csr_matrix, n: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, items) of up to n items a user, drawn without clicks in context or targets, with repeats."""
+    """(rows, items) of up to n items a user, drawn without clicks in context or targets, with repeats.
+
+    ValueError for matrices that are damaged or of two shapes, and for an `rng` that is none.
+    """
+    _check_clicks(context=context, targets=targets)
+    checks.whole("n", n, 0, 1_000_000)
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a numpy.random.Generator, such as default_rng(0), got {checks.shown(rng)}")
     n_items = context.shape[1]
     clicked = sp.csr_matrix(context + targets)
     clicked.sort_indices()

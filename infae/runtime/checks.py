@@ -66,6 +66,13 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     raise ValueError(f"{name} must be one of {', '.join(map(repr, names))}, got {shown(value)}")
 
 
+def text(name: str, value: Any) -> str:
+    """A text, maybe empty."""
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"{name} must be a text, got {shown(value)}")
+
+
 def flag(name: str, value: Any) -> bool:
     """True or False."""
     if _is_bool(value):

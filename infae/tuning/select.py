@@ -114,9 +114,11 @@ def select(
     metrics = (metric,) if isinstance(metric, str) else checks.sequence("metric", metric, "name")
     for name in metrics:
         metric_k(name)
-    axes, params = _axes(space, params), {**params, "seed": checks.seed("seed", seed)}
+    seed = checks.seed("seed", seed)
+    axes, params = _axes(space, params), {**params, "seed": seed}
     n_screen = None if n_screen is None else checks.whole("n_screen", n_screen)
-    checks.flag("refit", refit)
+    for name, value in (("refit", refit), ("progress", progress)):
+        checks.flag(name, value)
     clicks = as_clicks(X)
     # What `fit` would say of the parameters, before the search and not after it.
     InfiniteAE(**params).components(clicks)

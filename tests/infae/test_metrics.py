@@ -154,7 +154,7 @@ def test_scores_that_cannot_be_ranked(bad):
 
 
 def test_ranks_need_arrays_of_one_shape():
-    with pytest.raises(ValueError, match=r"scores \(1, 3\), context \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"context \(1, 4\), targets \(1, 3\)"):
         metrics.held_out_ranks(np.zeros((1, 3)), sp.csr_matrix((1, 4)), sp.csr_matrix((1, 3)))
 
 
