@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 import infae
@@ -108,18 +109,14 @@ def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) 
 
 def in_torch(title: str, module: str) -> Model:
     """A model of `experiments.recommenders` that is imported when it is chosen, for PyTorch may be missing."""
-
-    def imported() -> Any:
-        return importlib.import_module(f"experiments.recommenders.{module}")
-
-    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-        return imported().choose(clicks, split, search)
+    imported = partial(importlib.import_module, f"experiments.recommenders.{module}")
 
     def grid() -> dict[str, Any]:
-        """All its constants, whatever they are called."""
-        return {name: repr(value) for name, value in vars(imported()).items() if name.isupper()}
+        """All its constants, whatever they are called; `KW_ONLY` is none, and has its address in its `repr`."""
+        constants = {name: value for name, value in vars(imported()).items() if name.isupper()}
+        return {name: repr(value) for name, value in constants.items() if value is not KW_ONLY}
 
-    return Model(title, choose, needs_torch=True, grid=grid)
+    return Model(title, lambda *given: imported().choose(*given), needs_torch=True, grid=grid)
 
 
 class Models(dict[str, Model]):

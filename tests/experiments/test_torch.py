@@ -1119,6 +1119,10 @@ def test_smoke_is_one_short_training(planted_split):
     assert len(model.path_) <= tuning.SMOKE_EPOCHS
 
 
+def test_cells_of_a_model_are_found_by_another_process():
+    assert " at 0x" not in str([model.grid() for model in MODELS.values()])
+
+
 def test_models_are_known_without_pytorch():
     code = "import sys, experiments.recommenders.registry; print('torch' in sys.modules)"
     root = Path(torch_data.__file__).parents[1]
