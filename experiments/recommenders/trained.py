@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -11,13 +12,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import nn
 
 from experiments.recommenders.base import Baseline
 from experiments.recommenders.layers import Sparse, initialise
 from experiments.training.trainer import Task, Trainer, adam, device_of, one_thread
 from infae import Interactions, Split
-from infae.data.coerce import as_clicks, as_histories, as_split
+from infae.data.coerce import as_clicks, as_split
 from infae.data.fingerprint import clicks_fingerprint, split_fingerprint
 from infae.ranking.evaluate import metric_k
 from infae.runtime import checks
@@ -101,37 +101,19 @@ class Trained(Baseline):
         module = task.module.to(device)
         initialise(module, rng)
 
-        def value() -> float:
-            assert split is not None
-            return held_out_metrics(Moment(module, clicks.item_ids), split, [self.metric])["value"]
-
-        optimizers = {"loss": adam(module, self.learning_rate)}
-        done = trainer.fit(task, optimizers, rng, None if split is None else value, report)
+        trial = copy.copy(self)
+        trial.module, trial.item_ids_ = module, clicks.item_ids
+        value = None if split is None else lambda: held_out_metrics(trial, split, [self.metric])["value"]
+        done = trainer.fit(task, {"loss": adam(module, self.learning_rate)}, rng, value, report)
         self.epoch_ = self.n_epochs if done.best is None else done.best["epoch"]
         self.module, self.path_, self.item_ids_ = module, done.path, clicks.item_ids
         return self
 
+    @torch.no_grad()
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
-        return scores(self.module, histories)
+        with one_thread():
+            return self.module(Sparse.of(histories, next(self.module.parameters()).device)).cpu().numpy()
 
     def _identity(self, clicks: Interactions, split: Split | None) -> str:
         params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split)))
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A module as it is at one look at validation, as `evaluate` asks."""
-
-    module: nn.Module
-    item_ids_: np.ndarray
-
-    def predict(self, histories: Interactions) -> np.ndarray:
-        return scores(self.module, as_histories(histories, self.item_ids_))
-
-
-def scores(module: nn.Module, histories: sp.csr_matrix) -> np.ndarray:
-    """(n_users, n_items) what a module makes of histories."""
-    device = next(module.parameters()).device
-    with one_thread(), torch.no_grad():
-        return module(Sparse.of(histories, device)).cpu().numpy()
