@@ -80,7 +80,8 @@ class ARCF:
         rng = torch.Generator(device_of(self.device)).manual_seed(checks.seed("seed", self.seed))
         rate = checks.number("learning_rate", self.learning_rate, above=0)
         trainer = Trainer("AR-CF", self.n_epochs, self.batch_size, progress=progress)
-        clicks = drop_empty_users(_binary(as_clicks(X)))
+        clicks = as_clicks(X)
+        clicks = drop_empty_users(clicks.with_matrix(sp.csr_matrix(clicks.matrix > 0, dtype=np.float32)))
         if clicks.n_users < 2:
             raise ValueError("expected at least two users with clicks: one is the other's neighbour")
         game = Game(clicks.matrix, self, rng)
@@ -110,14 +111,10 @@ class ARCF:
 
 
 class Game(Task):
-    """Users, each against a neighbour drawn anew in every epoch; the two networks; and their losses.
-
-    Attributes:
-      module: `generator` and `discriminator`.
-      near: (n_users, n_neighbours) positions of neighbours.
-    """
+    """Users, each against a neighbour drawn anew in every epoch; the two networks; and their losses."""
 
     module: nn.ModuleDict
+    near: np.ndarray  # (n_users, n_neighbours) positions
 
     def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
         n_users, n_items = matrix.shape
@@ -130,14 +127,12 @@ class Game(Task):
         generator.initialise(model.n_noise**0.5, rng)
         discriminator.initialise((matrix.nnz / n_users) ** 0.5, rng)
         popularity = np.asarray(matrix.sum(axis=0)).ravel()
-        with torch.no_grad():
-            generator.out.bias.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
+        generator.out.bias.data.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
-        rng = np.random.default_rng([self._model.seed, epoch])
-        users = np.arange(len(self.near))
+        users, rng = np.arange(len(self.near)), np.random.default_rng([self._model.seed, epoch])
         neighbours = self.near[users, rng.integers(self.near.shape[1], size=users.size)]
-        return [torch.from_numpy(users).to(self._device), torch.from_numpy(neighbours).to(self._device)]
+        return [torch.from_numpy(column).to(self._device) for column in (users, neighbours)]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
         generator, discriminator = self.module["generator"], self.module["discriminator"]
@@ -162,8 +157,8 @@ class Conditioned(nn.Module):
         n_hidden = self.out.in_features
         for layer, scale in ((self.own, 1 / size), (self.shown, 1.0), (self.out, OUT_STD * n_hidden**-0.5)):
             nn.init.normal_(layer.weight, std=scale, generator=rng)
-        for bias in (self.own.bias, self.out.bias):
-            nn.init.zeros_(bias)
+        nn.init.zeros_(self.own.bias)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         hidden = self.own(x) + self.shown(normalize(condition))
@@ -187,13 +182,6 @@ def highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     place = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     order = scores.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores).scatter(1, order, (place < counts[:, None]).to(scores.dtype))
-
-
-def _binary(clicks: Interactions) -> Interactions:
-    matrix = clicks.matrix.copy()
-    matrix.eliminate_zeros()
-    matrix.data[:] = 1
-    return clicks.with_matrix(matrix)
 
 
 def _rows(matrix: sp.csr_matrix, users: np.ndarray, device: torch.device) -> torch.Tensor:

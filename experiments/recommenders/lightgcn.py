@@ -80,8 +80,8 @@ class Graph(Vectors):
         graph = sp.csr_matrix(sp.diags_array(user_scale) @ clicks @ sp.diags_array(item_scale), dtype=np.float32)
         self.down, self.up = Sparse.of(graph), Sparse.of(sp.csr_matrix(graph.T))
         self.register_buffer("item_scale", torch.from_numpy(item_scale.astype(np.float32)))
-        for name, n in (("user_layers", n_users), ("item_layers", n_items)):
-            self.register_buffer(name, torch.zeros(n_layers + 1, n, n_factors))
+        self.register_buffer("user_layers", torch.zeros(n_layers + 1, n_users, n_factors))
+        self.register_buffer("item_layers", torch.zeros(n_layers + 1, n_items, n_factors))
 
     def layers(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users' and items' vectors of layers 0 to K."""
@@ -89,8 +89,7 @@ class Graph(Vectors):
         while len(found) < len(self.item_layers):
             users, items = found[-1]
             found.append((Product.apply(items, self.down, self.up), Product.apply(users, self.up, self.down)))
-        users, items = (torch.stack(layers) for layers in zip(*found, strict=True))
-        return users, items
+        return torch.stack([users for users, _ in found]), torch.stack([items for _, items in found])
 
     def forward(
         self, users: torch.Tensor | Sparse, items: torch.Tensor | None = None, rng: torch.Generator | None = None
@@ -112,8 +111,7 @@ class Graph(Vectors):
     @torch.no_grad()
     def settle(self, users: torch.Tensor, histories: Sparse) -> None:
         super().settle(users, histories)
-        for kept, found in zip((self.user_layers, self.item_layers), self.layers(), strict=True):
-            kept.copy_(found)
+        self.user_layers, self.item_layers = self.layers()
 
 
 class Smoothing(Ranking):

@@ -27,11 +27,7 @@ VERSION = 1
 
 
 class Task:
-    """What is trained, on what, by what loss.
-
-    Attributes:
-      module: whose parameters the optimisers change.
-    """
+    """What is trained, on what, by what loss."""
 
     module: nn.Module
 
@@ -49,10 +45,9 @@ class Task:
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """How far a training is, in epochs done.
 
     Attributes:
-      epoch: epochs done.
       path: one dict an epoch: `epoch`, the mean of each loss, and the metric where it was looked at.
       best: the best look at the metric: `value`, `epoch` and `state`.
     """
@@ -130,10 +125,13 @@ class Trainer:
                     if value is not None:
                         module.eval()
                         task.settle()
-                        self._keep_best(done, value(), module)
-                        shown_bar.set_postfix({self.metric: done.path[-1][self.metric]})
+                        done.path[-1][self.metric] = reached = value()
+                        if np.isfinite(reached) and (done.best is None or reached > done.best["value"]):
+                            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+                            done.best = {"value": reached, "epoch": done.epoch, "state": state}
+                        shown_bar.set_postfix({self.metric: reached})
                         if report is not None:
-                            report(done.epoch, done.path[-1][self.metric])
+                            report(done.epoch, reached)
                     self._save(done, parts, rng)
                 shown_bar.update()
         module.eval()
@@ -164,17 +162,11 @@ class Trainer:
         means = dict(zip(optimizers, (totals / n).tolist(), strict=True))
         for name, mean in means.items():
             if not np.isfinite(mean):
+                rate = f"learning_rate = {optimizers[name].param_groups[0]['lr']:g}; use a smaller one"
                 raise FloatingPointError(
-                    f"{self.title}: {name} became {mean} in epoch {epoch + 1}, float32, with learning_rate = "
-                    f"{optimizers[name].param_groups[0]['lr']:g}; use a smaller one"
+                    f"{self.title}: {name} became {mean} in epoch {epoch + 1}, float32, with {rate}"
                 )
         return means
-
-    def _keep_best(self, done: Progress, value: float, module: nn.Module) -> None:
-        done.path[-1][self.metric] = value
-        if np.isfinite(value) and (done.best is None or value > done.best["value"]):
-            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-            done.best = {"value": value, "epoch": done.epoch, "state": state}
 
     def _in_vain(self, done: Progress) -> bool:
         return done.best is not None and done.epoch - done.best["epoch"] >= self.patience * self.check_every
