@@ -162,10 +162,8 @@ class Trainer:
         means = dict(zip(optimizers, (totals / n).tolist(), strict=True))
         for name, mean in means.items():
             if not np.isfinite(mean):
-                rate = f"learning_rate = {optimizers[name].param_groups[0]['lr']:g}; use a smaller one"
-                raise FloatingPointError(
-                    f"{self.title}: {name} became {mean} in epoch {epoch + 1}, float32, with {rate}"
-                )
+                at = f"epoch {epoch + 1}, float32, with learning_rate = {optimizers[name].param_groups[0]['lr']:g}"
+                raise FloatingPointError(f"{self.title}: {name} became {mean} in {at}; use a smaller one")
         return means
 
     def _in_vain(self, done: Progress) -> bool:
