@@ -108,17 +108,16 @@ def command(config: Any) -> str:
         assert spec is not None, "binaries are run by python -m"
         module = spec.name
     preset = {"preset": config.preset} if hasattr(config, "preset") else {}
-    usual = configure(type(config), **preset)
-    flags_ = [f"--preset={config.preset}"] if preset else []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name == "data_dir" or value == getattr(usual, field.name):
+    usual = vars(configure(type(config), **preset))
+    words = ["python -m", module, *(f"--preset={name}" for name in preset.values())]
+    for name, value in vars(config).items():
+        if name == "data_dir" or value == usual[name]:
             continue
         if isinstance(value, bool):
-            flags_.append(f"--{'' if value else 'no'}{field.name}")
+            words.append(f"--{'' if value else 'no'}{name}")
         else:
-            flags_.append(f"--{field.name}={shlex.quote(_shown(value))}")
-    return " ".join(["python -m", module, *flags_])
+            words.append(f"--{name}={shlex.quote(_shown(value))}")
+    return " ".join(words)
 
 
 def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:

@@ -67,12 +67,8 @@ class Run:
     ) -> dict[str, Any]:  # fmt: skip
         """Write `record.json`, `table.md` and the pictures, print the tables, and return the record.
 
-        Args:
-          tables: what came out, in words.
-          claims: what of the paper holds.
-          notes: sentences on the protocol, such as what was cut.
-          data: what was worked on.
-          **found: whatever else the record keeps.
+        Notes are sentences on the protocol, such as what was cut; `data` is what was worked on; `found` is whatever
+        else the record keeps.
         """
         record = {
             "title": self.title,
@@ -109,26 +105,19 @@ class Study(Run):
     Args:
       config: its fields decide what a cell holds, except the axes and the folders.
       split: the data; other clicks are other settings too.
-      title, shows: see `Run`.
       version: of the study's code, one of the settings. Whoever changes what a cell holds counts it up.
       uses: grids and other constants that all cells depend on, by name: settings as well.
       grids: what each model is chosen from, by title; see `Cells`.
+      **about: title and shows of `Run`.
 
     Raises as `Run` and `Cells`, before any work. So does `run` of a damaged cell.
     """
 
     def __init__(
-        self,
-        config: Any,
-        split: infae.Split,
-        *,
-        title: str,
-        shows: str,
-        version: int,
-        uses: Mapping[str, Any] | None = None,
-        grids: Mapping[str, Any] | None = None,
-    ):
-        super().__init__(config, title=title, shows=shows)
+        self, config: Any, split: infae.Split, *, version: int, uses: Mapping[str, Any] | None = None,
+        grids: Mapping[str, Any] | None = None, **about: str,
+    ):  # fmt: skip
+        super().__init__(config, **about)
         self.split = split
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
         settings = {field.name: getattr(config, field.name) for field in fields}
@@ -141,13 +130,8 @@ class Study(Run):
 
         Returns a row for each cell of `work`, in its order: its place, its result, its `seconds`.
         """
-        todo = []
-        for at, make in work:
-            if at not in self._cells:
-                todo.append((at, make))
-            else:
-                # Damage is told now, not after hours of work.
-                self._cells[at]
+        # Finished ones are read: damage is told now, not after hours of work.
+        todo = [(at, make) for at, make in work if at not in self._cells or not self._cells[at]]
         for at, make in bar(self.title, True, todo, "cell"):
             if at in self._cells:  # meanwhile, by another process
                 continue
