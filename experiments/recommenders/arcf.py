@@ -43,30 +43,20 @@ were chosen of 0.02, 0.05, 0.2, 1 and 0.003, 0.01 by EASE's validation HR@100 on
 class ARCF:
     """min over G, max over D of E log D(row of a neighbour of u, u) + E log(1 - D(G(noise, u), u)).
 
-    Args:
-      n_hidden: units of either network's hidden layer.
-      n_noise: length of the noise.
-      n_neighbours: nearest users who are real examples of a neighbour; all others where fewer.
-      n_epochs: passes over the users.
-      batch_size: users a step, of both networks.
-      learning_rate: of Adam for the discriminator; the generator's is `GENERATOR_RATE` of it.
-      seed: of initial values, order, neighbours and noise; no global generator is used.
-      device: where the networks are trained and generate, such as "cpu" or "cuda".
-
     Attributes (after fit):
       module: the trained networks, `generator` and `discriminator`.
       path_: one dict an epoch: `epoch`, and the mean losses `discriminator` and `generator`.
     """
 
-    n_hidden: int = 256
+    n_hidden: int = 256  # units of either network's hidden layer
     _: KW_ONLY
-    n_noise: int = 32
-    n_neighbours: int = 10
-    n_epochs: int = 50
-    batch_size: int = 64
-    learning_rate: float = 0.01
-    seed: int = 0
-    device: str = "cpu"
+    n_noise: int = 32  # length of the noise
+    n_neighbours: int = 10  # nearest users who are real examples of a neighbour; all others where fewer
+    n_epochs: int = 50  # passes over the users
+    batch_size: int = 64  # users a step, of both networks
+    learning_rate: float = 0.01  # of Adam for the discriminator; the generator's is `GENERATOR_RATE` of it
+    seed: int = 0  # of initial values, order, neighbours and noise; no global generator is used
+    device: str = "cpu"  # or another of PyTorch's, such as "cuda"
     module: nn.ModuleDict = field(init=False)
 
     def fit(self, X: Any, *, progress: bool = False) -> ARCF:

@@ -39,12 +39,6 @@ class LightGCN(Trained):
     A history is scored by its items alone: layers from 1 on are propagated from the layers of the
     items as above, which for a training user's history gives the trained ones, and p_u is folded
     in by regression as in `MF`. An empty history has the mean p_u and nothing else.
-
-    Args:
-      n_factors: latent size.
-      n_layers: K.
-      l2: weight of the penalty.
-      training: see `Trained`. Each step propagates over all clicks, so batches are large.
     """
 
     title = "LightGCN"
@@ -52,11 +46,11 @@ class LightGCN(Trained):
 
     n_factors: int = 64
     _: KW_ONLY
-    n_layers: int = 2
+    n_layers: int = 2  # K
     l2: float = 1e-4
     learning_rate: float = 0.01
     n_epochs: int = 200
-    batch_size: int = 65536
+    batch_size: int = 65536  # large, for each step propagates over all clicks
 
     def _task(self, clicks: Interactions) -> Smoothing:
         graph = Graph(clicks.matrix, self.n_factors, self.n_layers)

@@ -37,18 +37,13 @@ class MF(Trained):
     Histories are scored by their items alone, those of training users too, with p_u folded in
     by ridge regression of the trained p_u on the mean q_i of the items of u's history; an empty
     history gets the mean p_u. On ML-1M's validation clicks this ranks better than the trained p_u.
-
-    Args:
-      n_factors: latent size.
-      dropout: share of the coordinates of p_u set to zero in a triple, the others scaled up.
-      training: see `Trained`.
     """
 
     title = "MF"
     CHECKS: ClassVar = {"n_factors": checks.whole, "dropout": part}
 
     n_factors: int = 64
-    dropout: float = 0.5
+    dropout: float = 0.5  # share of the coordinates of p_u set to zero in a triple, the others scaled up
 
     def _task(self, clicks: Interactions) -> Ranking:
         module = Factors(*clicks.shape, self.n_factors, self.dropout)

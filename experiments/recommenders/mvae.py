@@ -39,15 +39,6 @@ class MVAE(Trained):
     entries dropped out; f has as many. beta grows linearly over the first `anneal_epochs` (section 2.2.2).
     Values x_ui below 1, of a soft support, weigh the likelihood. An empty history is encoded as zeros.
 
-    Args:
-      n_factors: latent size, of z.
-      n_layers: hidden layers of the encoder, and of the decoder.
-      n_hidden: their width.
-      dropout: share of a user's clicks hidden in a batch, the others scaled up.
-      beta: weight of the KL term at the end of annealing, 0 or more.
-      anneal_epochs: passes over the users until then.
-      training: see `Trained`; its batches are of users.
-
     Raises (fit) also ValueError where nobody has clicked.
     """
 
@@ -58,15 +49,15 @@ class MVAE(Trained):
         "beta": penalty,
     }
 
-    n_factors: int = 128
+    n_factors: int = 128  # latent size, of z
     _: KW_ONLY
-    n_layers: int = 1
-    n_hidden: int = 600
-    dropout: float = 0.5
-    beta: float = 0.2
-    anneal_epochs: int = 50
+    n_layers: int = 1  # hidden layers of the encoder, and of the decoder
+    n_hidden: int = 600  # their width
+    dropout: float = 0.5  # share of a user's clicks hidden in a batch, the others scaled up
+    beta: float = 0.2  # weight of the KL term at the end of annealing
+    anneal_epochs: int = 50  # passes over the users until then
     learning_rate: float = 0.001
-    batch_size: int = 256
+    batch_size: int = 256  # users
 
     def encode(self, histories: Any) -> np.ndarray:
         """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""

@@ -30,29 +30,20 @@ OWN_MODEL = "module:attribute for one of your own, see experiments.recommenders.
 
 @dataclass(frozen=True)
 class Search:
-    """How a model is chosen.
+    """How a model is chosen: by `metric` of the validation part, out of a grid of the preset.
 
-    Attributes:
-      metric: of the validation part.
-      preset: which grid: "smoke", "quick" or "paper".
-      seed: of models that are trained.
-      inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
-      shared: folder that keeps what a search over a grid found, for the next study; none where empty.
-      tune: whether PyTorch models are tuned; else they are trained once, at their defaults.
-      n_trials: of a PyTorch model's whole grid, by TPE, in place of what the preset tries; 0 for the preset's.
-      prune: end trainings early that are below the median of the earlier ones; it may change what is found.
-      progress: show progress bars.
+    `inner` is a fitted ∞-AE whose network and item weights ∞-AE takes over; it has the published ones without.
     """
 
     metric: str = "HR@100"
-    preset: str = "smoke"
-    seed: int = 0
+    preset: str = "smoke"  # or "quick", or "paper"
+    seed: int = 0  # of models that are trained
     inner: infae.InfiniteAE | None = None
-    shared: str = ""
-    tune: bool = True
-    n_trials: int = 0
-    prune: bool = False
-    progress: bool = False
+    shared: str = ""  # folder that keeps what a search over a grid found, for the next study; none where empty
+    tune: bool = True  # PyTorch models; else they are trained once, at their defaults
+    n_trials: int = 0  # of a PyTorch model's whole grid, by TPE, in place of what the preset tries; 0 for the preset's
+    prune: bool = False  # end trainings that are below the median of the earlier ones; it may change what is found
+    progress: bool = False  # show bars
 
     @classmethod
     def of(cls, config: Any, seed: int, inner: infae.InfiniteAE | None = None, **other: Any) -> Search:

@@ -31,16 +31,6 @@ penalty = partial(checks.number, least=0)
 class Trained(Baseline):
     """A recommender trained by Adam; a model makes its `Task`, and has `CHECKS` of parameters of its own.
 
-    Args:
-      learning_rate: of Adam.
-      n_epochs: passes over the examples; at most, where `fit` is given validation clicks.
-      batch_size: examples a step; smaller on summaries of few clicks, see `tuning.batch_of`.
-      metric: what `fit` stops by, a name of `infae.evaluate`'s report.
-      check_every: epochs from one look at validation to the next.
-      patience: looks without a better value before training stops.
-      seed: of everything that is drawn; no global generator is used.
-      device: where the module is trained and scores, such as "cpu" or "cuda".
-
     Attributes (after fit):
       module: the trained `nn.Module`; `module(histories)` gives the scores of `Sparse` histories.
       epoch_: epochs trained for, of the state kept.
@@ -52,13 +42,13 @@ class Trained(Baseline):
     CHECKS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
 
     learning_rate: float = 0.006
-    n_epochs: int = 100
-    batch_size: int = 16384
-    metric: str = "HR@100"
-    check_every: int = 5
-    patience: int = 3
-    seed: int = 0
-    device: str = "cpu"
+    n_epochs: int = 100  # passes over the examples; at most, where `fit` is given validation clicks
+    batch_size: int = 16384  # examples a step; smaller on summaries of few clicks, see `tuning.batch_of`
+    metric: str = "HR@100"  # what `fit` stops by, a name of `infae.evaluate`'s report
+    check_every: int = 5  # epochs from one look at validation to the next
+    patience: int = 3  # looks without a better value before training stops
+    seed: int = 0  # of everything that is drawn; no global generator is used
+    device: str = "cpu"  # or another of PyTorch's, such as "cuda", on which the module is trained and scores
     module: Any = field(init=False)
 
     def _task(self, clicks: Interactions) -> Task:

@@ -45,45 +45,26 @@ class Task:
 
 @dataclass
 class Progress:
-    """How far a training is, in epochs done.
+    """How far a training is."""
 
-    Attributes:
-      path: one dict an epoch: `epoch`, the mean of each loss, and the metric where it was looked at.
-      best: the best look at the metric: `value`, `epoch` and `state`.
-    """
-
-    epoch: int = 0
-    path: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
+    epoch: int = 0  # those done
+    path: list[dict[str, float]] = field(default_factory=list)  # of each `epoch`, mean losses, and metric if looked at
+    best: dict[str, Any] | None = None  # look at the metric: `value`, `epoch` and `state`
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Minibatch training, stopped by a metric.
+    """Minibatch training, stopped by a metric. Raises ValueError for bad arguments."""
 
-    Args:
-      title: of the progress bar and of errors.
-      n_epochs: passes over the examples; at most, where there is a metric.
-      batch_size: examples a step.
-      metric: name of the value that training stops by.
-      check_every: epochs from one look at the metric to the next.
-      patience: looks without a better value before training stops.
-      checkpoint: file that a killed training continues from, to the same bits; written at every look.
-      identity: what tells this training from others. A checkpoint of another identity is refused.
-      progress: show a bar on standard error.
-
-    Raises ValueError for bad arguments.
-    """
-
-    title: str
-    n_epochs: int
-    batch_size: int
-    metric: str = "value"
-    check_every: int = 5
-    patience: int = 3
-    checkpoint: str | Path | None = None
-    identity: str = ""
-    progress: bool = False
+    title: str  # of the progress bar and of errors
+    n_epochs: int  # passes over the examples; at most, where there is a metric
+    batch_size: int  # examples a step
+    metric: str = "value"  # name of the value that training stops by
+    check_every: int = 5  # epochs from one look at the metric to the next
+    patience: int = 3  # looks without a better value before training stops
+    checkpoint: str | Path | None = None  # that a killed training goes on from, to the same bits; written at every look
+    identity: str = ""  # what tells this training from others; a checkpoint of another one is refused
+    progress: bool = False  # show a bar on standard error
 
     def __post_init__(self) -> None:
         for name in ("n_epochs", "batch_size", "check_every", "patience"):
