@@ -65,12 +65,7 @@ class Trained(Baseline):
     ) -> Self:
         """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
 
-        Args:
-          X: clicks as in `InfiniteAE.fit`; stored values weigh the loss.
-          validation: as in `InfiniteAE.fit`.
-          progress: show progress bars on standard error.
-          checkpoint: see `Trainer`.
-          report: see `Trainer.fit`.
+        `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. For the rest see `Trainer`.
 
         Raises:
           ValueError: bad parameters or data, or `metric` undefined on `validation`.
@@ -83,7 +78,8 @@ class Trained(Baseline):
         rng = torch.Generator(device).manual_seed(checks.seed("seed", self.seed))
         clicks = as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
-        about = "" if checkpoint is None else self._identity(clicks, split)
+        params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        about = repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split))) if checkpoint else ""
         settings = (self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
         trainer = Trainer(self.title, *settings, checkpoint, about, progress)
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
@@ -103,7 +99,3 @@ class Trained(Baseline):
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
         with one_thread():
             return self.module(Sparse.of(histories, next(self.module.parameters()).device)).cpu().numpy()
-
-    def _identity(self, clicks: Interactions, split: Split | None) -> str:
-        params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
-        return repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split)))

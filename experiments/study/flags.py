@@ -38,15 +38,12 @@ def _shown(value: Any) -> str:
 def option(default: Any, text: str, *, axis: bool = False, **presets: Any) -> Any:
     """A Config field and the help text of its flag; a tuple is a comma-separated list on the command line.
 
-    Args:
-      default: its value, of the preset "smoke" too.
-      text: for --help.
-      axis: the field lists cells to work out (seeds, budgets), and has no part in what each one finds.
-      **presets: the default under "quick" and "paper"; where "paper" is missing, that of "quick".
+    An axis lists cells to work out (seeds, budgets), and has no part in what each one finds. `presets` are the default
+    under "quick" and "paper"; where "paper" is missing, that of "quick".
     """
     if presets:
-        presets = {"smoke": default, "quick": default, **presets}
-        presets.setdefault("paper", presets["quick"])
+        quick = presets.get("quick", default)
+        presets = {"smoke": default, "quick": quick, "paper": quick, **presets}
         text += " (" + "; ".join(f"{name}: {_shown(value)}" for name, value in presets.items()) + ")"
     return dataclasses.field(default=default, metadata={"help": text, "axis": axis, "presets": presets})
 

@@ -40,10 +40,7 @@ Work = tuple[Place, Callable[[], Mapping[str, Any]]]
 class Run:
     """A run's folder, clock and pictures, and the record that it ends with.
 
-    Args:
-      config: a Config with `out` and `plot`.
-      title: of the run, for its page.
-      shows: what of the paper it regenerates, such as "Figure 6"; nothing where empty.
+    `config` has `out` and `plot`; `shows` is what of the paper it regenerates, such as "Figure 6", if anything.
 
     Raises as `output_folder` and `plots.figure`, before any work.
     """

@@ -51,14 +51,9 @@ def grid(*names: str) -> Stages:
 
 
 def choose(
-    make: Callable[..., Trained],
-    stages: Mapping[str, Stages],
-    whole_grid: Stages,
-    clicks: Interactions,
-    split: Split,
-    search: Search,
-    **fixed: Any,
-) -> tuple[Trained, dict[str, Any]]:
+    make: type[Trained], stages: Mapping[str, Stages], whole_grid: Stages,
+    clicks: Interactions, split: Split, search: Search, **fixed: Any,
+) -> tuple[Trained, dict[str, Any]]:  # fmt: skip
     """The best model of a class found, and its parameters, with every training of the search under "tried".
 
     One parameter after the other takes each of its values in `stages[search.preset]`, the others as they are best so
@@ -103,21 +98,18 @@ def choose(
 
 
 def chooser(
-    make: Callable[..., Trained], stages: Mapping[str, Stages], whole_grid: Stages, batch: Callable[[Interactions], int]
+    make: type[Trained], stages: Mapping[str, Stages], whole_grid: Stages, batch: Callable[[Interactions], int]
 ) -> Callable[[Interactions, Split, Search], tuple[Trained, dict[str, Any]]]:
     """`choose` of a model, (clicks, split, search), at the batch size of its data."""
-    return lambda clicks, split, search: choose(
-        make, stages, whole_grid, clicks, split, search, batch_size=batch(clicks)
-    )
+    return lambda clicks, *others: choose(make, stages, whole_grid, clicks, *others, batch_size=batch(clicks))
 
 
 class Trials(Generic[M]):
     """The trainings of a search in an Optuna study: a search that was stopped goes on at its next one.
 
     The study is kept in `search.shared`, if any, under a name made of data, model, preset, metric, and a hash of
-    `space` and `settings`: of another grid it is another study. Settings are tried by name, not by Optuna's
-    `GridSampler`, for which one that failed, such as by Ctrl-C, is done. `settings` are all that the trainings
-    depend on beside the clicks trained on and the split chosen by.
+    `space` and `uses`, all else that the trainings depend on: of another grid it is another study. Settings are
+    tried by name, not by Optuna's `GridSampler`, for which one that failed, such as by Ctrl-C, is done.
     """
 
     def __init__(
@@ -127,13 +119,13 @@ class Trials(Generic[M]):
         clicks: Interactions,
         split: Split,
         search: Search,
-        model: str,
+        name: str,
         settings: Any,
     ):
         self._train, self._search = train, search
         self._space = {name: list(dict.fromkeys(values)) for name, values in space.items()}
         self._made: dict[int, M] = {}
-        about = json.dumps(plain([self._space, settings, search.prune, clicks_fingerprint(clicks)]), sort_keys=True)
+        about = json.dumps(plain([self._space, uses, search.prune, clicks_fingerprint(clicks)]), sort_keys=True)
         known_by = hashlib.sha256(about.encode()).hexdigest()[:12]
         storage = None
         if search.shared:
@@ -142,7 +134,7 @@ class Trials(Generic[M]):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.study = optuna.create_study(
             storage=storage,
-            study_name=f"{split_fingerprint(split)[:12]} {model} {search.preset} {search.metric} {known_by}",
+            study_name=f"{split_fingerprint(split)[:12]} {name} {search.preset} {search.metric} {known_by}",
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner() if search.prune else optuna.pruners.NopPruner(),
