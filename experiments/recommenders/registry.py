@@ -114,7 +114,25 @@ class Models(dict[str, Model]):
     """Models by name; of any other name, as `module:attribute`, a model of your own."""
 
     def __missing__(self, name: str) -> Model:
-        return _own_model(name)
+        module, _, attribute = name.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            expected = "expected module:attribute, of a module that can be imported here"
+            raise ValueError(f"model {name} was not found: {error}; {expected}") from error
+        if isinstance(made, Model):
+            return made
+        if not callable(made):
+            raise ValueError(f"model {name} is {made!r}; expected a `registry.Model`, a class or a function")
+
+        def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+            model = made()
+            if missing := [method for method in ("fit", "predict") if not hasattr(model, method)]:
+                raise TypeError(f"model {name} gave {model!r} without {' and '.join(missing)}")
+            model.fit(clicks)
+            return model, {}
+
+        return Model(attribute, choose)
 
 
 MODELS: Mapping[str, Model] = Models(
@@ -153,35 +171,11 @@ def title_with_inner(name: str) -> str:
     return CHOSEN_INFAE if name == "infae" else MODELS[name].title
 
 
-def _own_model(name: str) -> Model:
-    module, _, attribute = name.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"model {name} was not found: {error}; expected module:attribute, of a module that can be imported here"
-        ) from error
-    if isinstance(made, Model):
-        return made
-    if not callable(made):
-        raise ValueError(f"model {name} is {made!r}; expected a `registry.Model`, a class or a function")
-
-    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-        model = made()
-        if missing := [method for method in ("fit", "predict") if not hasattr(model, method)]:
-            raise TypeError(f"model {name} gave {model!r} without {' and '.join(missing)}")
-        model.fit(clicks)
-        return model, {}
-
-    return Model(attribute, choose)
-
-
 def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
     """ValueError for a name that is no model, or two of one title; ImportError where PyTorch is needed and missing."""
     if unknown := [name for name in names if name not in known and ":" not in name]:
-        raise ValueError(
-            f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}, or module:attribute for your own"
-        )
+        expected = f"expected some of {', '.join(known)}, or module:attribute for your own"
+        raise ValueError(f"unknown model {', '.join(unknown)}; {expected}")
     for title, times in Counter(known[name].title for name in names).items():
         if times > 1:
             raise ValueError(f"{times} models have the title {title}, by which results are told apart; rename one")

@@ -93,7 +93,6 @@ def _section(path: Path) -> Section:
     again = _again(path, record.get("command", ""))
     if absent := [key for key in _KEYS if key not in record]:
         raise ValueError(f"{path} lacks {', '.join(absent)}; {again}")
-    pictures = []
     for name in record["pictures"]:
         if name != Path(name).name or not (path.parent / name).is_file():
             raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")

@@ -113,14 +113,7 @@ class Trials(Generic[M]):
     """
 
     def __init__(
-        self,
-        train: Train[M],
-        space: Stages,
-        clicks: Interactions,
-        split: Split,
-        search: Search,
-        name: str,
-        settings: Any,
+        self, train: Train[M], space: Stages, clicks: Interactions, split: Split, search: Search, name: str, uses: Any
     ):
         self._train, self._search = train, search
         self._space = {name: list(dict.fromkeys(values)) for name, values in space.items()}
