@@ -112,15 +112,10 @@ class FoldIn(nn.Module):
     An empty history gets the mean vector.
     """
 
-    weights: torch.Tensor  # (n_factors, n_factors)
-    history_mean: torch.Tensor  # (n_factors,)
-    user_mean: torch.Tensor  # (n_factors,)
-
     def __init__(self, n_factors: int):
         super().__init__()
-        self.register_buffer("weights", torch.zeros(n_factors, n_factors))
-        self.register_buffer("history_mean", torch.zeros(n_factors))
-        self.register_buffer("user_mean", torch.zeros(n_factors))
+        self.weights = nn.Buffer(torch.zeros(n_factors, n_factors))
+        self.history_mean, self.user_mean = (nn.Buffer(torch.zeros(n_factors)) for _ in range(2))
 
     @torch.no_grad()
     def settle(self, users: torch.Tensor, items: torch.Tensor, histories: Sparse) -> None:

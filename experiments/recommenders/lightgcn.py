@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import nn
 
 from experiments.recommenders.layers import Sparse, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
@@ -63,19 +64,15 @@ class Graph(Vectors):
     In evaluation mode layers are as they were at the last `settle`.
     """
 
-    user_layers: torch.Tensor  # (K + 1, n_users, n_factors)
-    item_layers: torch.Tensor  # (K + 1, n_items, n_factors)
-    item_scale: torch.Tensor  # (n_items,)
-
     def __init__(self, clicks: sp.csr_matrix, n_factors: int, n_layers: int):
         n_users, n_items = clicks.shape
         super().__init__(n_users, n_items, n_factors)
         user_scale, item_scale = (inverse_root(clicks.sum(axis=axis)) for axis in (1, 0))
         graph = sp.csr_matrix(sp.diags_array(user_scale) @ clicks @ sp.diags_array(item_scale), dtype=np.float32)
         self.down, self.up = Sparse.of(graph), Sparse.of(sp.csr_matrix(graph.T))
-        self.register_buffer("item_scale", torch.from_numpy(item_scale.astype(np.float32)))
-        self.register_buffer("user_layers", torch.zeros(n_layers + 1, n_users, n_factors))
-        self.register_buffer("item_layers", torch.zeros(n_layers + 1, n_items, n_factors))
+        self.item_scale = nn.Buffer(torch.from_numpy(item_scale.astype(np.float32)))
+        self.user_layers: torch.Tensor = nn.Buffer(torch.zeros(n_layers + 1, n_users, n_factors))
+        self.item_layers: torch.Tensor = nn.Buffer(torch.zeros(n_layers + 1, n_items, n_factors))
 
     def layers(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users' and items' vectors of layers 0 to K."""

@@ -61,7 +61,7 @@ class MVAE(Trained):
 
     def encode(self, histories: Any) -> np.ndarray:
         """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""
-        clicks = self._clicks(histories)
+        clicks = self._clicks(histories).matrix
         with one_thread(), torch.no_grad():
             mean, _ = self.module.encode(Sparse.of(clicks, self.device))
         return mean.cpu().numpy()

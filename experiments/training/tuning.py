@@ -7,20 +7,18 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
+from experiments.recommenders.registry import Search
 from experiments.recommenders.trained import Trained
 from experiments.study.record import plain
 from infae import Interactions, Split
 from infae.data.fingerprint import clicks_fingerprint, split_fingerprint
 from infae.runtime.progress import bar
-
-if TYPE_CHECKING:
-    from experiments.recommenders.registry import Search
 
 SMOKE_EPOCHS = 10
 SEARCH_SEED = 0
