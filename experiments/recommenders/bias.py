@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from infae.runtime import checks
 TOLERANCE = 1e-10
 
 
+@dataclass(eq=False, repr=False)
 class BiasOnly(Baseline):
     """score(u, i) = alpha + beta_u + beta_i, of which beta_i alone decides the ranking.
 
@@ -30,16 +32,12 @@ class BiasOnly(Baseline):
     stored. beta_u of a history is its least-squares value given alpha and beta_i; for a training user's
     that is the fitted one, and for an empty history 0.
 
-    Args:
-      ridge: positive, absolute: in clicks.
-
     Raises (fit):
       ValueError: a bad ridge.
       FloatingPointError: the equations were not solved to a relative residual of 1e-10.
     """
 
-    def __init__(self, ridge: float = 1.0):
-        self.ridge = ridge
+    ridge: float = 1.0  # positive, absolute: in clicks
 
     def _fit(self, clicks: sp.csr_matrix) -> None:
         checks.number("ridge", self.ridge, above=0)

@@ -14,8 +14,7 @@ from torch import nn
 from experiments.recommenders.layers import Sparse, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
 from experiments.recommenders.trained import Trained, penalty
-from experiments.training import tuning
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -144,7 +143,7 @@ def inverse_root(degrees: np.ndarray) -> np.ndarray:
     return np.where(degrees > 0, degrees, np.inf) ** -0.5
 
 
-choose = tuning.chooser(LightGCN, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 65536))
+choose = chooser(LightGCN, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 65536))
 """On large data at most 5 of table 3's 63 trainings without dropout, at its largest rate.
 
 A step propagates over all clicks, so there are few of them, and smaller rates take twice as many or more.

@@ -12,10 +12,9 @@ from torch import nn
 
 from experiments.recommenders.layers import Sparse, dense_layers, dropped, look_up
 from experiments.recommenders.trained import Trained, part, penalty
-from experiments.training import tuning
 from experiments.training.losses import elbo_loss
 from experiments.training.trainer import Task, one_thread
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -131,7 +130,7 @@ class Likelihood(Task):
         yield elbo_loss(logits, clicks, mean, log_variance, self.beta)
 
 
-choose = tuning.chooser(MVAE, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_users, 16, 256))
+choose = chooser(MVAE, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_users, 16, 256))
 """On large data at most 8 of table 3's 189 trainings, of sizes 32 to 128, without rate 0.01.
 
 On small data those at the authors' rate of 0.001, a third of them, to save the two hours of the others.

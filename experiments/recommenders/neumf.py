@@ -12,8 +12,7 @@ from torch import nn
 from experiments.recommenders.layers import Sparse, dropped, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
 from experiments.recommenders.trained import Trained, part
-from experiments.training import tuning
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -87,5 +86,5 @@ class Network(Vectors):
         return self.h_hidden(z).squeeze(-1)
 
 
-choose = tuning.chooser(NeuMF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
+choose = chooser(NeuMF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
 """On large data at most 7 of table 3's 189 trainings, sizes 32 and 64, without rate 0.001."""

@@ -66,11 +66,11 @@ def _version(package: str) -> str:
         return "not installed"  # run from a checkout
 
 
+@dataclasses.dataclass
 class Stopwatch:
     """Seconds by name of the step."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:

@@ -81,10 +81,8 @@ class Run:
             **found,
         }
         write_json(self.folder / "record.json", record)
-        parts = [table.markdown() for table in tables]
-        parts += ["\n".join(claim.markdown() for claim in claims)] if claims else []
-        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-        text = "\n\n".join(parts)
+        lists = ["\n".join(claim.markdown() for claim in claims), "\n".join(f"- {note}" for note in notes)]
+        text = "\n\n".join([*(table.markdown() for table in tables), *filter(None, lists)])
         write_text(self.folder / "table.md", text + "\n")
         print(f"\n{self.title}{data and ', ' + data}:\n\n{text}\n")
         # Last: by now all that was worked out is on disk.
@@ -119,7 +117,7 @@ class Study(Run):
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
         settings = {field.name: getattr(config, field.name) for field in fields}
         settings |= {"version": version, **(uses or {}), "data": split_fingerprint(split)}
-        self._cells = Cells(self.folder / "cells", settings, grids)
+        self.cells = Cells(self.folder / "cells", settings, grids)
         self.frame = pd.DataFrame()
 
     def run(self, work: Sequence[Work]) -> pd.DataFrame:
@@ -128,19 +126,15 @@ class Study(Run):
         Returns a row for each cell of `work`, in its order: its place, its result, its `seconds`.
         """
         # Finished ones are read: damage is told now, not after hours of work.
-        todo = [(at, make) for at, make in work if at not in self._cells or not self._cells[at]]
+        todo = [(at, make) for at, make in work if at not in self.cells or not self.cells[at]]
         for at, make in bar(self.title, True, todo, "cell"):
-            if at in self._cells:  # meanwhile, by another process
+            if at in self.cells:  # meanwhile, by another process
                 continue
             started = time.perf_counter()
             result = make()
-            self._cells.add(at, {**result, "seconds": time.perf_counter() - started})
-        self.frame = pd.DataFrame([{**at, **self._cells[at]} for at, _ in work])
+            self.cells.add(at, {**result, "seconds": time.perf_counter() - started})
+        self.frame = pd.DataFrame([{**at, **self.cells[at]} for at, _ in work])
         return self.frame
-
-    def result(self, at: Place) -> dict[str, Any]:
-        """What a finished cell found, for one that goes on from it."""
-        return self._cells[at]
 
     def write(
         self, tables: Sequence[Table], claims: Sequence[Claim] = (), notes: Sequence[str] = (), **found: Any
