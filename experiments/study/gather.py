@@ -89,8 +89,18 @@ def gather(results: Path) -> list[Section]:
 
 
 def _section(path: Path) -> Section:
-    record = _read(path)
-    again = _again(path, record.get("command", ""))
+    text = path.read_text(encoding="utf-8")
+    # Looked for in the text, to be there in a broken record too.
+    command = re.search(r'"command": ("(?:[^"\\]|\\.)+")', text)
+    again = f"run the binary again that wrote it, with --out={path.parent}"
+    if command:
+        again = f"make it again: {json.loads(command[1])}"
+    try:
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise ValueError(f"{path} is broken ({error}); {again}") from error
     if absent := [key for key in _KEYS if key not in record]:
         raise ValueError(f"{path} lacks {', '.join(absent)}; {again}")
     for name in record["pictures"]:
@@ -116,22 +126,6 @@ def _section(path: Path) -> Section:
             if len(row) != len(table.columns):
                 raise ValueError(f"{path} has a row of {len(row)} cells under {len(table.columns)} columns; {again}")
     return section
-
-
-def _read(path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    try:
-        if isinstance(record := json.loads(text), dict):
-            return record
-        raise ValueError("it holds no object")
-    except ValueError as error:
-        found = re.search(r'"command": ("(?:[^"\\]|\\.)*")', text)
-        again = _again(path, json.loads(found[1]) if found else "")
-        raise ValueError(f"{path} is broken ({error}); {again}") from error
-
-
-def _again(path: Path, command: str) -> str:
-    return f"make it again: {command}" if command else f"run the binary again that wrote it, with --out={path.parent}"
 
 
 def _took(seconds: float | None) -> str:
