@@ -137,7 +137,7 @@ class Learner:
         if at == 0 or strategy == INDIVIDUAL:
             return current, places
         if strategy == ADER:
-            stored = self.study.result({"strategy": ADER, "period": at, "seed": seed})["exemplars"].split()
+            stored = self.study.cells[{"strategy": ADER, "period": at, "seed": seed}]["exemplars"].split()
             return stacked(current, self.rows(stored)), places + stored
         return stacked(current, self.memory(strategy, at - 1, seed)), places
 

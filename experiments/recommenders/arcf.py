@@ -6,7 +6,7 @@ Sachdeva et al. (2022), appendix B, does. This is a reading, not the authors' co
 the abstract ("generating virtual, but plausible neighbors" of a user); chosen here:
 
 - The condition is the user's own click row, scaled to length 1.
-- A real example for a condition is the row of one of the user's `n_neighbours` nearest users by
+- A real example for a condition is the row of one of the user's `N_NEIGHBOURS` nearest users by
   cosine, another one in every epoch: a generated user is to pass for a neighbour of the conditioning one.
 - Both networks have one hidden layer. The generator sees condition and normal noise and scores all
   items, beginning at their log popularity. A virtual row has the items of highest score, as many
@@ -33,7 +33,7 @@ from infae.data.coerce import as_clicks, drop_empty_users
 from infae.machine import batches
 from infae.runtime import checks
 
-OUT_STD = 0.3
+N_NEIGHBOURS, N_NOISE, OUT_STD = 10, 32, 0.3
 GENERATOR_RATE = 0.02
 """Of the discriminator's. At one rate for both, rows leave those of real users. This and the default `learning_rate`
 were chosen of 0.02, 0.05, 0.2, 1 and 0.003, 0.01 by EASE's validation HR@100 on 90 generated users of ML-100k."""
@@ -43,30 +43,18 @@ were chosen of 0.02, 0.05, 0.2, 1 and 0.003, 0.01 by EASE's validation HR@100 on
 class ARCF:
     """min over G, max over D of E log D(row of a neighbour of u, u) + E log(1 - D(G(noise, u), u)).
 
-    Args:
-      n_hidden: units of either network's hidden layer.
-      n_noise: length of the noise.
-      n_neighbours: nearest users who are real examples of a neighbour; all others where fewer.
-      n_epochs: passes over the users.
-      batch_size: users a step, of both networks.
-      learning_rate: of Adam for the discriminator; the generator's is `GENERATOR_RATE` of it.
-      seed: of initial values, order, neighbours and noise; no global generator is used.
-      device: where the networks are trained and generate, such as "cpu" or "cuda".
-
     Attributes (after fit):
       module: the trained networks, `generator` and `discriminator`.
       path_: one dict an epoch: `epoch`, and the mean losses `discriminator` and `generator`.
     """
 
-    n_hidden: int = 256
+    n_hidden: int = 256  # units of either network's hidden layer
     _: KW_ONLY
-    n_noise: int = 32
-    n_neighbours: int = 10
-    n_epochs: int = 50
-    batch_size: int = 64
-    learning_rate: float = 0.01
-    seed: int = 0
-    device: str = "cpu"
+    n_epochs: int = 50  # passes over the users
+    batch_size: int = 64  # users a step, of both networks
+    learning_rate: float = 0.01  # of Adam for the discriminator; the generator's is `GENERATOR_RATE` of it
+    seed: int = 0  # of initial values, order, neighbours and noise; no global generator is used
+    device: str = "cpu"  # or another of PyTorch's, such as "cuda"
     module: nn.ModuleDict = field(init=False)
 
     def fit(self, X: Any, *, progress: bool = False) -> ARCF:
@@ -75,12 +63,12 @@ class ARCF:
         Raises ValueError for bad parameters or fewer than two users with clicks, FloatingPointError
         where training diverged.
         """
-        for name in ("n_hidden", "n_noise", "n_neighbours"):
-            checks.whole(name, getattr(self, name))
+        checks.whole("n_hidden", self.n_hidden)
         rng = torch.Generator(device_of(self.device)).manual_seed(checks.seed("seed", self.seed))
         rate = checks.number("learning_rate", self.learning_rate, above=0)
         trainer = Trainer("AR-CF", self.n_epochs, self.batch_size, progress=progress)
-        clicks = drop_empty_users(_binary(as_clicks(X)))
+        clicks = as_clicks(X)
+        clicks = drop_empty_users(clicks.with_matrix(sp.csr_matrix(clicks.matrix > 0, dtype=np.float32)))
         if clicks.n_users < 2:
             raise ValueError("expected at least two users with clicks: one is the other's neighbour")
         game = Game(clicks.matrix, self, rng)
@@ -103,46 +91,40 @@ class ARCF:
         example = self._near[users, rng.integers(self._near.shape[1], size=n_users)]
         noise = torch.Generator(self.device).manual_seed(seed)
         with one_thread(), torch.no_grad():
-            scores = self.module["generator"](_noise(n_users, self.n_noise, noise), _rows(matrix, users, noise.device))
+            scores = self.module["generator"](_noise(n_users, noise), _rows(matrix, users, noise.device))
             counts = torch.from_numpy(np.diff(matrix.indptr)[example]).to(noise.device)
             rows = highest(scores, counts).cpu().numpy()
         return Interactions.from_matrix(rows, None, self._clicks.item_ids)
 
 
 class Game(Task):
-    """Users, each against a neighbour drawn anew in every epoch; the two networks; and their losses.
-
-    Attributes:
-      module: `generator` and `discriminator`.
-      near: (n_users, n_neighbours) positions of neighbours.
-    """
+    """Users, each against a neighbour drawn anew in every epoch; the two networks; and their losses."""
 
     module: nn.ModuleDict
+    near: np.ndarray  # (n_users, N_NEIGHBOURS) positions; of all others where they are fewer
 
     def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
         n_users, n_items = matrix.shape
         self._matrix, self._model, self._device = matrix, model, rng.device
-        self.near = nearest_users(matrix, min(model.n_neighbours, n_users - 1))
+        self.near = nearest_users(matrix, min(N_NEIGHBOURS, n_users - 1))
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
-            generator = Conditioned(model.n_noise, n_items, model.n_hidden, n_items)
+            generator = Conditioned(N_NOISE, n_items, model.n_hidden, n_items)
             discriminator = Conditioned(n_items, n_items, model.n_hidden, 1)
         self.module = nn.ModuleDict({"generator": generator, "discriminator": discriminator}).to(rng.device)
-        generator.initialise(model.n_noise**0.5, rng)
+        generator.initialise(N_NOISE**0.5, rng)
         discriminator.initialise((matrix.nnz / n_users) ** 0.5, rng)
         popularity = np.asarray(matrix.sum(axis=0)).ravel()
-        with torch.no_grad():
-            generator.out.bias.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
+        generator.out.bias.data.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
-        rng = np.random.default_rng([self._model.seed, epoch])
-        users = np.arange(len(self.near))
+        users, rng = np.arange(len(self.near)), np.random.default_rng([self._model.seed, epoch])
         neighbours = self.near[users, rng.integers(self.near.shape[1], size=users.size)]
-        return [torch.from_numpy(users).to(self._device), torch.from_numpy(neighbours).to(self._device)]
+        return [torch.from_numpy(column).to(self._device) for column in (users, neighbours)]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
         generator, discriminator = self.module["generator"], self.module["discriminator"]
         condition, real = (_rows(self._matrix, rows.cpu().numpy(), self._device) for rows in batch)
-        soft = torch.sigmoid(generator(_noise(len(condition), self._model.n_noise, rng), condition))
+        soft = torch.sigmoid(generator(_noise(len(condition), rng), condition))
         fake = highest(soft.detach(), real.sum(1).long()) + soft - soft.detach()
         yield _told(discriminator(real, condition), 1) + _told(discriminator(fake.detach(), condition), 0)
         yield _told(discriminator(fake, condition), 1)
@@ -162,8 +144,8 @@ class Conditioned(nn.Module):
         n_hidden = self.out.in_features
         for layer, scale in ((self.own, 1 / size), (self.shown, 1.0), (self.out, OUT_STD * n_hidden**-0.5)):
             nn.init.normal_(layer.weight, std=scale, generator=rng)
-        for bias in (self.own.bias, self.out.bias):
-            nn.init.zeros_(bias)
+        nn.init.zeros_(self.own.bias)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         hidden = self.own(x) + self.shown(normalize(condition))
@@ -189,19 +171,12 @@ def highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(scores).scatter(1, order, (place < counts[:, None]).to(scores.dtype))
 
 
-def _binary(clicks: Interactions) -> Interactions:
-    matrix = clicks.matrix.copy()
-    matrix.eliminate_zeros()
-    matrix.data[:] = 1
-    return clicks.with_matrix(matrix)
-
-
 def _rows(matrix: sp.csr_matrix, users: np.ndarray, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(matrix[users].toarray().astype(np.float32)).to(device)
 
 
-def _noise(n: int, n_noise: int, rng: torch.Generator) -> torch.Tensor:
-    return torch.randn(n, n_noise, generator=rng, device=rng.device)
+def _noise(n: int, rng: torch.Generator) -> torch.Tensor:
+    return torch.randn(n, N_NOISE, generator=rng, device=rng.device)
 
 
 def _told(logits: torch.Tensor, label: float) -> torch.Tensor:

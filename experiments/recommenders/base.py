@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
-from infae import NotFittedError
-from infae.data.coerce import as_clicks, as_histories, as_history_interactions
+from infae import Interactions, NotFittedError
+from infae.data.coerce import as_clicks, as_history_interactions
 from infae.ranking.top_n import Recommendations, recommend
 
 
@@ -33,17 +33,15 @@ class Baseline:
 
     def predict(self, histories: Any) -> np.ndarray:
         """(n_users, n_items) scores; `histories` as in `InfiniteAE.predict`."""
-        return self._scores(self._clicks(histories))
+        return self._scores(self._clicks(histories).matrix)
 
     def recommend(
         self, histories: Any, n: int = 10, exclude_seen: bool = True, items: Iterable[Any] | None = None
     ) -> Recommendations:
         """The n best items of each user; see `InfiniteAE.recommend`."""
-        self._clicks(histories)
-        clicks = as_history_interactions(histories, self.item_ids_)
-        return recommend(self._scores, clicks, n=n, exclude_seen=exclude_seen, items=items)
+        return recommend(self._scores, self._clicks(histories), n=n, exclude_seen=exclude_seen, items=items)
 
-    def _clicks(self, histories: Any) -> sp.csr_matrix:
+    def _clicks(self, histories: Any) -> Interactions:
         if not hasattr(self, "item_ids_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(X) first")
-        return as_histories(histories, self.item_ids_)
+        return as_history_interactions(histories, self.item_ids_)

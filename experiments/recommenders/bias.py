@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from infae.runtime import checks
 TOLERANCE = 1e-10
 
 
+@dataclass(eq=False, repr=False)
 class BiasOnly(Baseline):
     """score(u, i) = alpha + beta_u + beta_i, of which beta_i alone decides the ranking.
 
@@ -29,16 +32,12 @@ class BiasOnly(Baseline):
     stored. beta_u of a history is its least-squares value given alpha and beta_i; for a training user's
     that is the fitted one, and for an empty history 0.
 
-    Args:
-      ridge: positive, absolute: in clicks.
-
     Raises (fit):
       ValueError: a bad ridge.
       FloatingPointError: the equations were not solved to a relative residual of 1e-10.
     """
 
-    def __init__(self, ridge: float = 1.0):
-        self.ridge = ridge
+    ridge: float = 1.0  # positive, absolute: in clicks
 
     def _fit(self, clicks: sp.csr_matrix) -> None:
         checks.number("ridge", self.ridge, above=0)
@@ -50,23 +49,15 @@ class BiasOnly(Baseline):
 
         def normal(x: np.ndarray) -> np.ndarray:
             alpha, users, items = x[0], x[1 : 1 + n_users], x[1 + n_users :]
-            return np.concatenate(
-                [
-                    [alpha * of_users.sum() + of_users @ users + of_items @ items],
-                    of_users * alpha + diagonal[1 : 1 + n_users] * users + weights @ items,
-                    of_items * alpha + weights.T_dot(users) + diagonal[1 + n_users :] * items,
-                ]
-            )
+            of_alpha = alpha * of_users.sum() + of_users @ users + of_items @ items
+            of_beta_users = of_users * alpha + diagonal[1 : 1 + n_users] * users + weights @ items
+            of_beta_items = of_items * alpha + weights.T_dot(users) + diagonal[1 + n_users :] * items
+            return np.concatenate([[of_alpha], of_beta_users, of_beta_items])
 
         sums = [np.asarray(clicks.sum(axis=axis), np.float64).ravel() for axis in (1, 0)]
         right = np.concatenate([[sums[0].sum()], *sums])
-        shape = (right.size, right.size)
-        solution, _ = cg(
-            LinearOperator(shape, normal, dtype=np.float64),
-            right,
-            rtol=TOLERANCE,
-            M=LinearOperator(shape, lambda x: x / diagonal, dtype=np.float64),
-        )
+        operator = partial(LinearOperator, (right.size, right.size), dtype=np.float64)
+        solution, _ = cg(operator(normal), right, rtol=TOLERANCE, M=operator(lambda x: x / diagonal))
         residual = np.linalg.norm(normal(solution) - right)
         if not residual <= 2 * TOLERANCE * np.linalg.norm(right):
             raise FloatingPointError(

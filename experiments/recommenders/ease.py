@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import jax
 import numpy as np
@@ -22,21 +23,18 @@ from infae.tuning.best import Best, Trial, best
 from infae.tuning.search import held_out_metrics
 
 
+@dataclass(eq=False, repr=False)
 class EASE(Baseline):
     r"""argmin_B |X - X B|^2 + reg |B|^2 with diag(B) = 0, and scores(history) = history @ B.
 
     With P = (X'X + reg I)^-1 the minimum is B_ij = -P_ij / P_jj for i != j (Steck 2019, Eq. 8).
     Where users are fewer than items the inverse is that of users instead: with
     W = X' (X X' + reg I)^-1 X = I - reg P it is B_ij = W_ij / (1 - W_jj).
-
-    Args:
-      reg: lambda, positive, **absolute**: in clicks, as Steck's, not relative as `infae`'s reg.
-      gram: of X by `ease_gram(X)`, where it is at hand from another fit to the same clicks.
     """
 
-    def __init__(self, reg: float = 500.0, *, gram: SymmetricTiles | None = None):
-        self.reg = reg
-        self.gram = gram
+    reg: float = 500.0  # lambda, positive, **absolute**: in clicks, as Steck's, not relative as `infae`'s reg
+    _: KW_ONLY
+    gram: SymmetricTiles | None = None  # `ease_gram(X)`, where it is at hand from another fit to the same clicks
 
     def _fit(self, clicks: sp.csr_matrix) -> None:
         checks.number("reg (lambda)", self.reg, above=0)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import nn
 
 from experiments.recommenders.layers import Sparse, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
 from experiments.recommenders.trained import Trained, penalty
-from experiments.training import tuning
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -39,12 +39,6 @@ class LightGCN(Trained):
     A history is scored by its items alone: layers from 1 on are propagated from the layers of the
     items as above, which for a training user's history gives the trained ones, and p_u is folded
     in by regression as in `MF`. An empty history has the mean p_u and nothing else.
-
-    Args:
-      n_factors: latent size.
-      n_layers: K.
-      l2: weight of the penalty.
-      training: see `Trained`. Each step propagates over all clicks, so batches are large.
     """
 
     title = "LightGCN"
@@ -52,11 +46,11 @@ class LightGCN(Trained):
 
     n_factors: int = 64
     _: KW_ONLY
-    n_layers: int = 2
+    n_layers: int = 2  # K
     l2: float = 1e-4
     learning_rate: float = 0.01
     n_epochs: int = 200
-    batch_size: int = 65536
+    batch_size: int = 65536  # large, for each step propagates over all clicks
 
     def _task(self, clicks: Interactions) -> Smoothing:
         graph = Graph(clicks.matrix, self.n_factors, self.n_layers)
@@ -69,19 +63,15 @@ class Graph(Vectors):
     In evaluation mode layers are as they were at the last `settle`.
     """
 
-    user_layers: torch.Tensor  # (K + 1, n_users, n_factors)
-    item_layers: torch.Tensor  # (K + 1, n_items, n_factors)
-    item_scale: torch.Tensor  # (n_items,)
-
     def __init__(self, clicks: sp.csr_matrix, n_factors: int, n_layers: int):
         n_users, n_items = clicks.shape
         super().__init__(n_users, n_items, n_factors)
         user_scale, item_scale = (inverse_root(clicks.sum(axis=axis)) for axis in (1, 0))
         graph = sp.csr_matrix(sp.diags_array(user_scale) @ clicks @ sp.diags_array(item_scale), dtype=np.float32)
         self.down, self.up = Sparse.of(graph), Sparse.of(sp.csr_matrix(graph.T))
-        self.register_buffer("item_scale", torch.from_numpy(item_scale.astype(np.float32)))
-        for name, n in (("user_layers", n_users), ("item_layers", n_items)):
-            self.register_buffer(name, torch.zeros(n_layers + 1, n, n_factors))
+        self.item_scale = nn.Buffer(torch.from_numpy(item_scale.astype(np.float32)))
+        self.user_layers: torch.Tensor = nn.Buffer(torch.zeros(n_layers + 1, n_users, n_factors))
+        self.item_layers: torch.Tensor = nn.Buffer(torch.zeros(n_layers + 1, n_items, n_factors))
 
     def layers(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users' and items' vectors of layers 0 to K."""
@@ -89,8 +79,7 @@ class Graph(Vectors):
         while len(found) < len(self.item_layers):
             users, items = found[-1]
             found.append((Product.apply(items, self.down, self.up), Product.apply(users, self.up, self.down)))
-        users, items = (torch.stack(layers) for layers in zip(*found, strict=True))
-        return users, items
+        return torch.stack([users for users, _ in found]), torch.stack([items for _, items in found])
 
     def forward(
         self, users: torch.Tensor | Sparse, items: torch.Tensor | None = None, rng: torch.Generator | None = None
@@ -112,8 +101,7 @@ class Graph(Vectors):
     @torch.no_grad()
     def settle(self, users: torch.Tensor, histories: Sparse) -> None:
         super().settle(users, histories)
-        for kept, found in zip((self.user_layers, self.item_layers), self.layers(), strict=True):
-            kept.copy_(found)
+        self.user_layers, self.item_layers = self.layers()
 
 
 class Smoothing(Ranking):
@@ -155,7 +143,7 @@ def inverse_root(degrees: np.ndarray) -> np.ndarray:
     return np.where(degrees > 0, degrees, np.inf) ** -0.5
 
 
-choose = tuning.chooser(LightGCN, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 65536))
+choose = chooser(LightGCN, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 65536))
 """On large data at most 5 of table 3's 63 trainings without dropout, at its largest rate.
 
 A step propagates over all clicks, so there are few of them, and smaller rates take twice as many or more.

@@ -11,8 +11,7 @@ from torch import nn
 from experiments.recommenders.layers import Sparse, dropped, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
 from experiments.recommenders.trained import Trained, part
-from experiments.training import tuning
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -37,18 +36,13 @@ class MF(Trained):
     Histories are scored by their items alone, those of training users too, with p_u folded in
     by ridge regression of the trained p_u on the mean q_i of the items of u's history; an empty
     history gets the mean p_u. On ML-1M's validation clicks this ranks better than the trained p_u.
-
-    Args:
-      n_factors: latent size.
-      dropout: share of the coordinates of p_u set to zero in a triple, the others scaled up.
-      training: see `Trained`.
     """
 
     title = "MF"
     CHECKS: ClassVar = {"n_factors": checks.whole, "dropout": part}
 
     n_factors: int = 64
-    dropout: float = 0.5
+    dropout: float = 0.5  # share of the coordinates of p_u set to zero in a triple, the others scaled up
 
     def _task(self, clicks: Interactions) -> Ranking:
         module = Factors(*clicks.shape, self.n_factors, self.dropout)
@@ -70,7 +64,7 @@ class Factors(Vectors):
         return inner(p, self.items.weight, items) + look_up(self.bias, items)
 
 
-choose = tuning.chooser(MF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
+choose = chooser(MF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
 """On large data at most 7 of table 3's 63 trainings, without rate 0.001 and sizes 4, 8 and 50.
 
 At 0.006 and batches this large it takes 95 epochs on ML-1M; at 0.001 it would take several times as many.

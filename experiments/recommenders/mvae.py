@@ -12,10 +12,9 @@ from torch import nn
 
 from experiments.recommenders.layers import Sparse, dense_layers, dropped, look_up
 from experiments.recommenders.trained import Trained, part, penalty
-from experiments.training import tuning
 from experiments.training.losses import elbo_loss
 from experiments.training.trainer import Task, one_thread
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -39,15 +38,6 @@ class MVAE(Trained):
     entries dropped out; f has as many. beta grows linearly over the first `anneal_epochs` (section 2.2.2).
     Values x_ui below 1, of a soft support, weigh the likelihood. An empty history is encoded as zeros.
 
-    Args:
-      n_factors: latent size, of z.
-      n_layers: hidden layers of the encoder, and of the decoder.
-      n_hidden: their width.
-      dropout: share of a user's clicks hidden in a batch, the others scaled up.
-      beta: weight of the KL term at the end of annealing, 0 or more.
-      anneal_epochs: passes over the users until then.
-      training: see `Trained`; its batches are of users.
-
     Raises (fit) also ValueError where nobody has clicked.
     """
 
@@ -58,19 +48,19 @@ class MVAE(Trained):
         "beta": penalty,
     }
 
-    n_factors: int = 128
+    n_factors: int = 128  # latent size, of z
     _: KW_ONLY
-    n_layers: int = 1
-    n_hidden: int = 600
-    dropout: float = 0.5
-    beta: float = 0.2
-    anneal_epochs: int = 50
+    n_layers: int = 1  # hidden layers of the encoder, and of the decoder
+    n_hidden: int = 600  # their width
+    dropout: float = 0.5  # share of a user's clicks hidden in a batch, the others scaled up
+    beta: float = 0.2  # weight of the KL term at the end of annealing
+    anneal_epochs: int = 50  # passes over the users until then
     learning_rate: float = 0.001
-    batch_size: int = 256
+    batch_size: int = 256  # users
 
     def encode(self, histories: Any) -> np.ndarray:
         """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""
-        clicks = self._clicks(histories)
+        clicks = self._clicks(histories).matrix
         with one_thread(), torch.no_grad():
             mean, _ = self.module.encode(Sparse.of(clicks, self.device))
         return mean.cpu().numpy()
@@ -140,7 +130,7 @@ class Likelihood(Task):
         yield elbo_loss(logits, clicks, mean, log_variance, self.beta)
 
 
-choose = tuning.chooser(MVAE, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_users, 16, 256))
+choose = chooser(MVAE, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_users, 16, 256))
 """On large data at most 8 of table 3's 189 trainings, of sizes 32 to 128, without rate 0.01.
 
 On small data those at the authors' rate of 0.001, a third of them, to save the two hours of the others.

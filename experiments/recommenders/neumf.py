@@ -12,8 +12,7 @@ from torch import nn
 from experiments.recommenders.layers import Sparse, dropped, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
 from experiments.recommenders.trained import Trained, part
-from experiments.training import tuning
-from experiments.training.tuning import Stages, batch_of, grid
+from experiments.training.tuning import Stages, batch_of, chooser, grid
 from infae import Interactions
 from infae.runtime import checks
 
@@ -37,20 +36,14 @@ class NeuMF(Trained):
     (He et al. 2017, Eq. 12, with one vector a user and an item for both parts, as in the paper's
     appendix B.1.) Layers halve, the first is of n_factors units. The paper's alpha and beta_u cancel
     in the loss, and are left out. Users are folded in from their histories as in `MF`.
-
-    Args:
-      n_factors: latent size.
-      n_layers: layers of z, 1 or more.
-      dropout: share of the coordinates of p_u set to zero in a triple, the others scaled up.
-      training: see `Trained`.
     """
 
     title = "NeuMF"
     CHECKS: ClassVar = {"n_factors": checks.whole, "n_layers": checks.whole, "dropout": part}
 
     n_factors: int = 64
-    n_layers: int = 1
-    dropout: float = 0.5
+    n_layers: int = 1  # L
+    dropout: float = 0.5  # as in `MF`
 
     def _task(self, clicks: Interactions) -> Ranking:
         module = Network(*clicks.shape, self.n_factors, self.n_layers, self.dropout)
@@ -93,5 +86,5 @@ class Network(Vectors):
         return self.h_hidden(z).squeeze(-1)
 
 
-choose = tuning.chooser(NeuMF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
+choose = chooser(NeuMF, STAGES, WHOLE_GRID, lambda clicks: batch_of(clicks.n_interactions, 256, 16384))
 """On large data at most 7 of table 3's 189 trainings, sizes 32 and 64, without rate 0.001."""

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from experiments.recommenders.registry import Chosen, Model, Search
@@ -47,10 +48,8 @@ class Trained:
 
     def predict(self, histories: Interactions) -> np.ndarray:
         """Rows by user id; what the histories hold is not looked at."""
-        order = np.argsort(self.user_ids)
-        at = np.searchsorted(self.user_ids, histories.user_ids, sorter=order).clip(max=order.size - 1)
-        rows = order[at]
-        if unknown := int((self.user_ids[rows] != histories.user_ids).sum()):
+        rows = pd.Index(self.user_ids).get_indexer(histories.user_ids)
+        if unknown := int((rows < 0).sum()):
             raise ValueError(f"{unknown} users were not trained on; these models score no others")
         return self.scores[rows]
 
@@ -59,43 +58,35 @@ def choose(
     train: Callable[..., Scored], grid: Mapping[str, Sequence[Any]], clicks: Interactions, split: Split, search: Search
 ) -> Chosen:
     """The best on validation of all combinations of the grid."""
+    of_clicks = partial(Trained, user_ids=clicks.user_ids, item_ids_=clicks.item_ids)
 
     def value(scores: np.ndarray) -> float:
-        return held_out_metrics(Trained(scores, clicks.user_ids, clicks.item_ids), split, [search.metric])["value"]
+        return held_out_metrics(of_clicks(scores), split, [search.metric])["value"]
 
-    def trained(params: dict[str, Any], report: Report) -> tuple[np.ndarray, dict[str, Any]]:
+    def trained(params: dict[str, Any], report: Report | None = None) -> Scored:
         with one_thread():
             scores, settled = train(clicks, search.seed, value, **params)
         return scores, {**settled, search.metric: value(scores)}
 
     trials = Trials(trained, grid, clicks, split, search, f"peers.{train.__name__}", {"seed": search.seed})
     trials.over_grid()
-    model = Trained(trials.best_model(), clicks.user_ids, clicks.item_ids)
-    return model, {**trials.best, "tried": trials.rows}
+    return of_clicks(trials.best_model()), {**trials.best, "tried": trials.rows}
 
 
 def bpr(clicks: Interactions, seed: int, value: Value | None = None, **params: Any) -> Scored:
     """Cornac's BPR by stochastic gradient descent, with item biases."""
-    from cornac.models import BPR
-
-    return cornac_scores(BPR(k=N_FACTORS, num_threads=1, seed=seed, **params), clicks), {}
+    return cornac_scores("BPR", clicks, k=N_FACTORS, num_threads=1, seed=seed, **params)
 
 
 def neumf(clicks: Interactions, seed: int, value: Value | None = None, **params: Any) -> Scored:
     """Cornac's NeuMF, pointwise: cross-entropy with four negatives a click."""
-    from cornac.models import NeuMF
-
-    layers = (2 * N_FACTORS, N_FACTORS)
-    made = NeuMF(num_factors=N_FACTORS, layers=layers, backend="pytorch", verbose=False, seed=seed, **params)
-    return cornac_scores(made, clicks), {}
+    sizes = {"num_factors": N_FACTORS, "layers": (2 * N_FACTORS, N_FACTORS)}
+    return cornac_scores("NeuMF", clicks, **sizes, backend="pytorch", verbose=False, seed=seed, **params)
 
 
 def vaecf(clicks: Interactions, seed: int, value: Value | None = None, **params: Any) -> Scored:
     """Cornac's multinomial VAE, without dropout and annealing."""
-    from cornac.models import VAECF
-
-    model = VAECF(k=N_FACTORS, autoencoder_structure=[600], beta=0.2, seed=seed, **params)
-    return cornac_scores(model, clicks), {}
+    return cornac_scores("VAECF", clicks, k=N_FACTORS, autoencoder_structure=[600], beta=0.2, seed=seed, **params)
 
 
 def lightgcn(
@@ -148,13 +139,14 @@ class _GeometricLightGCN(Task):
         return (vectors[: self._n_users] @ vectors[self._n_users :].T).numpy()
 
 
-def cornac_scores(model: Any, clicks: Interactions) -> np.ndarray:
-    """(n_users, n_items) scores of a Cornac model trained here; a user's lowest for items that nobody has clicked."""
-    from cornac.data import Dataset
+def cornac_scores(name: str, clicks: Interactions, **params: Any) -> Scored:
+    """Of a model of Cornac's trained here; an item that nobody has clicked has a user's lowest score."""
+    import cornac
 
-    rows, columns = clicks.matrix.nonzero()
+    model = getattr(cornac.models, name)(**params)
+    pairs = zip(*(part.tolist() for part in clicks.matrix.nonzero()), strict=True)
     # It numbers users and items as they come; by their positions here, `model.score` is one row of ours.
-    known = Dataset.from_uir([*zip(rows.tolist(), columns.tolist(), [1.0] * rows.size, strict=True)], seed=0)
+    known = cornac.data.Dataset.from_uir([(user, item, 1.0) for user, item in pairs], seed=0)
     with torch.random.fork_rng():
         model.fit(known)
     scores = np.zeros(clicks.shape, np.float32)
@@ -163,15 +155,14 @@ def cornac_scores(model: Any, clicks: Interactions) -> np.ndarray:
         values = np.asarray(model.score(user), np.float32).ravel()
         scores[row] = values.min()
         scores[row, theirs] = values
-    return scores
+    return scores, {}
 
 
-BPR_GRID = {"learning_rate": (0.01, 0.05), "lambda_reg": (0.001, 0.01, 0.03), "max_iter": (50, 100, 200)}
-MF = Model("MF, Cornac", partial(choose, bpr, BPR_GRID), needs_torch=True)
-NEUMF = Model("NeuMF, Cornac", partial(choose, neumf, {"lr": (0.001,), "num_epochs": (5, 10, 20)}), needs_torch=True)
-LIGHTGCN = Model(
-    "LightGCN, PyTorch Geometric",
-    partial(choose, lightgcn, {"learning_rate": (0.02,), "num_layers": (1, 2, 3)}),
-    needs_torch=True,
-)
-MVAE = Model("MVAE, Cornac", partial(choose, vaecf, {"n_epochs": (10, 25, 50, 100)}), needs_torch=True)
+def _model(title: str, train: Callable[..., Scored], **grid: Sequence[Any]) -> Model:
+    return Model(title, partial(choose, train, grid), needs_torch=True)
+
+
+MF = _model("MF, Cornac", bpr, learning_rate=(0.01, 0.05), lambda_reg=(0.001, 0.01, 0.03), max_iter=(50, 100, 200))
+NEUMF = _model("NeuMF, Cornac", neumf, lr=(0.001,), num_epochs=(5, 10, 20))
+LIGHTGCN = _model("LightGCN, PyTorch Geometric", lightgcn, learning_rate=(0.02,), num_layers=(1, 2, 3))
+MVAE = _model("MVAE, Cornac", vaecf, n_epochs=(10, 25, 50, 100))

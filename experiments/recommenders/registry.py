@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 import infae
@@ -29,29 +30,20 @@ OWN_MODEL = "module:attribute for one of your own, see experiments.recommenders.
 
 @dataclass(frozen=True)
 class Search:
-    """How a model is chosen.
+    """How a model is chosen: by `metric` of the validation part, out of a grid of the preset.
 
-    Attributes:
-      metric: of the validation part.
-      preset: which grid: "smoke", "quick" or "paper".
-      seed: of models that are trained.
-      inner: a fitted ∞-AE whose network and item weights ∞-AE takes over; the published ones where None.
-      shared: folder that keeps what a search over a grid found, for the next study; none where empty.
-      tune: whether PyTorch models are tuned; else they are trained once, at their defaults.
-      n_trials: of a PyTorch model's whole grid, by TPE, in place of what the preset tries; 0 for the preset's.
-      prune: end trainings early that are below the median of the earlier ones; it may change what is found.
-      progress: show progress bars.
+    `inner` is a fitted ∞-AE whose network and item weights ∞-AE takes over; it has the published ones without.
     """
 
     metric: str = "HR@100"
-    preset: str = "smoke"
-    seed: int = 0
+    preset: str = "smoke"  # or "quick", or "paper"
+    seed: int = 0  # of models that are trained
     inner: infae.InfiniteAE | None = None
-    shared: str = ""
-    tune: bool = True
-    n_trials: int = 0
-    prune: bool = False
-    progress: bool = False
+    shared: str = ""  # folder that keeps what a search over a grid found, for the next study; none where empty
+    tune: bool = True  # PyTorch models; else they are trained once, at their defaults
+    n_trials: int = 0  # of a PyTorch model's whole grid, by TPE, in place of what the preset tries; 0 for the preset's
+    prune: bool = False  # end trainings that are below the median of the earlier ones; it may change what is found
+    progress: bool = False  # show bars
 
     @classmethod
     def of(cls, config: Any, seed: int, inner: infae.InfiniteAE | None = None, **other: Any) -> Search:
@@ -108,25 +100,39 @@ def choose_bias(clicks: infae.Interactions, split: infae.Split, search: Search) 
 
 def in_torch(title: str, module: str) -> Model:
     """A model of `experiments.recommenders` that is imported when it is chosen, for PyTorch may be missing."""
-
-    def imported() -> Any:
-        return importlib.import_module(f"experiments.recommenders.{module}")
-
-    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-        return imported().choose(clicks, split, search)
+    imported = partial(importlib.import_module, f"experiments.recommenders.{module}")
 
     def grid() -> dict[str, Any]:
-        """All its constants, whatever they are called."""
-        return {name: repr(value) for name, value in vars(imported()).items() if name.isupper()}
+        """All its constants, whatever they are called; `KW_ONLY` is none, and has its address in its `repr`."""
+        constants = {name: value for name, value in vars(imported()).items() if name.isupper()}
+        return {name: repr(value) for name, value in constants.items() if value is not KW_ONLY}
 
-    return Model(title, choose, needs_torch=True, grid=grid)
+    return Model(title, lambda *given: imported().choose(*given), needs_torch=True, grid=grid)
 
 
 class Models(dict[str, Model]):
     """Models by name; of any other name, as `module:attribute`, a model of your own."""
 
     def __missing__(self, name: str) -> Model:
-        return _own_model(name)
+        module, _, attribute = name.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            expected = "expected module:attribute, of a module that can be imported here"
+            raise ValueError(f"model {name} was not found: {error}; {expected}") from error
+        if isinstance(made, Model):
+            return made
+        if not callable(made):
+            raise ValueError(f"model {name} is {made!r}; expected a `registry.Model`, a class or a function")
+
+        def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
+            model = made()
+            if missing := [method for method in ("fit", "predict") if not hasattr(model, method)]:
+                raise TypeError(f"model {name} gave {model!r} without {' and '.join(missing)}")
+            model.fit(clicks)
+            return model, {}
+
+        return Model(attribute, choose)
 
 
 MODELS: Mapping[str, Model] = Models(
@@ -165,35 +171,11 @@ def title_with_inner(name: str) -> str:
     return CHOSEN_INFAE if name == "infae" else MODELS[name].title
 
 
-def _own_model(name: str) -> Model:
-    module, _, attribute = name.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"model {name} was not found: {error}; expected module:attribute, of a module that can be imported here"
-        ) from error
-    if isinstance(made, Model):
-        return made
-    if not callable(made):
-        raise ValueError(f"model {name} is {made!r}; expected a `registry.Model`, a class or a function")
-
-    def choose(clicks: infae.Interactions, split: infae.Split, search: Search) -> Chosen:
-        model = made()
-        if missing := [method for method in ("fit", "predict") if not hasattr(model, method)]:
-            raise TypeError(f"model {name} gave {model!r} without {' and '.join(missing)}")
-        model.fit(clicks)
-        return model, {}
-
-    return Model(attribute, choose)
-
-
 def check_models(names: Sequence[str], known: Mapping[str, Model] = MODELS) -> None:
     """ValueError for a name that is no model, or two of one title; ImportError where PyTorch is needed and missing."""
     if unknown := [name for name in names if name not in known and ":" not in name]:
-        raise ValueError(
-            f"unknown model {', '.join(unknown)}; expected some of {', '.join(known)}, or module:attribute for your own"
-        )
+        expected = f"expected some of {', '.join(known)}, or module:attribute for your own"
+        raise ValueError(f"unknown model {', '.join(unknown)}; {expected}")
     for title, times in Counter(known[name].title for name in names).items():
         if times > 1:
             raise ValueError(f"{times} models have the title {title}, by which results are told apart; rename one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -11,13 +12,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import nn
 
 from experiments.recommenders.base import Baseline
 from experiments.recommenders.layers import Sparse, initialise
 from experiments.training.trainer import Task, Trainer, adam, device_of, one_thread
 from infae import Interactions, Split
-from infae.data.coerce import as_clicks, as_histories, as_split
+from infae.data.coerce import as_clicks, as_split
 from infae.data.fingerprint import clicks_fingerprint, split_fingerprint
 from infae.ranking.evaluate import metric_k
 from infae.runtime import checks
@@ -31,16 +31,6 @@ penalty = partial(checks.number, least=0)
 class Trained(Baseline):
     """A recommender trained by Adam; a model makes its `Task`, and has `CHECKS` of parameters of its own.
 
-    Args:
-      learning_rate: of Adam.
-      n_epochs: passes over the examples; at most, where `fit` is given validation clicks.
-      batch_size: examples a step; smaller on summaries of few clicks, see `tuning.batch_of`.
-      metric: what `fit` stops by, a name of `infae.evaluate`'s report.
-      check_every: epochs from one look at validation to the next.
-      patience: looks without a better value before training stops.
-      seed: of everything that is drawn; no global generator is used.
-      device: where the module is trained and scores, such as "cpu" or "cuda".
-
     Attributes (after fit):
       module: the trained `nn.Module`; `module(histories)` gives the scores of `Sparse` histories.
       epoch_: epochs trained for, of the state kept.
@@ -52,13 +42,13 @@ class Trained(Baseline):
     CHECKS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
 
     learning_rate: float = 0.006
-    n_epochs: int = 100
-    batch_size: int = 16384
-    metric: str = "HR@100"
-    check_every: int = 5
-    patience: int = 3
-    seed: int = 0
-    device: str = "cpu"
+    n_epochs: int = 100  # passes over the examples; at most, where `fit` is given validation clicks
+    batch_size: int = 16384  # examples a step; smaller on summaries of few clicks, see `tuning.batch_of`
+    metric: str = "HR@100"  # what `fit` stops by, a name of `infae.evaluate`'s report
+    check_every: int = 5  # epochs from one look at validation to the next
+    patience: int = 3  # looks without a better value before training stops
+    seed: int = 0  # of everything that is drawn; no global generator is used
+    device: str = "cpu"  # or another of PyTorch's, such as "cuda", on which the module is trained and scores
     module: Any = field(init=False)
 
     def _task(self, clicks: Interactions) -> Task:
@@ -75,12 +65,7 @@ class Trained(Baseline):
     ) -> Self:
         """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
 
-        Args:
-          X: clicks as in `InfiniteAE.fit`; stored values weigh the loss.
-          validation: as in `InfiniteAE.fit`.
-          progress: show progress bars on standard error.
-          checkpoint: see `Trainer`.
-          report: see `Trainer.fit`.
+        `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. For the rest see `Trainer`.
 
         Raises:
           ValueError: bad parameters or data, or `metric` undefined on `validation`.
@@ -93,7 +78,8 @@ class Trained(Baseline):
         rng = torch.Generator(device).manual_seed(checks.seed("seed", self.seed))
         clicks = as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
-        about = "" if checkpoint is None else self._identity(clicks, split)
+        params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        about = repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split))) if checkpoint else ""
         settings = (self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
         trainer = Trainer(self.title, *settings, checkpoint, about, progress)
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
@@ -101,37 +87,15 @@ class Trained(Baseline):
         module = task.module.to(device)
         initialise(module, rng)
 
-        def value() -> float:
-            assert split is not None
-            return held_out_metrics(Moment(module, clicks.item_ids), split, [self.metric])["value"]
-
-        optimizers = {"loss": adam(module, self.learning_rate)}
-        done = trainer.fit(task, optimizers, rng, None if split is None else value, report)
+        trial = copy.copy(self)
+        trial.module, trial.item_ids_ = module, clicks.item_ids
+        value = None if split is None else lambda: held_out_metrics(trial, split, [self.metric])["value"]
+        done = trainer.fit(task, {"loss": adam(module, self.learning_rate)}, rng, value, report)
         self.epoch_ = self.n_epochs if done.best is None else done.best["epoch"]
         self.module, self.path_, self.item_ids_ = module, done.path, clicks.item_ids
         return self
 
+    @torch.no_grad()
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
-        return scores(self.module, histories)
-
-    def _identity(self, clicks: Interactions, split: Split | None) -> str:
-        params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
-        return repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split)))
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A module as it is at one look at validation, as `evaluate` asks."""
-
-    module: nn.Module
-    item_ids_: np.ndarray
-
-    def predict(self, histories: Interactions) -> np.ndarray:
-        return scores(self.module, as_histories(histories, self.item_ids_))
-
-
-def scores(module: nn.Module, histories: sp.csr_matrix) -> np.ndarray:
-    """(n_users, n_items) what a module makes of histories."""
-    device = next(module.parameters()).device
-    with one_thread(), torch.no_grad():
-        return module(Sparse.of(histories, device)).cpu().numpy()
+        with one_thread():
+            return self.module(Sparse.of(histories, next(self.module.parameters()).device)).cpu().numpy()

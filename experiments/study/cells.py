@@ -48,11 +48,7 @@ class Cells:
 
     def __getitem__(self, at: Place) -> dict[str, Any]:
         """The result. ValueError where its file is damaged."""
-        path = self._path(at)
-        cell = _read(path)
-        if not isinstance(cell.get("result"), dict):
-            raise _damaged(path)
-        return cell["result"]
+        return _read(self._path(at), "result")
 
     def add(self, at: Place, result: Mapping[str, Any]) -> None:
         """Keep a result."""
@@ -64,15 +60,10 @@ class Cells:
         return self._folder / f"{hashlib.sha256(known_by.encode()).hexdigest()[:16]}.json"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, name: str = "") -> dict[str, Any]:
+    """The object in a JSON file, or that of a name within it."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise _damaged(path) from None
-    if not isinstance(stored, dict):
-        raise _damaged(path)
-    return stored
-
-
-def _damaged(path: Path) -> ValueError:
-    return ValueError(f"{path} is damaged: expected a result of a study; remove it to work it out again")
+        return {**(stored[name] if name else stored)}
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError):
+        raise ValueError(f"{path} is damaged: expected a result of a study; remove it to work it out again") from None

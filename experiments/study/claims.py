@@ -18,22 +18,17 @@ import pandas as pd
 
 from experiments.study.tables import spread
 
+Rows = Iterable[Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A thing that the paper argues from, and whether these figures bear it out.
-
-    Attributes:
-      says: the claim in a sentence.
-      holds: whether it holds here; None where these figures cannot tell.
-      found: our figures that decide it.
-      why: where it does not hold, what we know of the cause.
-    """
+    """A thing that the paper argues from, and whether these figures bear it out."""
 
     says: str
-    holds: bool | None
-    found: str
-    why: str = ""
+    holds: bool | None  # None where these figures cannot tell
+    found: str  # our figures that decide it
+    why: str = ""  # where it does not hold, what we know of the cause
 
     def markdown(self) -> str:
         verdict = {True: "Holds", False: "**Does not hold**", None: "Not decided"}[self.holds]
@@ -51,19 +46,13 @@ class _Formatter(string.Formatter):
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words with places for figures, as `str.format` fills them in.
+    """Words with places for figures, as `str.format` fills them in."""
 
-    Attributes:
-      text: where figures are several rows, it has them at {rows}.
-      each: the words of a row.
-      between: what stands between two rows.
-    """
-
-    text: str
-    each: str = ""
+    text: str  # where figures are several rows, it has them at {rows}
+    each: str = ""  # the words of a row
     between: str = ", "
 
-    def __call__(self, rows: Iterable[Mapping[str, Any]] = (), **figures: Any) -> str:
+    def __call__(self, rows: Rows = (), **figures: Any) -> str:
         filled = _Formatter().vformat
         shown = self.between.join(filled(self.each, (), {**figures, **row}) for row in rows)
         return filled(self.text, (), {**figures, "rows": shown})
@@ -75,9 +64,7 @@ class Words:
     def __init__(self, says: str, found: str, each: str = "", between: str = ", "):
         self.says, self.found = Sentence(says), Sentence(found, each, between)
 
-    def claim(
-        self, holds: bool | None, rows: Iterable[Mapping[str, Any]] = (), *, why: str = "", **figures: Any
-    ) -> Claim:
+    def claim(self, holds: bool | None, rows: Rows = (), *, why: str = "", **figures: Any) -> Claim:
         """The claim of a verdict and its figures."""
         return Claim(self.says(**figures), holds, self.found(rows, **figures), why)
 
@@ -95,10 +82,10 @@ def ahead(ours: Iterable[float], theirs: Iterable[float]) -> bool | None:
 
 def every(verdicts: Iterable[bool | None]) -> bool | None:
     """Whether all hold: False where one does not, None where one is not decided, or there is none."""
-    verdicts = [*verdicts]
-    if False in verdicts:
+    found = set(verdicts)
+    if False in found:
         return False
-    return None if None in verdicts or not verdicts else True
+    return True if found == {True} else None
 
 
 def ahead_of_each(ours: pd.Series, theirs: Mapping[Any, pd.Series]) -> tuple[bool | None, dict[str, Any]]:
@@ -114,7 +101,7 @@ def ahead_by_budget(
     """At every number of users that both have: `ahead_of_each` source of theirs; verdicts, and rows with `users`."""
     verdicts, rows = [], []
     for users, cells in ours.groupby("users")[metric]:
-        if rivals := dict(list(theirs[theirs["users"] == users].groupby("source")[metric])):
+        if rivals := dict(list(at(theirs, users=users).groupby("source")[metric])):
             verdict, row = ahead_of_each(cells, rivals)
             verdicts.append(verdict)
             rows.append({**row, "users": users})

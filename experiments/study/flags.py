@@ -38,15 +38,12 @@ def _shown(value: Any) -> str:
 def option(default: Any, text: str, *, axis: bool = False, **presets: Any) -> Any:
     """A Config field and the help text of its flag; a tuple is a comma-separated list on the command line.
 
-    Args:
-      default: its value, of the preset "smoke" too.
-      text: for --help.
-      axis: the field lists cells to work out (seeds, budgets), and has no part in what each one finds.
-      **presets: the default under "quick" and "paper"; where "paper" is missing, that of "quick".
+    An axis lists cells to work out (seeds, budgets), and has no part in what each one finds. `presets` are the default
+    under "quick" and "paper"; where "paper" is missing, that of "quick".
     """
     if presets:
-        presets = {"smoke": default, "quick": default, **presets}
-        presets.setdefault("paper", presets["quick"])
+        quick = presets.get("quick", default)
+        presets = {"smoke": default, "quick": quick, "paper": quick, **presets}
         text += " (" + "; ".join(f"{name}: {_shown(value)}" for name, value in presets.items()) + ")"
     return dataclasses.field(default=default, metadata={"help": text, "axis": axis, "presets": presets})
 
@@ -108,17 +105,16 @@ def command(config: Any) -> str:
         assert spec is not None, "binaries are run by python -m"
         module = spec.name
     preset = {"preset": config.preset} if hasattr(config, "preset") else {}
-    usual = configure(type(config), **preset)
-    flags_ = [f"--preset={config.preset}"] if preset else []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.name == "data_dir" or value == getattr(usual, field.name):
+    usual = vars(configure(type(config), **preset))
+    words = ["python -m", module, *(f"--preset={name}" for name in preset.values())]
+    for name, value in vars(config).items():
+        if name == "data_dir" or value == usual[name]:
             continue
         if isinstance(value, bool):
-            flags_.append(f"--{'' if value else 'no'}{field.name}")
+            words.append(f"--{'' if value else 'no'}{name}")
         else:
-            flags_.append(f"--{field.name}={shlex.quote(_shown(value))}")
-    return " ".join(["python -m", module, *flags_])
+            words.append(f"--{name}={shlex.quote(_shown(value))}")
+    return " ".join(words)
 
 
 def main(config_class: type[Any], run: Callable[[Any], Any]) -> None:

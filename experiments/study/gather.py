@@ -40,24 +40,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A record as the page shows it.
+    """A record as the page shows it."""
 
-    Attributes:
-      folder: its name among the results.
-      shows: what of the paper it regenerates; "" of other runs.
-      data: name and size of the data set, "" where the run has none.
-      took: seconds, "" where unknown.
-      made: date, machine and versions.
-    """
-
-    folder: str
+    folder: str  # its name among the results
     title: str
-    shows: str
-    data: str
+    shows: str  # what of the paper it regenerates; "" of other runs
+    data: str  # name and size of the data set, "" where the run has none
     preset: str
     command: str
-    took: str
-    made: str
+    took: str  # seconds, "" where unknown
+    made: str  # date, machine and versions
     tables: Sequence[Table]
     claims: Sequence[Claim]
     notes: Sequence[str]
@@ -97,55 +89,43 @@ def gather(results: Path) -> list[Section]:
 
 
 def _section(path: Path) -> Section:
-    record = _read(path)
-    again = _again(path, record.get("command", ""))
-    if absent := [key for key in _KEYS if key not in record]:
-        raise ValueError(f"{path} lacks {', '.join(absent)}; {again}")
-    try:
-        tables = [Table(**table) for table in record["tables"]]
-        claims = [Claim(**claim) for claim in record["claims"]]
-        shown = f"{record['title']}{record['data'] and ', ' + record['data']}"
-        took, preset = _took(record["seconds"]), record["config"].get("preset", "")
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not as a run writes it ({error}); {again}") from error
-    for table in tables:
-        for row in table.rows:
-            if len(row) != len(table.columns):
-                raise ValueError(f"{path} has a row of {len(row)} cells under {len(table.columns)} columns; {again}")
-    for name in record["pictures"]:
-        if name != Path(name).name or not (path.parent / name).is_file():
-            raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")
-    pictures = [
-        Picture(path.parent / name, f"{Path(name).stem.replace('_', ' ')}: {shown}; its figures are in the tables")
-        for name in record["pictures"]
-    ]
-    return Section(
-        folder=path.parent.name,
-        preset=preset,
-        took=took,
-        made=_made(record),
-        tables=tables,
-        claims=claims,
-        pictures=pictures,
-        **{name: record[name] for name in ("title", "shows", "data", "command", "notes")},
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
+    # Looked for in the text, to be there in a broken record too.
+    command = re.search(r'"command": ("(?:[^"\\]|\\.)+")', text)
+    again = f"run the binary again that wrote it, with --out={path.parent}"
+    if command:
+        again = f"make it again: {json.loads(command[1])}"
     try:
         record = json.loads(text)
         if not isinstance(record, dict):
             raise ValueError("it holds no object")
     except ValueError as error:
-        found = re.search(r'"command": ("(?:[^"\\]|\\.)*")', text)
-        again = _again(path, json.loads(found[1]) if found else "")
         raise ValueError(f"{path} is broken ({error}); {again}") from error
-    return record
-
-
-def _again(path: Path, command: str) -> str:
-    return f"make it again: {command}" if command else f"run the binary again that wrote it, with --out={path.parent}"
+    if absent := [key for key in _KEYS if key not in record]:
+        raise ValueError(f"{path} lacks {', '.join(absent)}; {again}")
+    for name in record["pictures"]:
+        if name != Path(name).name or not (path.parent / name).is_file():
+            raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")
+    try:
+        shown = f"{record['title']}{record['data'] and ', ' + record['data']}; its figures are in the tables"
+        pictures = [Picture(path.parent / n, f"{Path(n).stem.replace('_', ' ')}: {shown}") for n in record["pictures"]]
+        section = Section(
+            folder=path.parent.name,
+            preset=record["config"].get("preset", ""),
+            took=_took(record["seconds"]),
+            made=_made(record),
+            tables=[Table(**table) for table in record["tables"]],
+            claims=[Claim(**claim) for claim in record["claims"]],
+            pictures=pictures,
+            **{name: record[name] for name in ("title", "shows", "data", "command", "notes")},
+        )
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not as a run writes it ({error}); {again}") from error
+    for table in section.tables:
+        for row in table.rows:
+            if len(row) != len(table.columns):
+                raise ValueError(f"{path} has a row of {len(row)} cells under {len(table.columns)} columns; {again}")
+    return section
 
 
 def _took(seconds: float | None) -> str:

@@ -23,22 +23,19 @@ Panel = Mapping[str, Mapping[float, tuple[float, float]]]
 def figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
     """A Matplotlib figure of panels, at most `COLUMNS` in a row, drawn without a display."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need Matplotlib: pip install 'infae[plots]', or pass --noplot") from error
     n_columns = 2 if n_panels == 4 else min(n_panels, COLUMNS)
     n_rows = -(-n_panels // n_columns)
     drawn = Figure(figsize=(5.6 * n_columns, 3.6 * n_rows), layout="constrained")
-    FigureCanvasAgg(drawn)
-    panels = list(drawn.subplots(n_rows, n_columns, squeeze=False).flat)
-    for empty in panels[n_panels:]:
+    places = list(drawn.subplots(n_rows, n_columns, squeeze=False).flat)
+    for empty in places[n_panels:]:
         empty.remove()
-    panels = panels[:n_panels]
-    for panel in panels:
+    for panel in places[:n_panels]:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color=MUTED, alpha=0.25)
-    return drawn, panels
+    return drawn, places[:n_panels]
 
 
 def save(drawn: Any, path: Path) -> None:
@@ -54,21 +51,19 @@ def save(drawn: Any, path: Path) -> None:
 def reg_path(path: Path, rows: Sequence[Mapping[str, Any]], metric: str, chosen: float, title: str) -> None:
     """Validation `metric` against reg, on evenly spaced ticks since grids hold 0; failures are marked."""
     drawn, (panel,) = figure()
-    ticks = range(len(rows))
-    values = [row.get(metric) for row in rows]
-    known = [(x, 100 * v) for x, v in zip(ticks, values, strict=True) if v is not None]
+    known = [(x, 100 * row[metric]) for x, row in enumerate(rows) if metric in row]
     panel.plot(*zip(*known, strict=True), "o-", color=INK)
-    for x, row, value in zip(ticks, rows, values, strict=True):
-        if value is None:
-            panel.annotate("unusable:\nrounding error", (x, 0.04), xycoords=("data", "axes fraction"), color=MUTED,
-                           ha="center", fontsize=8)  # fmt: skip
-        elif row["reg"] == chosen:
-            panel.plot(x, 100 * value, "o", color=ACCENT, markersize=9)
-            panel.annotate(f"chosen: {100 * value:.2f}", (x, 100 * value), (0, 8), textcoords="offset points",
-                           ha="center", color=ACCENT)  # fmt: skip
+    for x, value in known:
+        if rows[x]["reg"] == chosen:
+            panel.plot(x, value, "o", color=ACCENT, markersize=9)
+            panel.annotate(f"chosen: {value:.2f}", (x, value), (0, 8), textcoords="offset points", ha="center",
+                           color=ACCENT)  # fmt: skip
+    for x in {*range(len(rows))} - {*dict(known)}:
+        panel.annotate("unusable:\nrounding error", (x, 0.04), xycoords=("data", "axes fraction"), color=MUTED,
+                       ha="center", fontsize=8)  # fmt: skip
     panel.margins(y=0.2)
     panel.set_xlim(-0.6, len(rows) - 0.4)
-    panel.set_xticks(ticks, [f"{row['reg']:g}" for row in rows])
+    panel.set_xticks(range(len(rows)), [f"{row['reg']:g}" for row in rows])
     panel.set(xlabel="reg (relative to the kernel's mean diagonal)", ylabel=f"validation {metric}, %", title=title)
     save(drawn, path)
 
@@ -116,17 +111,18 @@ def curves(path: Path, panels: Mapping[str, Panel], x_label: str, y_label: str, 
             axis.minorticks_off()
         if log or (ticks and ticks == list(range(int(ticks[0]), int(ticks[-1]) + 1))):
             axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    drawn.legend(*_all_lines(axes), frameon=False, fontsize=8, loc="outside right center")
+    # Each name once.
+    handles = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    drawn.legend(handles.values(), handles, frameon=False, fontsize=8, loc="outside right center")
     save(drawn, path)
 
 
 def lines(frame: pd.DataFrame, line: Sequence[str], x: str, metric: str) -> Panel:
     """A panel of `curves`: for each combination on the axes `line` a metric, in percent, over axis `x`."""
     found: dict[str, dict[float, tuple[float, float]]] = {}
-    for (*names, place), group in frame.groupby([*line, x], sort=False):
-        values = 100 * group[metric]
-        spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        found.setdefault(", ".join(map(label, names)), {})[place] = float(values.mean()), spread
+    for (*names, place), values in (100 * frame[metric]).groupby([frame[axis] for axis in (*line, x)], sort=False):
+        spread = values.std() if len(values) > 1 else 0.0
+        found.setdefault(", ".join(map(label, names)), {})[place] = float(values.mean()), float(spread)
     return found
 
 
@@ -136,25 +132,17 @@ def _colours(names: Iterable[str]) -> dict[str, str]:
     return dict(zip(ordered, itertools.cycle(COLOURS), strict=False))
 
 
-def _all_lines(axes: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    """Handles and names of the lines of all panels, each name once."""
-    found = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    return list(found.values()), list(found)
-
-
 def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str], title: str) -> None:
     """Each row's mean of every column relative to the last row's, in percent, spread over its results as a line."""
     drawn, (panel,) = figure()
     *names, base = rows
     width = 0.8 / max(1, len(names))
+    found = {name: pd.DataFrame(results)[[*columns]] for name, results in rows.items()}
     for i, (name, colour) in enumerate(_colours(names).items()):
-        ratios = [
-            [100 * (row[column] / other[column] - 1) for row, other in zip(rows[name], rows[base], strict=True)]
-            for column in columns
-        ]
+        ratios = 100 * (found[name] / found[base] - 1)
         places = [x + (i - (len(names) - 1) / 2) * width for x in range(len(columns))]
-        panel.bar(places, [sum(r) / len(r) for r in ratios], width * 0.9, color=colour, label=name)
-        panel.vlines(places, [min(r) for r in ratios], [max(r) for r in ratios], color=INK, lw=1)
+        panel.bar(places, ratios.mean(), width * 0.9, color=colour, label=name)
+        panel.vlines(places, ratios.min(), ratios.max(), color=INK, lw=1)
     panel.axhline(0, color=INK, lw=0.8)
     panel.set_xticks(range(len(columns)), columns, fontsize=7)
     panel.set(ylabel=f"% above {base}", title=title)
@@ -172,17 +160,16 @@ def grouped(
 ) -> None:
     """A panel a column: each row's mean as a bar, in percent, and the published figure as a mark across it."""
     drawn, panels = figure(len(columns))
+    means = {name: 100 * pd.DataFrame(rows[name]).mean(numeric_only=True) for name in list(rows)[::-1]}
     for panel, column in zip(panels, columns, strict=True):
-        names = list(rows)[::-1]
-        values = [100 * sum(row[column] for row in rows[name]) / len(rows[name]) for name in names]
-        panel.barh(names, values, height=0.6, color=[ACCENT if "∞-AE" in name else INK for name in names])
-        for place, (name, value) in enumerate(zip(names, values, strict=True)):
-            theirs = published.get(name, {}).get(column)
-            if theirs is not None:
+        for place, (name, mean) in enumerate(means.items()):
+            panel.barh(name, mean[column], height=0.6, color=ACCENT if "∞-AE" in name else INK)
+            end = mean[column]
+            if (theirs := published.get(name, {}).get(column)) is not None:
                 panel.plot([theirs, theirs], [place - 0.42, place + 0.42], color="#e67e22", lw=2)
-            # Clear of the mark.
-            end = value if theirs is None else max(value, theirs)
-            panel.annotate(f"{value:.2f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
+                end = max(end, theirs)  # clear of the mark
+            text = f"{mean[column]:.2f}"
+            panel.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
         panel.set(title=column, xlabel="test, %" + (" (line: as published)" if published else ""))
         panel.grid(visible=False, axis="y")
         panel.grid(axis="x", color=MUTED, alpha=0.25)

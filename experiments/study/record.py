@@ -47,14 +47,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def header(config: Any) -> dict[str, Any]:
-    """What every record begins with: the Config, the command that makes it, and `surroundings`, without `data_dir`."""
-    shown = {name: value for name, value in dataclasses.asdict(config).items() if name != "data_dir"}
-    return {"config": shown, "command": command(config), **surroundings()}
-
-
-def surroundings() -> dict[str, Any]:
-    """Versions and machine, without anything that names the machine itself."""
+    """What every record begins with: the Config, its command, versions, and nothing that names the machine."""
     return {
+        "config": {name: value for name, value in dataclasses.asdict(config).items() if name != "data_dir"},
+        "command": command(config),
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in _PACKAGES}},
         "cores": os.cpu_count(),
         "processor": platform.machine(),
@@ -70,11 +66,11 @@ def _version(package: str) -> str:
         return "not installed"  # run from a checkout
 
 
+@dataclasses.dataclass
 class Stopwatch:
     """Seconds by name of the step."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:

@@ -40,10 +40,7 @@ Work = tuple[Place, Callable[[], Mapping[str, Any]]]
 class Run:
     """A run's folder, clock and pictures, and the record that it ends with.
 
-    Args:
-      config: a Config with `out` and `plot`.
-      title: of the run, for its page.
-      shows: what of the paper it regenerates, such as "Figure 6"; nothing where empty.
+    `config` has `out` and `plot`; `shows` is what of the paper it regenerates, such as "Figure 6", if anything.
 
     Raises as `output_folder` and `plots.figure`, before any work.
     """
@@ -67,12 +64,8 @@ class Run:
     ) -> dict[str, Any]:  # fmt: skip
         """Write `record.json`, `table.md` and the pictures, print the tables, and return the record.
 
-        Args:
-          tables: what came out, in words.
-          claims: what of the paper holds.
-          notes: sentences on the protocol, such as what was cut.
-          data: what was worked on.
-          **found: whatever else the record keeps.
+        Notes are sentences on the protocol, such as what was cut; `data` is what was worked on; `found` is whatever
+        else the record keeps.
         """
         record = {
             "title": self.title,
@@ -88,10 +81,8 @@ class Run:
             **found,
         }
         write_json(self.folder / "record.json", record)
-        parts = [table.markdown() for table in tables]
-        parts += ["\n".join(claim.markdown() for claim in claims)] if claims else []
-        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
-        text = "\n\n".join(parts)
+        lists = ["\n".join(claim.markdown() for claim in claims), "\n".join(f"- {note}" for note in notes)]
+        text = "\n\n".join([*(table.markdown() for table in tables), *filter(None, lists)])
         write_text(self.folder / "table.md", text + "\n")
         print(f"\n{self.title}{data and ', ' + data}:\n\n{text}\n")
         # Last: by now all that was worked out is on disk.
@@ -109,31 +100,24 @@ class Study(Run):
     Args:
       config: its fields decide what a cell holds, except the axes and the folders.
       split: the data; other clicks are other settings too.
-      title, shows: see `Run`.
       version: of the study's code, one of the settings. Whoever changes what a cell holds counts it up.
       uses: grids and other constants that all cells depend on, by name: settings as well.
       grids: what each model is chosen from, by title; see `Cells`.
+      **about: title and shows of `Run`.
 
     Raises as `Run` and `Cells`, before any work. So does `run` of a damaged cell.
     """
 
     def __init__(
-        self,
-        config: Any,
-        split: infae.Split,
-        *,
-        title: str,
-        shows: str,
-        version: int,
-        uses: Mapping[str, Any] | None = None,
-        grids: Mapping[str, Any] | None = None,
-    ):
-        super().__init__(config, title=title, shows=shows)
+        self, config: Any, split: infae.Split, *, version: int, uses: Mapping[str, Any] | None = None,
+        grids: Mapping[str, Any] | None = None, **about: str,
+    ):  # fmt: skip
+        super().__init__(config, **about)
         self.split = split
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
         settings = {field.name: getattr(config, field.name) for field in fields}
         settings |= {"version": version, **(uses or {}), "data": split_fingerprint(split)}
-        self._cells = Cells(self.folder / "cells", settings, grids)
+        self.cells = Cells(self.folder / "cells", settings, grids)
         self.frame = pd.DataFrame()
 
     def run(self, work: Sequence[Work]) -> pd.DataFrame:
@@ -141,25 +125,16 @@ class Study(Run):
 
         Returns a row for each cell of `work`, in its order: its place, its result, its `seconds`.
         """
-        todo = []
-        for at, make in work:
-            if at not in self._cells:
-                todo.append((at, make))
-            else:
-                # Damage is told now, not after hours of work.
-                self._cells[at]
+        # Finished ones are read: damage is told now, not after hours of work.
+        todo = [(at, make) for at, make in work if at not in self.cells or not self.cells[at]]
         for at, make in bar(self.title, True, todo, "cell"):
-            if at in self._cells:  # meanwhile, by another process
+            if at in self.cells:  # meanwhile, by another process
                 continue
             started = time.perf_counter()
             result = make()
-            self._cells.add(at, {**result, "seconds": time.perf_counter() - started})
-        self.frame = pd.DataFrame([{**at, **self._cells[at]} for at, _ in work])
+            self.cells.add(at, {**result, "seconds": time.perf_counter() - started})
+        self.frame = pd.DataFrame([{**at, **self.cells[at]} for at, _ in work])
         return self.frame
-
-    def result(self, at: Place) -> dict[str, Any]:
-        """What a finished cell found, for one that goes on from it."""
-        return self._cells[at]
 
     def write(
         self, tables: Sequence[Table], claims: Sequence[Claim] = (), notes: Sequence[str] = (), **found: Any

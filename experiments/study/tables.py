@@ -42,11 +42,8 @@ def spread(values: Sequence[float], column: str) -> str:
 
 def results_table(caption: str, rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> Table:
     """A row a model: the `spread` over its results."""
-    return Table(
-        caption,
-        ["", *columns],
-        [[name, *(spread([one[c] for one in results], c) for c in columns)] for name, results in rows.items()],
-    )
+    cells = [[name, *(spread([one[c] for one in results], c) for c in columns)] for name, results in rows.items()]
+    return Table(caption, ["", *columns], cells)
 
 
 def metrics_table(
@@ -62,10 +59,11 @@ def metrics_table(
     """
     rows = []
     for values, group in frame.groupby(list(by), sort=False):
-        labels = [label(value) for value in values]
-        beside = (published or {}).get(labels[0], {})
-        ours = {column: spread(group[column].to_list(), column) for column in columns}
-        rows.append([*labels, *(_beside(ours[column], beside.get(column), column) for column in columns)])
+        rows.append([label(value) for value in values])
+        beside = (published or {}).get(rows[-1][0], {})
+        for column in columns:
+            theirs = f" ({beside[column]:.{4 if column.startswith('AUC') else 2}f})" if column in beside else ""
+            rows[-1].append(spread(group[column].to_list(), column) + theirs)
     return Table(caption, [*by, *columns], rows, len(by))
 
 
@@ -78,7 +76,3 @@ def label(value: Any) -> str:
 
 def _cell(value: float, column: str) -> str:
     return f"{value:.4f}" if column.startswith("AUC") else f"{100 * value:.2f}"
-
-
-def _beside(ours: str, theirs: float | None, column: str) -> str:
-    return ours if theirs is None else f"{ours} ({_cell(theirs if column.startswith('AUC') else theirs / 100, column)})"

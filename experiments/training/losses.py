@@ -16,12 +16,7 @@ def elbo_loss(
 ) -> torch.Tensor:
     """Mean over users of -sum_i x_i log softmax(logits)_i + beta KL(N(mean, diag(exp(log_variance))) || N(0, I)).
 
-    Args:
-      logits: (n, n_items).
-      clicks: (n, n_items), x.
-      mean: (n, n_factors).
-      log_variance: (n, n_factors).
-      beta: of the KL term, here and now.
+    Logits and clicks x are (n, n_items), mean and log_variance (n, n_factors).
     """
     likelihood = (clicks * torch.log_softmax(logits, dim=1)).sum(1)
     divergence = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1) / 2

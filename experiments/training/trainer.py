@@ -27,11 +27,7 @@ VERSION = 1
 
 
 class Task:
-    """What is trained, on what, by what loss.
-
-    Attributes:
-      module: whose parameters the optimisers change.
-    """
+    """What is trained, on what, by what loss."""
 
     module: nn.Module
 
@@ -49,46 +45,26 @@ class Task:
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """How far a training is."""
 
-    Attributes:
-      epoch: epochs done.
-      path: one dict an epoch: `epoch`, the mean of each loss, and the metric where it was looked at.
-      best: the best look at the metric: `value`, `epoch` and `state`.
-    """
-
-    epoch: int = 0
-    path: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
+    epoch: int = 0  # those done
+    path: list[dict[str, float]] = field(default_factory=list)  # of each `epoch`, mean losses, and metric if looked at
+    best: dict[str, Any] | None = None  # look at the metric: `value`, `epoch` and `state`
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Minibatch training, stopped by a metric.
+    """Minibatch training, stopped by a metric. Raises ValueError for bad arguments."""
 
-    Args:
-      title: of the progress bar and of errors.
-      n_epochs: passes over the examples; at most, where there is a metric.
-      batch_size: examples a step.
-      metric: name of the value that training stops by.
-      check_every: epochs from one look at the metric to the next.
-      patience: looks without a better value before training stops.
-      checkpoint: file that a killed training continues from, to the same bits; written at every look.
-      identity: what tells this training from others. A checkpoint of another identity is refused.
-      progress: show a bar on standard error.
-
-    Raises ValueError for bad arguments.
-    """
-
-    title: str
-    n_epochs: int
-    batch_size: int
-    metric: str = "value"
-    check_every: int = 5
-    patience: int = 3
-    checkpoint: str | Path | None = None
-    identity: str = ""
-    progress: bool = False
+    title: str  # of the progress bar and of errors
+    n_epochs: int  # passes over the examples; at most, where there is a metric
+    batch_size: int  # examples a step
+    metric: str = "value"  # name of the value that training stops by
+    check_every: int = 5  # epochs from one look at the metric to the next
+    patience: int = 3  # looks without a better value before training stops
+    checkpoint: str | Path | None = None  # that a killed training goes on from, to the same bits; written at every look
+    identity: str = ""  # what tells this training from others; a checkpoint of another one is refused
+    progress: bool = False  # show a bar on standard error
 
     def __post_init__(self) -> None:
         for name in ("n_epochs", "batch_size", "check_every", "patience"):
@@ -130,10 +106,13 @@ class Trainer:
                     if value is not None:
                         module.eval()
                         task.settle()
-                        self._keep_best(done, value(), module)
-                        shown_bar.set_postfix({self.metric: done.path[-1][self.metric]})
+                        done.path[-1][self.metric] = reached = value()
+                        if np.isfinite(reached) and (done.best is None or reached > done.best["value"]):
+                            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+                            done.best = {"value": reached, "epoch": done.epoch, "state": state}
+                        shown_bar.set_postfix({self.metric: reached})
                         if report is not None:
-                            report(done.epoch, done.path[-1][self.metric])
+                            report(done.epoch, reached)
                     self._save(done, parts, rng)
                 shown_bar.update()
         module.eval()
@@ -164,17 +143,9 @@ class Trainer:
         means = dict(zip(optimizers, (totals / n).tolist(), strict=True))
         for name, mean in means.items():
             if not np.isfinite(mean):
-                raise FloatingPointError(
-                    f"{self.title}: {name} became {mean} in epoch {epoch + 1}, float32, with learning_rate = "
-                    f"{optimizers[name].param_groups[0]['lr']:g}; use a smaller one"
-                )
+                at = f"epoch {epoch + 1}, float32, with learning_rate = {optimizers[name].param_groups[0]['lr']:g}"
+                raise FloatingPointError(f"{self.title}: {name} became {mean} in {at}; use a smaller one")
         return means
-
-    def _keep_best(self, done: Progress, value: float, module: nn.Module) -> None:
-        done.path[-1][self.metric] = value
-        if np.isfinite(value) and (done.best is None or value > done.best["value"]):
-            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-            done.best = {"value": value, "epoch": done.epoch, "state": state}
 
     def _in_vain(self, done: Progress) -> bool:
         return done.best is not None and done.epoch - done.best["epoch"] >= self.patience * self.check_every

@@ -7,20 +7,18 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
+from experiments.recommenders.registry import Search
 from experiments.recommenders.trained import Trained
 from experiments.study.record import plain
 from infae import Interactions, Split
 from infae.data.fingerprint import clicks_fingerprint, split_fingerprint
 from infae.runtime.progress import bar
-
-if TYPE_CHECKING:
-    from experiments.recommenders.registry import Search
 
 SMOKE_EPOCHS = 10
 SEARCH_SEED = 0
@@ -41,8 +39,8 @@ Stages = Mapping[str, Sequence[Any]]
 
 M = TypeVar("M")
 Report = Callable[[int, float], None]
-Train = Callable[[dict[str, Any], Report], tuple[M, dict[str, Any]]]
-"""(parameters, report) -> a model, and what is told of it: its value of the metric, and what training settled."""
+Train = Callable[..., tuple[M, dict[str, Any]]]
+"""(parameters, report=None) -> a model, and what is told of it: its value of the metric, and what training settled."""
 
 
 def grid(*names: str) -> Stages:
@@ -51,34 +49,22 @@ def grid(*names: str) -> Stages:
 
 
 def choose(
-    make: Callable[..., Trained],
-    stages: Mapping[str, Stages],
-    whole_grid: Stages,
-    clicks: Interactions,
-    split: Split,
-    search: Search,
-    **fixed: Any,
-) -> tuple[Trained, dict[str, Any]]:
-    """The best model found, and its parameters, with every training of the search under "tried".
+    make: type[Trained], stages: Mapping[str, Stages], whole_grid: Stages,
+    clicks: Interactions, split: Split, search: Search, **fixed: Any,
+) -> tuple[Trained, dict[str, Any]]:  # fmt: skip
+    """The best model of a class found, and its parameters, with every training of the search under "tried".
 
-    One parameter after the other takes each of its values, the others as they are best so far. Under
-    preset "paper", where clicks are `WHOLE_GRID_CLICKS` or fewer, every combination of the whole grid
+    One parameter after the other takes each of its values in `stages[search.preset]`, the others as they are best so
+    far. Under preset "paper", where clicks are `WHOLE_GRID_CLICKS` or fewer, every combination of `whole_grid`
     is tried, with more patience; with `search.n_trials` so many of them, by TPE. Searches have seed
     `SEARCH_SEED`; with the parameters found the model is trained by `search.seed`. It is one training,
     at the defaults, where `search.tune` is off, under preset "smoke" (of `SMOKE_EPOCHS`), and wherever
     clicks are fewer, or of fewer users, than the split's own, such as on summaries: these are many, and
-    every one would have a search of its own.
-
-    Args:
-      make: the class.
-      stages: preset -> what is tried; "smoke" tries nothing. A row has the names of "paper".
-      whole_grid: all combinations of which are tried on small data.
-      clicks: to train on.
-      split: to choose by.
-      search: preset, metric, seed, and the folder that keeps what was found.
-      fixed: other parameters.
+    every one would have a search of its own. A row of "tried" has the names of `stages["paper"]`.
     """
-    fixed = {**fixed, "metric": search.metric, **({"n_epochs": SMOKE_EPOCHS} if search.preset == "smoke" else {})}
+    fixed["metric"] = search.metric
+    if search.preset == "smoke":
+        fixed["n_epochs"] = SMOKE_EPOCHS
 
     def train(params: dict[str, Any], report: Report | None = None) -> tuple[Trained, dict[str, Any]]:
         model = make(**{**fixed, "seed": SEARCH_SEED, **params})
@@ -105,55 +91,41 @@ def choose(
         trials.by_stages()
     if search.seed == SEARCH_SEED:
         return trials.best_model(), {**trials.best, "tried": trials.rows}
-    model, told = train({**trials.best_params, "seed": search.seed})
-    return model, {**trials.best_params, **told, "tried": trials.rows}
+    model, told = train({**trials.study.best_params, "seed": search.seed})
+    return model, {**trials.study.best_params, **told, "tried": trials.rows}
 
 
 def chooser(
-    make: Callable[..., Trained], stages: Mapping[str, Stages], whole_grid: Stages, batch: Callable[[Interactions], int]
+    make: type[Trained], stages: Mapping[str, Stages], whole_grid: Stages, batch: Callable[[Interactions], int]
 ) -> Callable[[Interactions, Split, Search], tuple[Trained, dict[str, Any]]]:
     """`choose` of a model, (clicks, split, search), at the batch size of its data."""
-    return lambda clicks, split, search: choose(
-        make, stages, whole_grid, clicks, split, search, batch_size=batch(clicks)
-    )
+    return lambda clicks, *others: choose(make, stages, whole_grid, clicks, *others, batch_size=batch(clicks))
 
 
 class Trials(Generic[M]):
     """The trainings of a search in an Optuna study: a search that was stopped goes on at its next one.
 
     The study is kept in `search.shared`, if any, under a name made of data, model, preset, metric, and a hash of
-    `space` and `settings`: of another grid it is another study. Settings are tried by name, not by Optuna's
-    `GridSampler`, for which one that failed, such as by Ctrl-C, is done.
-
-    Args:
-      train: makes a model.
-      space: parameter -> its values.
-      clicks: trained on.
-      split: chosen by.
-      search: metric, preset, folder, pruning, and whether a bar is shown.
-      model: name of the model.
-      settings: all else that the trainings depend on.
+    `space` and `uses`, all else that the trainings depend on: of another grid it is another study. Settings are
+    tried by name, not by Optuna's `GridSampler`, for which one that failed, such as by Ctrl-C, is done.
     """
 
     def __init__(
-        self,
-        train: Train[M],
-        space: Stages,
-        clicks: Interactions,
-        split: Split,
-        search: Search,
-        model: str,
-        settings: Any,
+        self, train: Train[M], space: Stages, clicks: Interactions, split: Split, search: Search, name: str, uses: Any
     ):
         self._train, self._search = train, search
         self._space = {name: list(dict.fromkeys(values)) for name, values in space.items()}
-        self._made: tuple[dict[str, Any], M] | None = None
-        about = json.dumps(plain([self._space, settings, search.prune, clicks_fingerprint(clicks)]), sort_keys=True)
+        self._made: dict[int, M] = {}
+        about = json.dumps(plain([self._space, uses, search.prune, clicks_fingerprint(clicks)]), sort_keys=True)
         known_by = hashlib.sha256(about.encode()).hexdigest()[:12]
+        storage = None
+        if search.shared:
+            Path(search.shared).mkdir(parents=True, exist_ok=True)
+            storage = JournalStorage(JournalFileBackend(str(Path(search.shared) / "trials.journal")))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(
-            storage=_storage(search.shared),
-            study_name=f"{split_fingerprint(split)[:12]} {model} {search.preset} {search.metric} {known_by}",
+        self.study = optuna.create_study(
+            storage=storage,
+            study_name=f"{split_fingerprint(split)[:12]} {name} {search.preset} {search.metric} {known_by}",
             direction="maximize",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner() if search.prune else optuna.pruners.NopPruner(),
@@ -163,23 +135,19 @@ class Trials(Generic[M]):
     def rows(self) -> list[dict[str, Any]]:
         """A row of each training, in the order of the search: its parameters, its value, and what it settled."""
         states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        return [{**each.params, **each.user_attrs} for each in self._study.get_trials(deepcopy=False, states=states)]
+        return [{**each.params, **each.user_attrs} for each in self.study.get_trials(deepcopy=False, states=states)]
 
     @property
     def best(self) -> dict[str, Any]:
         """The row of the largest value, of equal ones the first; of those that were not pruned."""
-        return max((row for row in self.rows if "pruned" not in row), key=lambda row: row[self._search.metric])
-
-    @property
-    def best_params(self) -> dict[str, Any]:
-        """The parameters alone."""
-        return {name: self.best[name] for name in self._space}
+        return {**self.study.best_params, **self.study.best_trial.user_attrs}
 
     def best_model(self) -> M:
         """Trained again where it was not made in this run."""
-        if self._made is None or self._made[0] != self.best_params:
-            self._made = self.best_params, self._train(self.best_params, lambda epoch, value: None)[0]
-        return self._made[1]
+        best = self.study.best_trial
+        if best.number not in self._made:
+            self._made = {best.number: self._train(best.params)[0]}
+        return self._made[best.number]
 
     def by_stages(self) -> None:
         """One parameter after the other takes each of its values, all others their first or best."""
@@ -187,7 +155,7 @@ class Trials(Generic[M]):
         for name, values in self._space.items():
             for value in bar(name, self._search.progress, values):
                 self._one({**best, name: value})
-            best = self.best_params
+            best = self.study.best_params
 
     def over_grid(self) -> None:
         """Every combination of values."""
@@ -197,44 +165,37 @@ class Trials(Generic[M]):
     def sample(self, n_trials: int) -> None:
         """So many combinations by TPE, those of an earlier run among them."""
         done = len(self.rows)
-        self._study.sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + done)
+        self.study.sampler = optuna.samplers.TPESampler(seed=SEARCH_SEED + done)
         for _ in bar("TPE", self._search.progress, range(done, n_trials)):
-            self._study.optimize(self._objective, n_trials=1)
+            self.study.optimize(self._objective, n_trials=1)
 
     def _one(self, params: dict[str, Any]) -> None:
         # More than once where an earlier run was killed between asking for a setting and starting it.
         while not any(params.items() <= row.items() for row in self.rows):
-            self._study.enqueue_trial(params)
-            self._study.optimize(self._objective, n_trials=1)
+            self.study.enqueue_trial(params)
+            self.study.optimize(self._objective, n_trials=1)
 
     def _objective(self, trial: optuna.Trial) -> float:
         params = {name: trial.suggest_categorical(name, values) for name, values in self._space.items()}
         metric = self._search.metric
 
-        def tell(told: Mapping[str, Any]) -> None:
+        def tell(**told: Any) -> None:
             for name, value in told.items():
                 trial.set_user_attr(name, value)
 
         def report(epoch: int, value: float) -> None:
             trial.report(value, epoch)
             if trial.should_prune():
-                tell({"epoch": epoch, metric: value, "pruned": True})
+                tell(epoch=epoch, **{metric: value}, pruned=True)
                 raise optuna.TrialPruned
 
         model, told = self._train(params, report)
         if not np.isfinite(told[metric]):
             raise ValueError(f"{metric} is not defined on this validation part; choose another metric")
         if all(told[metric] > row[metric] for row in self.rows if "pruned" not in row):
-            self._made = params, model
-        tell(told)
+            self._made = {trial.number: model}
+        tell(**told)
         return told[metric]
-
-
-def _storage(folder: str) -> optuna.storages.BaseStorage | None:
-    if not folder:
-        return None
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(Path(folder) / "trials.journal")))
 
 
 def batch_of(n_examples: int, least: int, most: int) -> int:

@@ -1080,7 +1080,7 @@ def test_as_many_settings_as_asked_are_drawn_by_tpe_and_more_go_on(planted_split
 
 @pytest.mark.parametrize("prune", [False, True])
 def test_trainings_below_the_median_are_ended_where_asked(planted_split, prune):
-    def train(params, report):
+    def train(params, report=lambda epoch, value: None):
         for epoch in range(1, 4):
             report(epoch, params["value"] * epoch)
         return params["value"], {"epoch": 3, "NDCG@10": params["value"] * 3}
@@ -1117,6 +1117,10 @@ def test_smoke_is_one_short_training(planted_split):
     model, found = MODELS["mf"].choose(planted_split.train, planted_split, Search())
     assert len(found["tried"]) == 1
     assert len(model.path_) <= tuning.SMOKE_EPOCHS
+
+
+def test_cells_of_a_model_are_found_by_another_process():
+    assert " at 0x" not in str([model.grid() for model in MODELS.values()])
 
 
 def test_models_are_known_without_pytorch():
