@@ -49,7 +49,7 @@ def model(clicks):
     return infae.fit(clicks, reg=1.0)
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def dtype(request):
     return np.dtype(request.param)
 

@@ -46,7 +46,8 @@ class ReluNTK:
 
     def __post_init__(self) -> None:
         # A plain number, for the kernel is hashed.
-        object.__setattr__(self, "depth", checks.whole("depth", self.depth, 0, 10_000, remedy="it counts hidden layers"))
+        depth = checks.whole("depth", self.depth, 0, 10_000, remedy="it counts hidden layers")
+        object.__setattr__(self, "depth", depth)
         checks.number("w_std", self.w_std, above=0, most=1e6)
         checks.number("b_std", self.b_std, least=0, most=1e6)
 

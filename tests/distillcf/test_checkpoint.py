@@ -90,7 +90,7 @@ def test_a_run_that_writes_gives_the_bits_of_one_that_does_not(planted, recorded
     assert_same_bits(run(planted), recorded[0])
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 11, 12])
+@pytest.mark.parametrize("step", [1, 4, 12, *(pytest.param(step, marks=pytest.mark.slow) for step in (3, 5, 8, 11))])
 def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(step, planted, recorded):
     whole, folder = recorded
     assert_same_bits(run(planted, resume=folder / f"{step}.npz"), whole)
@@ -99,12 +99,12 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(step, planted, rec
 @pytest.mark.parametrize(
     "settings",
     [
-        {"reg": (0.1, 1.0, 10.0)},
         {"sampler": "gumbel"},
         {"labels": "free", "held_out": 0.3},
-        {"batch_size": 37, "sharpness": 0.02, "l1": 0.001},
-        {"validation": None, "objective": "softmax", "metric": "AUC"},
-        {"seed": 5, "model": None, "start": "head"},
+        pytest.param({"reg": (0.1, 1.0, 10.0)}, marks=pytest.mark.slow),
+        pytest.param({"batch_size": 37, "sharpness": 0.02, "l1": 0.001}, marks=pytest.mark.slow),
+        pytest.param({"validation": None, "objective": "softmax", "metric": "AUC"}, marks=pytest.mark.slow),
+        pytest.param({"seed": 5, "model": None, "start": "head"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -134,6 +134,7 @@ def cell(record, attack, revealed=0.9, noise=0.0):
     return found
 
 
+@pytest.mark.slow
 def test_every_attack_is_tried_at_every_setting_once(studied):
     _, record = studied
     wanted = {
@@ -147,6 +148,7 @@ def test_every_attack_is_tried_at_every_setting_once(studied):
     assert [table.caption.partition(",")[0] for table in record["tables"]][:2] == ["Users de-anonymised"] * 2
 
 
+@pytest.mark.slow
 def test_its_rates_are_those_of_the_slow_twins(studied, split):
     _, record = studied
     sample = distillcf.CORESETS["head users"](split.train, 24, 0)
@@ -157,6 +159,7 @@ def test_its_rates_are_those_of_the_slow_twins(studied, split):
     assert np.mean(right) > 0.5
 
 
+@pytest.mark.slow
 def test_completion_knows_who_is_left_out(studied, split):
     _, record = studied
     n = np.diff(split.train.matrix.indptr)
@@ -170,6 +173,7 @@ def test_completion_knows_who_is_left_out(studied, split):
     assert f"left out of completion: 0 to {most:.0f}." in " ".join(record["notes"])
 
 
+@pytest.mark.slow
 def test_the_study_goes_on_where_it_was_stopped_and_refuses_other_settings(studied, monkeypatch):
     config, record = studied
     monkeypatch.setattr(deanonymise, "match", lambda *args: pytest.fail("matched again"))

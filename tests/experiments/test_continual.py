@@ -184,6 +184,7 @@ def finished(tmp_path_factory):
         return folder, config, continual.run(config)
 
 
+@pytest.mark.slow
 def test_the_study_has_a_cell_for_every_strategy_and_period(finished):
     folder, _, record = finished
     places = [(cell["strategy"], cell["period"], cell["seed"]) for cell in record["cells"]]
@@ -193,6 +194,7 @@ def test_the_study_has_a_cell_for_every_strategy_and_period(finished):
     assert not any("exemplars" in cell for cell in record["cells"])
 
 
+@pytest.mark.slow
 def test_strategies_are_equal_without_a_past_and_have_the_same_budget_with_one(finished):
     cells = {(cell["strategy"], cell["period"]): cell for cell in finished[2]["cells"]}
     assert len({cells[s, 1]["NDCG@10"] for s in continual.STRATEGIES}) == 1
@@ -201,6 +203,7 @@ def test_strategies_are_equal_without_a_past_and_have_the_same_budget_with_one(f
         assert cells[strategy, 2]["rows"] == own + 5
 
 
+@pytest.mark.slow
 def test_the_study_goes_on_where_it_was_stopped(finished, tmp_path, monkeypatch):
     _, config, record = finished
     config, calls = dataclasses.replace(config, out=str(tmp_path), strategies=(continual.ADER,), plot=False), []
@@ -223,6 +226,7 @@ def test_the_study_goes_on_where_it_was_stopped(finished, tmp_path, monkeypatch)
     assert [cell["NDCG@10"] for cell in again] == [cell["NDCG@10"] for cell in wanted]
 
 
+@pytest.mark.slow
 def test_other_settings_strategies_and_budgets_are_refused(finished, tmp_path):
     _, config, _ = finished
     with pytest.raises(ValueError, match=r"other settings \(budget\)"):
@@ -243,6 +247,7 @@ def test_no_name_of_a_strategy_holds_a_comma():
     assert not any("," in name for name in continual.STRATEGIES)
 
 
+@pytest.mark.slow
 def test_a_budget_cut_to_a_periods_users_is_told(finished):
     _, config, _ = finished
     periods = in_periods(drifting_log(120, 60, mean_clicks=10), 3)
@@ -252,6 +257,7 @@ def test_a_budget_cut_to_a_periods_users_is_told(finished):
     assert told == f"The budget of {n + 1} is cut to a period's users where they are fewer: {n} rows of period 1."
 
 
+@pytest.mark.slow
 def test_models_of_pytorch_are_told_to_be_at_their_defaults(finished):
     periods = in_periods(drifting_log(120, 60, mean_clicks=10), 3)
     for model, told in (("ease", False), ("mvae", True)):
@@ -284,6 +290,7 @@ def test_claims_of_continual_hold_seed_by_seed():
     assert "may" in alone.why
 
 
+@pytest.mark.slow
 def test_augmentation_without_ar_cf(tmp_path, monkeypatch):
     split = random_split(synthetic(60, 40, n_groups=4, mean_clicks=8).interactions, seed=0)
     monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: split)

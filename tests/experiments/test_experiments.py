@@ -137,6 +137,7 @@ def test_records_hold_no_nan_and_are_never_half_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.slow
 def test_bench_infae_measures_all_four_parts(tmp_path, monkeypatch):
     monkeypatch.delenv("INFAE_DATA", raising=False)
     # The tests after this one would compile everything again.

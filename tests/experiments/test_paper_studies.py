@@ -70,6 +70,7 @@ def efficiency(tmp_path_factory, split):
         return folder, sample_efficiency.run(config)
 
 
+@pytest.mark.slow
 def test_sample_efficiency_has_every_source_and_budget_but_summaries_too_large(efficiency):
     folder, record = efficiency
     found = {(cell["source"], cell["users"], cell["seed"]) for cell in record["cells"]}
@@ -183,6 +184,7 @@ def test_noisy_histories_are_train_and_what_they_hold_is_not_to_be_found(split):
         np.testing.assert_array_equal(left, held_out & ~train)
 
 
+@pytest.mark.slow
 def test_noise_has_every_cell_and_both_pictures(tmp_path):
     config = noise.Config(
         noise=(0.0, 5.0), budgets=(4,), sources=(DISTILLED, "head users"), out=str(tmp_path), shared=str(tmp_path),

@@ -69,6 +69,7 @@ def test_its_figures_are_those_of_the_saved_summary(finished, split):
     assert record["test"]["6 synthetic users, binary"][1]["NDCG@10"] == pytest.approx(report["NDCG@10"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_random_users_with_solved_labels_are_kernel_ridge_regression_on_landmarks(split):
     inner = infae.InfiniteAE(popularity_power=-0.25)
     (_, _), (_, solved) = run_distillcf.random_users_models(split, inner, 30, 0, "HR@10")
@@ -183,6 +184,7 @@ def places(record):
     return {(cell["model"], cell["source"], cell["users"], cell["seed"]) for cell in record["cells"]}
 
 
+@pytest.mark.slow
 def test_transfer_has_a_cell_for_every_model_source_and_budget(studied):
     folder, _, record = studied
     wanted = {(m, s, b, 0) for m in ("EASE", "∞-AE, chosen") for s in SHOWN for b in (5, 10)}
@@ -195,6 +197,7 @@ def no_training(monkeypatch):
     monkeypatch.setitem(models.MODELS, "ease", again)
 
 
+@pytest.mark.slow
 def test_transfer_goes_on_where_it_was_stopped_and_refuses_other_settings(studied, monkeypatch):
     _, config, record = studied
     no_training(monkeypatch)
@@ -205,6 +208,7 @@ def test_transfer_goes_on_where_it_was_stopped_and_refuses_other_settings(studie
         transfer.run(dataclasses.replace(config, metric="NDCG@10"))
 
 
+@pytest.mark.slow
 def test_transfer_refuses_other_data_in_the_same_folder(studied, monkeypatch):
     other = random_split(synthetic(120, 60, n_groups=4, mean_clicks=10, seed=4).interactions, seed=0)
     monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: other)
@@ -247,6 +251,7 @@ def measured(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.slow
 def test_bench_distillcf_measures_every_shape(tmp_path):
     config = bench_distillcf.Config(
         n_real=60, n_items=40, mean_clicks=6, n_users=5, batch_size=16, n_draws=(3,), stored_draws=(2,),
@@ -269,6 +274,7 @@ def test_the_benchmarks_stored_samples_are_the_samplers_own():
 
 
 @pytest.mark.usefixtures("measured")
+@pytest.mark.slow
 def test_bench_scale_measures_each_size(tmp_path):
     config = bench_scale.Config(
         users=(200, 400), n_items=100, mean_clicks=10, n_anchors=20, largest=300, largest_anchors=30, out=str(tmp_path)

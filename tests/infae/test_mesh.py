@@ -29,7 +29,7 @@ ON_DEVICES = (
     *("exact float32", "exact float64", "exact few", "exact chosen"),
 )
 ON_PROCESSES = [name for name in mesh_worker.CASES if name not in ("few", "exact few")]
-QUICK = ("float32", "added", "few", "exact float64")
+QUICK = ("few", "exact float64")
 
 
 def marked(names):
