@@ -11,8 +11,8 @@ import scipy.sparse as sp
 
 from infae.runtime.parallel import in_parallel
 
-# A column that a share s of n rows holds costs s n scattered multiply-adds, or n dense ones at some 20 times the rate.
-HEAD_SHARE = 1 / 20
+# A column that a share s of n rows holds costs s n scattered multiply-adds, or n dense ones at some 12 times the rate.
+HEAD_SHARE = 1 / 12
 _N_PARTS = 16
 
 
@@ -22,7 +22,7 @@ class HeadTail:
     Args:
       matrix: T, sparse; or dense, of which all columns are head.
       dtype: of the products.
-      head: (m,) boolean, the columns taken densely; those that hold more than a twentieth of the rows where None.
+      head: (m,) boolean, the columns taken densely; those that hold more than a twelfth of the rows where None.
       height: rows that the head is filled up to with zeros, so that one compilation serves blocks of any size.
     """
 
@@ -77,7 +77,7 @@ class HeadTail:
 
 
 def popular(columns: sp.csc_matrix) -> np.ndarray:
-    """(m,) whether a column holds more than a twentieth of the rows."""
+    """(m,) whether a column holds more than a twelfth of the rows."""
     return np.diff(columns.indptr) > HEAD_SHARE * columns.shape[0]
 
 

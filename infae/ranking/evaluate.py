@@ -93,6 +93,28 @@ def evaluate(
     checks.whole("n_negatives", n_negatives, 0, 1_000_000)
     checks.flag("progress", progress)
     rng = np.random.default_rng(checks.seed("seed", seed))
+    names = [*(f"{name}@{k}" for k in ks for name in AT_K), "AUC"]
+    return _report(model, split, on, names, n_negatives, rng, progress)
+
+
+def evaluate_by(model: Recommender, split: Split, names: Sequence[str], *, progress: bool = False) -> Report:
+    """`evaluate` on validation by these metrics alone."""
+    for name in names:
+        metric_k(name)
+    n_negatives, rng = 50 if "AUC-sampled" in names else 0, np.random.default_rng(0)
+    per_user = [name for name in names if name != "AUC-sampled"]
+    return _report(model, split, "validation", per_user, n_negatives, rng, progress)
+
+
+def _report(
+    model: Recommender,
+    split: Split,
+    on: Part,
+    names: Sequence[str],
+    n_negatives: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> Report:
     if not isinstance(split, Split):
         raise ValueError(f"split must be an infae.Split, such as infae.data.load gives, got {checks.shown(split)}")
     if not callable(getattr(model, "predict", None)):
@@ -101,26 +123,22 @@ def evaluate(
     users = np.flatnonzero(np.diff(targets.indptr))
     if users.size == 0:
         raise ValueError(f"{split.name or 'the split'} has no {on} clicks to find; see infae.data.with_validation")
-    weights = metrics.inverse_propensity(split.train.matrix)
+    with_weights = any(name.startswith("PSP") for name in names)
+    weights = metrics.inverse_propensity(split.train.matrix) if with_weights else np.zeros(0)
     tables: list[dict[str, np.ndarray]] = []
     pools: list[tuple[np.ndarray, np.ndarray]] = []
     for at in bar(f"evaluating {on}", progress, [*batches(users.size, context.n_items)], "batch"):
         rows = users[at]
         shown, wanted = context.select_users(rows), targets[rows]
         scores = _scores(model, shown)
-        tables.append(_per_user(metrics.held_out_ranks(scores, shown.matrix, wanted), ks, weights))
-        pools.append(_pool(scores, shown.matrix, wanted, n_negatives, rng))
-    per_user = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+        tables.append(_per_user(metrics.held_out_ranks(scores, shown.matrix, wanted), names, weights))
+        if n_negatives:
+            pools.append(_pool(scores, shown.matrix, wanted, n_negatives, rng))
+    per_user = {name: np.concatenate([t[name] for t in tables]) for name in names}
     means = {name: _mean(values) for name, values in per_user.items()}
     if n_negatives:
         means["AUC-sampled"] = metrics.pooled_auc(*(np.concatenate(side) for side in zip(*pools, strict=True)))
     return Report(means, per_user, users, context.n_users - users.size)
-
-
-def evaluate_by(model: Recommender, split: Split, names: Sequence[str], *, progress: bool = False) -> Report:
-    """`evaluate` on validation with the cut-offs and negatives that these metrics need."""
-    ks = tuple({k for name in names for k in metric_k(name)})
-    return evaluate(model, split, "validation", ks, n_negatives=50 if "AUC-sampled" in names else 0, progress=progress)
 
 
 def metric_k(metric: str) -> tuple[int, ...]:
@@ -146,10 +164,14 @@ def _scores(model: Recommender, histories: Interactions) -> np.ndarray:
     return scores if scores.dtype.kind == "f" else scores.astype(np.float64)
 
 
-def _per_user(ranks: metrics.Ranks, ks: tuple[int, ...], weights: np.ndarray) -> dict[str, np.ndarray]:
-    more = {"PSP": (weights,), "PSP-printed": (weights,)}
-    table = {f"{name}@{k}": value(ranks, k, *more.get(name, ())) for k in ks for name, value in AT_K.items()}
-    return {**table, "AUC": metrics.auc(ranks)}
+def _per_user(ranks: metrics.Ranks, names: Sequence[str], weights: np.ndarray) -> dict[str, np.ndarray]:
+    def values(name: str) -> np.ndarray:
+        metric, _, k = name.partition("@")
+        if metric == "AUC":
+            return metrics.auc(ranks)
+        return AT_K[metric](ranks, int(k), *((weights,) if metric.startswith("PSP") else ()))
+
+    return {name: values(name) for name in names}
 
 
 def _pool(scores: Any, shown: sp.csr_matrix, wanted: sp.csr_matrix, n: int, rng: np.random.Generator) -> Any:
