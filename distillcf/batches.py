@@ -1,7 +1,5 @@
 """Batches of real users, whom synthetic ones are to serve."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The outer loop's progress on disk: written aside and renamed, and continued to the same bits."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,9 +1,7 @@
 """The inner model, fitted on synthetic users in closed form, and the full-data model whose scores it is to match."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +55,7 @@ class Student:
     inputs: InputMap
 
     @classmethod
-    def of(cls, model: InfiniteAE, clicks: Interactions) -> Student:
+    def of(cls, model: InfiniteAE, clicks: Interactions) -> Self:
         """With the kernel and the inputs that a model has on these clicks."""
         return cls(*model.components(clicks))
 
@@ -83,13 +81,13 @@ class LabelSystem(NamedTuple):
     right: jax.Array  # (n_synthetic, n_items) Phi' targets
 
     @classmethod
-    def of(cls, student: Student, clicks: jax.Array, reg: jax.Array, batch: Batch) -> LabelSystem:
+    def of(cls, student: Student, clicks: jax.Array, reg: jax.Array, batch: Batch) -> Self:
         """Of one batch; all cells count, whatever its weights."""
         phi = student.smoother(clicks, reg, batch.shown)
         return cls(phi.T @ phi, phi.T @ batch.targets)
 
-    def __add__(self, other: LabelSystem) -> LabelSystem:  # type: ignore[override]
-        return LabelSystem(self.square + other.square, self.right + other.right)
+    def __add__(self, other: Self) -> Self:  # type: ignore[override]
+        return type(self)(self.square + other.square, self.right + other.right)
 
     def solve(self, penalty: float) -> jax.Array:
         """(n_synthetic, n_items) Y = argmin |Phi Y - targets|^2 + penalty * mean diagonal(Phi' Phi) * |Y|^2."""

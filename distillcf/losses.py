@@ -4,8 +4,6 @@ Everything here is a pure function of arrays: (support, batch) -> (), jitted and
 through the inner fit, which is `infae`'s own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

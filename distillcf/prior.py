@@ -5,8 +5,6 @@ p_u = softmax(logits_u), and a synthetic user is what n_draws draws from it, wit
 have hit at least once.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

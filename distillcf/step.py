@@ -1,7 +1,5 @@
 """The outer loop's state and one step of it, as pure functions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """How good a support is on held-out clicks, and its free labels from all the data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar

@@ -1,9 +1,7 @@
 """How a click history becomes the network's input row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +30,7 @@ class InputMap:
     row_power: float
 
     @classmethod
-    def from_popularity(cls, popularity: np.ndarray, popularity_power: float, row_power: float) -> InputMap:
+    def from_popularity(cls, popularity: np.ndarray, popularity_power: float, row_power: float) -> Self:
         """Weights w_i = max(clicks of item i, 1) ** popularity_power; a power of 0 leaves rows raw."""
         if popularity_power == 0:
             return cls(None, row_power)
@@ -45,7 +43,7 @@ class InputMap:
         return cls(weights, row_power)
 
     @classmethod
-    def from_weights(cls, weights: Any, n_items: int, row_power: float) -> InputMap:
+    def from_weights(cls, weights: Any, n_items: int, row_power: float) -> Self:
         """Of given weights, checked: ValueError unless they are positive finite numbers, one an item."""
         array = np.asarray(weights)
         if array.shape != (n_items,) or array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array > 0)).all():

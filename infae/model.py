@@ -1,14 +1,12 @@
 """∞-AE: an infinitely wide autoencoder for click histories, fitted in closed form."""
 
-from __future__ import annotations
-
 import copy
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -120,7 +118,7 @@ class InfiniteAE:
         """Constructor arguments by name, as scikit-learn's; `deep` has nothing to descend into."""
         return {name: getattr(self, name) for name in _PARAMETERS}
 
-    def set_params(self, **params: Any) -> InfiniteAE:
+    def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; they take effect at the next `fit`. ValueError for unknown names."""
         if unknown := sorted(set(params) - set(_PARAMETERS)):
             raise ValueError(f"unknown parameter(s) {', '.join(unknown)}; expected some of {', '.join(_PARAMETERS)}")
@@ -139,7 +137,7 @@ class InfiniteAE:
         *,
         targets: np.ndarray | sp.csr_matrix | None = None,
         progress: bool = False,
-    ) -> InfiniteAE:
+    ) -> Self:
         """Fit to clicks: `Interactions`, a SciPy sparse or dense matrix, or a frame of user_id, item_id.
 
         Args:
@@ -182,7 +180,7 @@ class InfiniteAE:
         self._adopt(*self._chosen(steps, split, mesh, progress))
         return self
 
-    def partial_fit(self, X: Any, *, progress: bool = False) -> InfiniteAE:
+    def partial_fit(self, X: Any, *, progress: bool = False) -> Self:
         """Add users to a model fitted on landmarks, whose anchors, input weights and `reg_` stay.
 
         The result is that of one fit to all users, at the cost of the new ones and of one solve.

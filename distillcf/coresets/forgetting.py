@@ -1,7 +1,5 @@
 """SVP-CF's forgetting counts: how badly a bias-only proxy ranks each user's clicks while it learns."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

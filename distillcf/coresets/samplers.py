@@ -5,11 +5,9 @@ all items of X and with the ids of X. A click that X holds twice is one interact
 left as a whole. Users without clicks are never drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -43,15 +41,15 @@ class Budget:
             checks.whole(f"a budget of {self.unit}", self.size, remedy="for a part of all clicks use Budget.share")
 
     @classmethod
-    def users(cls, size: int) -> Budget:
+    def users(cls, size: int) -> Self:
         return cls(size, "users")
 
     @classmethod
-    def interactions(cls, size: int) -> Budget:
+    def interactions(cls, size: int) -> Self:
         return cls(size, "interactions")
 
     @classmethod
-    def share(cls, size: float) -> Budget:
+    def share(cls, size: float) -> Self:
         return cls(size, "share")
 
     def n_interactions(self, clicks: Interactions) -> int:

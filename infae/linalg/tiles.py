@@ -4,13 +4,11 @@ Half the memory of a full matrix, no index beyond 32 bits however large the matr
 operation is a product of tiles: the one thing all of JAX's backends do at full speed.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -90,12 +88,12 @@ class SymmetricTiles:
     tiles: dict[tuple[int, int], jax.Array]
 
     @classmethod
-    def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> SymmetricTiles:
+    def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> Self:
         """From ((i, j), tile) for all j <= i; entries past row or column n are replaced by the padding."""
         return cls(n, size, _padded(dict(tiles), n, size))
 
     @classmethod
-    def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> SymmetricTiles:
+    def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> Self:
         """From a full matrix, of which the lower triangle is read."""
         n = matrix.shape[0]
         if matrix.ndim != 2 or matrix.shape[1] != n:

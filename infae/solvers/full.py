@@ -1,11 +1,9 @@
 """What the solvers share whose anchors are all users: the fitted form, the users, the operations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +99,7 @@ class FullProblem:
     rows: Rows
 
     @classmethod
-    def of(cls, job: Job, users: Users, labels: Labels | None) -> FullProblem:
+    def of(cls, job: Job, users: Users, labels: Labels | None) -> Self:
         """A user's scores need all others' histories and coefficients, wherever their rows of K are."""
         assert isinstance(users, Interactions)
         everybody = job.mesh.all_users(users)

@@ -1,11 +1,9 @@
 """Nyström: kernel ridge regression of any number of users on a few of them, the landmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -102,9 +100,7 @@ class NystromFit(Fitted):
     solver = "nystrom"
     sums: LandmarkSums
 
-    def with_users(
-        self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]
-    ) -> NystromFit:
+    def with_users(self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]) -> Self:
         """The fit at the same `reg` of these users too, those of all the mesh's processes."""
         dtype, n_items = self.solution.coef.dtype, self.item_ids_.size
         pairs = ((clicks, clicks) for clicks in blocks)
