@@ -1,7 +1,8 @@
 """The inner model, fitted on synthetic users in closed form, and the full-data model whose scores it is to match."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -44,14 +45,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """The inner model: ∞-AE with this kernel on these inputs.
+    """The inner model: ∞-AE with this kernel on these inputs."""
 
-    Attributes:
-      kernel: between input rows; traceable.
-      inputs: from clicks to input rows.
-    """
-
-    kernel: Kernel
+    kernel: Kernel  # traceable
     inputs: InputMap
 
     @classmethod
@@ -94,10 +90,8 @@ class LabelSystem(NamedTuple):
         return solve_dense(self.square, self.right, penalty)
 
 
-class Scores(Protocol):
-    """Scores to be matched: (n,) rows of the clicks -> (n, n_items)."""
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray: ...
+Scores = Callable[[np.ndarray], np.ndarray]
+"""Scores to be matched: (n,) rows of the clicks -> (n, n_items)."""
 
 
 def choose_teacher(clicks: Interactions, split: Split | None, metric: str, *, progress: bool = False) -> InfiniteAE:

@@ -29,11 +29,7 @@ _HARD_SAMPLES = 4
 
 
 class Fitted:
-    """A student fitted on a support, as a recommender for `infae.evaluate`.
-
-    Attributes:
-      item_ids_: ids of the score columns.
-    """
+    """A student fitted on a support, as a recommender for `infae.evaluate`."""
 
     def __init__(self, student: Student, support: Support, item_ids: np.ndarray):
         self.item_ids_ = item_ids
@@ -56,15 +52,7 @@ class Fitted:
 
 
 class Judge:
-    """Validation of supports in the outer loop.
-
-    Args:
-      student: the inner model.
-      config: metric, labels, label_penalty and the grid of regs are used.
-      batches: of the real users, whom free labels are solved for.
-      item_ids: ids of the columns.
-      split: whose validation part is ranked; None where there is none.
-    """
+    """Validation of supports in the outer loop; free labels are solved for the real users of `batches`."""
 
     def __init__(self, student: Student, config: Config, batches: Batches, item_ids: np.ndarray, split: Split | None):
         self._student, self._config, self._batches = student, config, batches

@@ -18,16 +18,10 @@ def popularity(clicks: sp.csr_matrix) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class InputMap:
-    """x -> w x / |w x|^p: items weighted, then long histories shortened.
+    """x -> w x / |w x|^p, |.| Euclidean: items weighted, then long histories shortened. An empty row stays empty."""
 
-    Attributes:
-      item_weights: (n_items,) w, or None for raw rows, as published.
-      row_power: p, of the Euclidean length; 0 leaves rows raw, as published, 1 makes their length 1.
-        An empty row stays empty.
-    """
-
-    item_weights: np.ndarray | None
-    row_power: float
+    item_weights: np.ndarray | None  # (n_items,) w, or None for raw rows, as published
+    row_power: float  # p: 0 leaves rows raw, as published, 1 makes their length 1
 
     @classmethod
     def from_popularity(cls, popularity: np.ndarray, popularity_power: float, row_power: float) -> Self:

@@ -75,7 +75,7 @@ def load(
     if form.log is None:
         assert form.split is not None
         _refuse_least(name, min_interactions)
-        split = form.split(paths)
+        split = form.split(*paths)
     else:
         split = recipes.random(form.log(paths), seed, min_interactions)
     if form.stands_in:

@@ -23,18 +23,11 @@ TIMEOUT_S = 60
 
 
 class Source(NamedTuple):
-    """A file at a stable public address.
-
-    Attributes:
-      url: where it is.
-      checksum: `md5:...` or `sha256:...` of its bytes, or `pairs-sha256:...` as `pairs_sha256`.
-      files: the names it gets below the data folder. Where `url` ends in `.zip` these are the
-        members to take out of the archive, and the checksum is the archive's.
-    """
+    """A file at a stable public address, or where `url` ends in `.zip` an archive to take `files` out of."""
 
     url: str
-    checksum: str
-    files: tuple[str, ...]
+    checksum: str  # `md5:...` or `sha256:...` of its bytes, or `pairs-sha256:...` as `pairs_sha256`
+    files: tuple[str, ...]  # names below the data folder
 
 
 def fetch(source: Source, root: str | PathLike[str]) -> list[Path]:

@@ -14,19 +14,12 @@ from infae.data.synthetic import synthetic, tiny
 
 @dataclass(frozen=True)
 class Form:
-    """One set of files that a data set may come as.
+    """One set of files that a data set may come as: of a published split, or of a raw log, of which one is drawn."""
 
-    Attributes:
-      files: their names below the data folder, all needed; a `*` stands for several.
-      split: reads the published split out of them, or
-      log: reads the raw log out of them, of which a split is drawn.
-      stands_in: the set has a published split, and these files are not it.
-    """
-
-    files: tuple[str, ...]
-    split: Callable[[Sequence[Path]], Split] | None = None
+    files: tuple[str, ...]  # names below the data folder, all needed; a `*` stands for several
+    split: Callable[..., Split] | None = None
     log: Callable[[Sequence[Path]], pd.DataFrame] | None = None
-    stands_in: bool = False
+    stands_in: bool = False  # the set has a published split, and these files are not it
 
 
 @dataclass(frozen=True)
@@ -40,12 +33,12 @@ class Dataset:
     make: Callable[[int], Split] | None = None
 
 
-def _published(recipe: Callable[[Sequence[Path]], Split], folder: str, *files: str) -> Form:
+def _published(recipe: Callable[..., Split], folder: str, *files: str) -> Form:
     return Form(tuple(f"{folder}/{file}" for file in files), recipe)
 
 
 def _paper(folder: str) -> Form:
-    return _published(recipes.paper, folder, "total_data.hdf5", "index.npz")
+    return _published(readers.read_paper, folder, "total_data.hdf5", "index.npz")
 
 
 def _raw(file: str, reader: Callable[[Path], pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
@@ -56,7 +49,7 @@ def _movielens(name: str, md5: str, *files: str) -> Source:
     return Source(f"{MOVIELENS}/{name}.zip", f"md5:{md5}", tuple(f"{name}/{file}" for file in files))
 
 
-def _lightgcn(name: str, recipe: Callable[[Sequence[Path]], Split], checksums: dict[str, str], terms: str) -> Dataset:
+def _lightgcn(name: str, recipe: Callable[..., Split], checksums: dict[str, str], terms: str) -> Dataset:
     """A data set of LightGCN's repository, whose files have these checksums."""
     return Dataset(
         where=f"https://github.com/gusye1234/LightGCN-PyTorch (folder data/{name})",

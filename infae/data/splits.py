@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,7 +44,6 @@ class Split:
     test_context: Interactions | None = None
     name: str = ""
     note: str = ""
-    _cache: dict[str, Interactions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -73,9 +73,11 @@ class Split:
             return own
         if on == "validation" or self.validation_context is not None:
             return self.train
-        if on not in self._cache:
-            self._cache[on] = self.train.union(self.validation)
-        return self._cache[on]
+        return self._known
+
+    @cached_property
+    def _known(self) -> Interactions:
+        return self.train.union(self.validation)
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{p} {getattr(self, p).n_interactions:,}" for p in ("train", "validation", "test"))
@@ -205,13 +207,9 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
     n = np.diff(train.matrix.indptr)
     n_moved = np.minimum(np.rint(n * fraction).astype(int), np.maximum(n - 1, 0))
     moved = random_place(train.matrix, rng) < n_moved[row_of(train.matrix)]
-    return Split(
-        train=train.masked(~moved),
-        validation=train.masked(moved),
-        test=split.test,
-        test_context=split.test_context,
-        name=split.name,
-        note=f"{split.note} {fraction:.0%} of train held out as validation, seed {seed}.".strip(),
+    note = f"{split.note} {fraction:.0%} of train held out as validation, seed {seed}.".strip()
+    return replace(
+        split, train=train.masked(~moved), validation=train.masked(moved), validation_context=None, note=note
     )
 
 

@@ -46,7 +46,10 @@ def synthetic(
 
     Raises ValueError for numbers that no such data can have.
     """
-    _check_sizes(n_users, n_items, n_groups, mean_clicks, focus)
+    fewest = min(checks.whole("n_users", n_users), checks.whole("n_items", n_items))
+    checks.whole("n_groups", n_groups, 1, fewest, remedy="a group has a user and an item")
+    checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
+    checks.share("focus", focus, least=0, most=1)
     checks.number("zipf", zipf)
     rng = np.random.default_rng(checks.seed("seed", seed))
     user_group = rng.permutation(np.arange(n_users) % n_groups)
@@ -129,10 +132,3 @@ def _draw(weight: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> t
         drawn.append((start + row, np.take_along_axis(first, order, axis=1)[row, place]))
     rows, cols = zip(*drawn, strict=True)
     return np.concatenate(rows), np.concatenate(cols)
-
-
-def _check_sizes(n_users: int, n_items: int, n_groups: int, mean_clicks: float, focus: float) -> None:
-    fewest = min(checks.whole("n_users", n_users), checks.whole("n_items", n_items))
-    checks.whole("n_groups", n_groups, 1, fewest, remedy="a group has a user and an item")
-    checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
-    checks.share("focus", focus, least=0, most=1)

@@ -29,16 +29,11 @@ class ShardedMatrix:
     """A symmetric (n, n) matrix, padded by a diagonal until each device of a mesh has as many whole blocks of rows.
 
     What its users see of it is what they see of `SymmetricTiles`.
-
-    Attributes:
-      n: rows of the matrix.
-      size: rows of a block.
-      rows: (n_padded, n_padded) global array, the rows sharded.
     """
 
     n: int
-    size: int
-    rows: jax.Array
+    size: int  # rows of a block
+    rows: jax.Array  # (n_padded, n_padded) global array, the rows sharded
 
     @property
     def n_tiles(self) -> int:

@@ -51,11 +51,9 @@ class Tiled(Protocol):
 
     def items(self) -> Iterable[tuple[tuple[int, int], jax.Array]]:
         """((i, j), tile) for all j <= i, in any order; entries past row or column n may hold anything."""
-        ...
 
     def diagonal(self) -> np.ndarray:
         """(n,) the diagonal."""
-        ...
 
 
 def product(matrix: Tiled, rhs: jax.Array) -> jax.Array:
@@ -72,12 +70,7 @@ def product(matrix: Tiled, rhs: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True, eq=False)
 class SymmetricTiles:
-    """A symmetric (n, n) matrix, padded to whole tiles by a diagonal `pad`.
-
-    Attributes:
-      n: rows of the matrix.
-      size: edge of a tile.
-      tiles: {(i, j): (size, size) array} for j <= i.
+    """A symmetric (n, n) matrix, padded to whole tiles, (size, size) each.
 
     The padding is block diagonal to the matrix, so its inverse's leading (n, n) part is the
     inverse of the matrix itself.
@@ -85,7 +78,7 @@ class SymmetricTiles:
 
     n: int
     size: int
-    tiles: dict[tuple[int, int], jax.Array]
+    tiles: dict[tuple[int, int], jax.Array]  # at (i, j) for j <= i
 
     @classmethod
     def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> Self:

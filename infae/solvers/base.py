@@ -6,6 +6,7 @@ the Gram matrix's diagonal is `ridge = reg * trace(K) / n`, its mean diagonal ti
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
-from infae.errors import SingularKernelError
+from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.inputs import InputMap
 from infae.kernels.base import Kernel
 from infae.kernels.rows import Rows
@@ -84,18 +85,11 @@ class Solution:
 
 
 class Step(NamedTuple, Generic[S]):
-    """One reg of those tried.
+    """One reg of those tried: a `Solution` or a `Fitted`, or why the solve is singular or mere rounding error."""
 
-    Attributes:
-      reg: relative regularisation.
-      solved: a `Solution`, or a `Fitted` around one; None where the solve is singular or rounding
-        error outweighs it.
-      failure: why there is none, with reg, dtype and residual; "" where there is one.
-    """
-
-    reg: float
+    reg: float  # relative
     solved: S | None
-    failure: str = ""
+    failure: str = ""  # with reg, dtype and residual
 
 
 class System(Protocol):
@@ -107,7 +101,6 @@ class System(Protocol):
         SingularKernelError where there is none; where rounding error is a visible part of it, too,
         if `strict`, and else an IllConditionedWarning.
         """
-        ...
 
 
 def path(system: System, regs: Sequence[float], *, progress: Progress = None) -> Iterator[Step[Solution]]:
@@ -123,6 +116,13 @@ def path(system: System, regs: Sequence[float], *, progress: Progress = None) ->
         yield step
         # Not held while the next is solved: at scale each takes gigabytes.
         del step
+
+
+def object_to(failure: str, strict: bool) -> None:
+    """SingularKernelError for what is wrong with a solution, or only a warning."""
+    if strict:
+        raise SingularKernelError(failure)
+    warnings.warn(failure, IllConditionedWarning, stacklevel=3)
 
 
 def where(reg: float, dtype: np.dtype, residual: float) -> str:
@@ -154,23 +154,15 @@ def remedy(dtype: np.dtype) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Anchors, their coefficients, and the map from clicks to input rows: what `fit` computes and a file holds.
-
-    Attributes:
-      clicks: of the anchors.
-      inputs: from clicks to the network's input.
-      kernel: between input rows.
-      anchors: the input rows of `clicks`.
-      solution: coefficients, residual, reg and ridge.
-    """
+    """Anchors, their coefficients, and the map from clicks to input rows: what `fit` computes and a file holds."""
 
     solver: ClassVar[str]
     solution_class: ClassVar[type[Solution]] = Solution
 
-    clicks: Interactions
+    clicks: Interactions  # of the anchors
     inputs: InputMap
     kernel: Kernel
-    anchors: Rows
+    anchors: Rows  # the input rows of `clicks`
     solution: Solution
 
     @property
@@ -231,12 +223,9 @@ class Fitted:
         cls, common: tuple[Interactions, InputMap, Kernel, Rows], coef: jax.Array, arrays: Mapping[str, Any], about: Any
     ) -> Self:
         """What `stored` came from; KeyError, TypeError or ValueError where the arrays do not fit each other."""
-        return cls(*common, cls._solution_of(coef, arrays, about), **cls._own_parts(common[0], arrays, about))
-
-    @classmethod
-    def _solution_of(cls, coef: jax.Array, arrays: Mapping[str, Any], about: Any) -> Solution:
         names = {f.name for f in fields(cls.solution_class)} - about["solution"].keys() - {"coef"}
-        return cls.solution_class(coef=coef, **about["solution"], **{name: arrays[name] for name in names})
+        solution = cls.solution_class(coef=coef, **about["solution"], **{name: arrays[name] for name in names})
+        return cls(*common, solution, **cls._own_parts(common[0], arrays, about))
 
     @classmethod
     def _own_parts(cls, clicks: Interactions, arrays: Mapping[str, Any], about: Any) -> dict[str, Any]:
@@ -248,22 +237,14 @@ class Fitted:
 class Job:
     """What the fits of one call share.
 
-    Attributes:
-      regs: to be tried, in this order.
-      several: True for a sequence of regs: a reg whose solve fails is skipped, not raised. A single
-        reg fails with SingularKernelError, or comes with a warning where it is ill-conditioned.
-      kernel: of input rows.
-      input_map: (n_items,) popularity -> the map from clicks to input rows.
-      dtype: of the system.
-      seed: of all that is drawn.
-      mesh: of the devices and processes.
-      progress: show progress bars.
+    With `several` regs one whose solve fails is skipped, not raised. A single one fails with
+    SingularKernelError, or comes with a warning where it is ill-conditioned.
     """
 
     regs: Sequence[float]
     several: bool
     kernel: Kernel
-    input_map: Callable[[np.ndarray], InputMap]
+    input_map: Callable[[np.ndarray], InputMap]  # of the items' popularity
     dtype: np.dtype
     seed: int
     mesh: UserMesh
@@ -282,19 +263,12 @@ class Job:
 
 
 class Problem(NamedTuple):
-    """What a fit's cost depends on.
+    """What a fit's cost depends on."""
 
-    Attributes:
-      popularity: (n_items,) clicks of each item.
-      n_users: users with clicks.
-      n_regs: regs tried.
-      itemsize: bytes of a number.
-    """
-
-    popularity: np.ndarray
-    n_users: int
+    popularity: np.ndarray  # (n_items,) clicks of each item
+    n_users: int  # with clicks
     n_regs: int = 1
-    itemsize: int = 4
+    itemsize: int = 4  # bytes of a number
 
 
 class Cost(NamedTuple):

@@ -4,7 +4,6 @@ The kernel's tiles are kept where they fit, and computed anew at each product el
 entries, shared by all columns that are solved at once.
 """
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from infae.errors import IllConditionedWarning, SingularKernelError
+from infae.errors import SingularKernelError
 from infae.kernels.base import Kernel
 from infae.kernels.grams import RecomputedGram, symmetric_gram
 from infae.kernels.rows import Rows
@@ -129,15 +128,15 @@ def solve_conjugate(
     residual = error / (float(np.linalg.norm(lengths)) or 1.0)
     moved = ridge * _length(coef)
     noise = error / moved if moved > 0 else np.inf
-    failure, useless = _judged(left, residual, noise, tolerance, base.where(reg, dtype, residual), iterations)
-    if noise > base.NOISE_LIMIT and not failure:
-        failure = base.noisy(reg, dtype, residual, noise)
-    elif failure:
-        failure += f": {base.remedy(dtype)}"
-    if useless or (failure and strict):
-        raise SingularKernelError(failure)
-    if failure:
-        warnings.warn(failure, IllConditionedWarning, stacklevel=2)
+    n_left = int((~(left <= tolerance)).sum())
+    unsolved = f"{n_left:,} of {left.size:,} targets did not come within {tolerance:g} in {iterations} iterations"
+    told = f"{base.where(reg, dtype, residual)}; {unsolved}: {base.remedy(dtype)}"
+    if not residual <= base.RESIDUAL_LIMIT:
+        raise SingularKernelError(f"conjugate gradients failed at {told}")
+    if residual > tolerance or left.max() > _LEEWAY * tolerance:
+        base.object_to(f"unfinished solve at {told}", strict)
+    elif noise > base.NOISE_LIMIT:
+        base.object_to(base.noisy(reg, dtype, residual, noise), strict)
     # No copy: the array was laid out for it, and nothing else refers to it.
     with precision(dtype):
         given = jax.device_put(coef, may_alias=True)
@@ -159,19 +158,6 @@ class ConjugateSystem:
         solution = solved(start=self._start, strict=strict, tolerance=TOLERANCE, progress=progress)
         self._start = solution.coef
         return solution
-
-
-def _judged(
-    left: np.ndarray, residual: float, noise: float, tolerance: float, at: str, iterations: int
-) -> tuple[str, bool]:
-    """(what there is to say against the residuals, whether they are no solution at all)."""
-    n_left = int((~(left <= tolerance)).sum())
-    unsolved = f"{n_left:,} of {left.size:,} targets did not come within {tolerance:g} in {iterations} iterations"
-    if not residual <= base.RESIDUAL_LIMIT:
-        return f"conjugate gradients failed at {at}; {unsolved}", True
-    if residual > tolerance or left.max() > _LEEWAY * tolerance:
-        return f"unfinished solve at {at}; {unsolved}", False
-    return "", False
 
 
 def _length(coef: np.ndarray) -> float:

@@ -29,30 +29,19 @@ _SWEEP = 1.3
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """K + ridge * I, inverted.
+    """K + ridge * I, inverted; (n, n) symmetric, in tiles or in rows over a mesh."""
 
-    Attributes:
-      gram: K, (n, n) symmetric, in tiles or in rows over a mesh.
-      inverse: (K + ridge * I)^-1.
-      reg: relative regularisation.
-      ridge: reg * trace(K) / n, what was added to the diagonal.
-    """
-
-    gram: SymmetricTiles | ShardedMatrix
-    inverse: SymmetricTiles | ShardedMatrix
-    reg: float
-    ridge: float
+    gram: SymmetricTiles | ShardedMatrix  # K
+    inverse: SymmetricTiles | ShardedMatrix  # (K + ridge * I)^-1
+    reg: float  # relative
+    ridge: float  # reg * trace(K) / n
 
 
 @dataclass(frozen=True, eq=False)
 class ExactSolution(full.FullSolution):
-    """By the system's inverse.
+    """By the system's inverse."""
 
-    Attributes:
-      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
-    """
-
-    inverse_diagonal: np.ndarray
+    inverse_diagonal: np.ndarray  # (n,) of (K + ridge I)^-1, which leave-one-out scores need
 
 
 def factor(gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Progress = None) -> Factor:
@@ -85,10 +74,7 @@ def solve(factored: Factor, targets: Labels, *, strict: bool = False, progress: 
     """
     residual, noise = _residual(factored, targets)
     if noise > base.NOISE_LIMIT:
-        message = base.noisy(factored.reg, factored.gram.dtype, residual, noise)
-        if strict:
-            raise SingularKernelError(message)
-        warnings.warn(message, IllConditionedWarning, stacklevel=2)
+        base.object_to(base.noisy(factored.reg, factored.gram.dtype, residual, noise), strict)
     coef = _coefficients(factored, targets, progress)
     return ExactSolution(coef, residual, factored.reg, factored.ridge, noise, factored.inverse.diagonal())
 
@@ -146,11 +132,7 @@ def _residual(factored: Factor, targets: Labels) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class ExactFit(full.FullFit):
-    """By the system's inverse.
-
-    Attributes:
-      solution: with what leave-one-out scores need.
-    """
+    """By the system's inverse."""
 
     solver = "exact"
     solution_class = ExactSolution

@@ -41,14 +41,10 @@ class FullSolution(Solution):
 
 @dataclass(frozen=True, eq=False)
 class FullFit(Fitted):
-    """All training users with clicks are the anchors.
-
-    Attributes:
-      targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
-    """
+    """All training users with clicks are the anchors."""
 
     solution: FullSolution
-    targets: Labels
+    targets: Labels  # their clicks, or labels of their own
     # What the solve leaves of the targets, as a multiple of rounding error.
     left_over: ClassVar[float] = 1.0
 

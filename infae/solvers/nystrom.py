@@ -91,14 +91,10 @@ class LandmarkSystem:
 
 @dataclass(frozen=True, eq=False)
 class NystromFit(Fitted):
-    """A few users are the anchors, and all were fitted.
-
-    Attributes:
-      sums: over the users fitted, to which others can be added.
-    """
+    """A few users are the anchors, and all were fitted."""
 
     solver = "nystrom"
-    sums: LandmarkSums
+    sums: LandmarkSums  # over the users fitted, to which others can be added
 
     def with_users(self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]) -> Self:
         """The fit at the same `reg` of these users too, those of all the mesh's processes."""

@@ -13,34 +13,21 @@ T = TypeVar("T")
 
 
 class Trial(NamedTuple, Generic[T]):
-    """What is tried.
+    """What is tried."""
 
-    Attributes:
-      params: the setting, for the record.
-      candidate: a fitted model, or whatever `value` measures; None where it failed.
-      failure: why there is none.
-    """
-
-    params: Mapping[str, Any]
-    candidate: T | None
-    failure: str = ""
+    params: Mapping[str, Any]  # the setting, for the record
+    candidate: T | None  # a fitted model, or whatever `value` measures
+    failure: str = ""  # why there is none
 
 
 @dataclass(frozen=True)
 class Best(Generic[T]):
-    """What came out on top.
-
-    Attributes:
-      candidate: the best.
-      params: its setting.
-      value: what was compared.
-      tried: a row for each trial, in their order: its `params`, and its value or figures, or `failure`.
-    """
+    """What came out on top."""
 
     candidate: T
     params: Mapping[str, Any]
     value: float
-    tried: list[dict[str, Any]]
+    tried: list[dict[str, Any]]  # a row a trial, in their order: its `params`, and its value or figures, or `failure`
 
 
 def best(

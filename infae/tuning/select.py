@@ -9,7 +9,7 @@ import numpy as np
 
 from infae.data import ops
 from infae.data.blocks import Blocks
-from infae.data.coerce import as_clicks, as_histories, as_split, drop_empty_users
+from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import NoUsableSettingError, SingularKernelError
@@ -121,8 +121,9 @@ def select(
     # What `fit` would say of the parameters, before the search and not after it.
     InfiniteAE(**params).components(clicks)
     split = None if validation is None else as_split(clicks, validation)
-    ordered = clicks if split is None else _in_order(clicks, split.train.item_ids)
-    if refit and (split is None or not _same_users(split, clicks)):
+    ordered = clicks if split is None else as_history_interactions(clicks, split.train.item_ids)
+    own = split is not None and split.validation_context is None and split.train.user_ids
+    if refit and not np.array_equal(own, clicks.user_ids):
         raise ValueError("refit needs validation clicks of the users of X, row by row; there are none to add")
     users = drop_empty_users(ordered)
     rng = np.random.default_rng([seed, 9])
@@ -133,7 +134,10 @@ def select(
         if all(PUBLISHED[name] in choices for name, choices in axes.items()):
             search.best_reg(PUBLISHED | fixed, _PUBLISHED_REG)
         for start, reg in _STARTS:
-            nearest = {name: _nearest(axes.get(name, (value,)), value) for name, value in start.items()}
+            nearest = {
+                name: min(axes.get(name, (value,)), key=lambda choice: abs(choice - value))
+                for name, value in start.items()
+            }
             search.climb(nearest | fixed, reg, axes)
         search.refine()
         found = search.ranked()
@@ -177,19 +181,6 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
         if list(choices) != sorted(set(choices), reverse=bool(choices[0] > choices[-1])):
             raise ValueError(f"the choices of {name} must be different numbers in order, got {choices}")
     return axes
-
-
-def _in_order(clicks: Interactions, item_ids: np.ndarray) -> Interactions:
-    """The same clicks, with the items in this order."""
-    return Interactions(as_histories(clicks, item_ids), clicks.user_ids, item_ids)
-
-
-def _same_users(split: Split, clicks: Interactions) -> bool:
-    return split.validation_context is None and np.array_equal(split.train.user_ids, clicks.user_ids)
-
-
-def _nearest(choices: Sequence[float], value: float) -> float:
-    return min(choices, key=lambda choice: abs(choice - value))
 
 
 def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Generator) -> Data:
