@@ -2,7 +2,6 @@
 
 import copy
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
@@ -18,7 +17,6 @@ from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop
 from infae.data.interactions import Interactions, dense_matrix
 from infae.data.splits import Split
 from infae.errors import (
-    IllConditionedWarning,
     ModelFileError,
     NotFittedError,
     NoUsableSettingError,
@@ -32,7 +30,7 @@ from infae.ranking.top_n import Recommendations, recommend
 from infae.runtime import checks
 from infae.runtime.mesh import UserMesh
 from infae.runtime.progress import bar
-from infae.solvers import Solver, Step, named
+from infae.solvers import Solver, named
 from infae.solvers.base import Fitted, Job, check_reg
 from infae.solvers.exact import ExactFit
 from infae.solvers.nystrom import NystromFit
@@ -170,14 +168,14 @@ class InfiniteAE:
             if isinstance(clicks, Blocks):
                 if not solver.takes_blocks or targets is not None:
                     raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
-                steps = solver.fits(job, clicks, None)
+                trials = solver.fits(job, clicks, None)
             else:
                 labels = None if targets is None else _labels(targets, clicks, job.dtype)
-                steps = solver.fits(job, drop_empty_users(clicks), labels)
+                trials = solver.fits(job, drop_empty_users(clicks), labels)
         mesh.require_same("item ids", clicks.item_ids)
         told = {name: value for name, value in self.get_params().items() if name not in ("kernel", "mesh")}
         mesh.require_same("parameters", np.array(repr([told, split is None, targets is None])))
-        self._adopt(*self._chosen(steps, split, mesh, progress))
+        self._adopt(*self._chosen(trials, split, mesh, progress))
         return self
 
     def partial_fit(self, X: Any, *, progress: bool = False) -> Self:
@@ -336,18 +334,18 @@ class InfiniteAE:
         self.solver_, self.n_iter_ = fitted.solver, getattr(fitted.solution, "iterations", None)
 
     def _chosen(
-        self, steps: Iterator[Step[Fitted]], split: Split | None, mesh: UserMesh, progress: bool
+        self, trials: Iterator[Trial[Fitted]], split: Split | None, mesh: UserMesh, progress: bool
     ) -> tuple[Fitted, list[dict[str, Any]]]:
         """The best fit on validation (the only one, where there is one reg), and a row for each."""
         if split is None or not self._several_regs:
-            ((_, fitted, failure),) = steps
+            ((row, fitted, failure),) = trials
             if fitted is None:
                 raise SingularKernelError(failure)
-            row = fitted.solution.row()
-            return fitted, [row if split is None else {**row, self.metric: self._value(fitted, split, mesh, progress)}]
+            reached = {} if split is None else {self.metric: self._value(fitted, split, mesh, progress)}
+            return fitted, [{**row, **reached}]
         measure = partial(self._value, split=split, mesh=mesh, progress=progress)
         try:
-            found = best(_trials(steps), measure, self.metric, description="reg path", progress=progress)
+            found = best(trials, measure, self.metric, description="reg path", progress=progress)
         except NoUsableSettingError as error:
             tried = np.asarray(self.reg).tolist()
             raise SingularKernelError(f"no reg of {tried} gave a usable model: {error}") from error
@@ -427,16 +425,3 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     if not np.isfinite(labels.data if sp.issparse(labels) else labels).all():
         raise ValueError("targets hold NaN or infinity; every label is a finite number")
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
-
-
-def _trials(steps: Iterator[Step[Fitted]]) -> Iterator[Trial[Fitted]]:
-    """The steps as `best` takes them, each failure told by a warning."""
-    for reg, fitted, failure in steps:
-        if fitted is None:
-            warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=5)
-            yield Trial({"reg": reg}, None, failure)
-            continue
-        trial = Trial(fitted.solution.row(), fitted)
-        del fitted
-        yield trial
-        del trial

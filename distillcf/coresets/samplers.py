@@ -130,9 +130,6 @@ CORESETS: dict[str, Callable[..., Interactions]] = {
 """Samplers by name; each takes (X, budget, seed)."""
 
 
-# --- users and clicks up to a budget ----------------------------------------------------------------
-
-
 def _first_users(clicks: Interactions, priority: np.ndarray, budget: Budget, rng: np.random.Generator) -> Interactions:
     """Users of highest priority, equal ones in random order, up to the budget; in the order of `clicks`."""
     users = rng.permutation(_active(clicks))
@@ -147,9 +144,6 @@ def _first_users(clicks: Interactions, priority: np.ndarray, budget: Budget, rng
 
 def _active(clicks: Interactions) -> np.ndarray:
     return np.flatnonzero(np.diff(clicks.matrix.indptr))
-
-
-# --- what comes in ----------------------------------------------------------------------------------
 
 
 def _rng(seed: int) -> np.random.Generator:

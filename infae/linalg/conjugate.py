@@ -63,15 +63,16 @@ def conjugate_gradients(
     `mean` is K's mean diagonal; the rest as in `infae.solvers.solve_conjugate`.
     """
     with precision(gram.dtype):
-        columns = _Columns(targets, start, gram.dtype)
-        coef, left, most = _aligned_zeros((columns.n, columns.m), columns.dtype), np.zeros(columns.m), 0
-        todo, n_begun = np.flatnonzero(columns.lengths), 0
-        slots = _Slots(gram, ridge, half(factor, ridge, mean), columns, max(1, todo.size))
+        coef, left, most = _aligned_zeros(targets.shape, gram.dtype), np.zeros(targets.shape[1]), 0
+        targets = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
+        lengths = np.sqrt(_column_squares(targets))
+        todo, n_begun = np.flatnonzero(lengths), 0
+        slots = _Slots(gram, ridge, half(factor, ridge, mean), targets, start, lengths)
         while True:
             if slots.stale(todo.size - n_begun):
                 leaving = slots.state == _CHECKED
                 gone = slots.column[leaving]
-                coef[:, gone] = np.asarray(slots.x)[:, leaving] * columns.lengths[gone]
+                coef[:, gone] = np.asarray(slots.x)[:, leaving] * lengths[gone]
                 left[gone], most = np.sqrt(slots.square[leaving]), max(most, slots.taken[leaving].max(initial=0))
                 slots.state[leaving] = _FREE
                 n_begun += slots.begin(todo[n_begun:])
@@ -79,34 +80,9 @@ def conjugate_gradients(
                 if progress is not None:
                     progress(n_begun - slots.n_used, todo.size)
                 if not slots.n_used:
-                    return Solved(coef, left, columns.lengths, int(most))
+                    return Solved(coef, left, lengths, int(most))
                 slots.narrow()
             slots.move(tolerance, max_iterations)
-
-
-class _Columns:
-    """Right-hand sides of unit length, and where to start."""
-
-    def __init__(self, targets: sp.csr_matrix | np.ndarray, start: jax.Array | None, dtype: np.dtype):
-        self.n, self.m = targets.shape
-        self.dtype = dtype
-        self._targets: Any = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
-        self._start = None if start is None else np.asarray(start)
-        self.lengths = np.sqrt(_column_squares(self._targets))
-
-    def right(self, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """(n, width) right-hand sides, 0 where the mask (width,) is."""
-        return self._spread(self._targets, columns, mask)
-
-    def start(self, columns: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
-        """The same of where to start; None for nowhere in particular."""
-        return None if self._start is None else self._spread(self._start, columns, mask)
-
-    def _spread(self, source: Any, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        taken = source[:, columns[mask]]
-        spread = np.zeros((self.n, mask.size), self.dtype)
-        spread[:, mask] = (taken.toarray() if sp.issparse(taken) else taken) / self.lengths[columns[mask]]
-        return spread
 
 
 class _Slots:
@@ -125,10 +101,13 @@ class _Slots:
       checking: (width,) and that is its own.
     """
 
-    def __init__(self, gram: Tiled, ridge: float, half: jax.Array, columns: _Columns, n_columns: int):
-        self._gram, self._ridge, self._half, self._columns = gram, ridge, half, columns
-        size = width(columns.n, n_columns, columns.dtype.itemsize)
-        self.x, self.r, self.p = (jnp.zeros((columns.n, size), columns.dtype) for _ in range(3))
+    def __init__(
+        self, gram: Tiled, ridge: float, half: jax.Array, targets: Any, start: jax.Array | None, lengths: np.ndarray
+    ):
+        self._gram, self._ridge, self._half, self._lengths = gram, ridge, half, lengths
+        self._targets, self._start = targets, None if start is None else np.asarray(start)
+        size = width(gram.n, max(1, int(np.count_nonzero(lengths))), gram.dtype.itemsize)
+        self.x, self.r, self.p = (jnp.zeros((gram.n, size), gram.dtype) for _ in range(3))
         self.state, self.column, self.taken = (np.zeros(size, int) for _ in range(3))
         self.square = np.full(size, np.inf)
         self.restarted, self.checking = np.zeros(size, bool), np.zeros(size, bool)
@@ -149,7 +128,7 @@ class _Slots:
         new = free & (np.cumsum(free) <= waiting.size)
         if n_new := int(new.sum()):
             self.column[new], self.state[new], self.taken[new], self.square[new] = waiting[:n_new], _MOVING, 0, np.inf
-            right, start = self._columns.right(self.column, new), self._columns.start(self.column, new)
+            right, start = (self._columns_of(source, new) for source in (self._targets, self._start))
             self.restarted[new] = start is not None
             self.x, self.r, self.p = _begin(self.x, self.r, self.p, self._half, right, start, new)
         return n_new
@@ -158,10 +137,18 @@ class _Slots:
         """Restart the columns that have ended from their solutions."""
         ended = self.state == _ENDED
         if ended.any():
-            self.x, self.r, self.p = _restart(self.x, self.r, self.p, self._columns.right(self.column, ended), ended)
+            self.x, self.r, self.p = _restart(self.x, self.r, self.p, self._columns_of(self._targets, ended), ended)
             self.state[ended] = _MOVING
             self.restarted |= ended
             self.checking |= ended
+
+    def _columns_of(self, source: Any, mask: np.ndarray) -> np.ndarray | None:
+        """(n, width) the slots' columns of the targets or the start, for targets of length 1; 0 off the mask."""
+        if source is None:
+            return None
+        taken, spread = source[:, self.column[mask]], np.zeros(self.x.shape, self.x.dtype)
+        spread[:, mask] = (taken.toarray() if sp.issparse(taken) else taken) / self._lengths[self.column[mask]]
+        return spread
 
     def narrow(self) -> None:
         """Halve the width as long as half of the slots are free."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from infae.kernels.rows import Rows
 from infae.machine import KernelMachine, batches
 from infae.runtime import checks
 from infae.runtime.mesh import UserMesh, on
+from infae.tuning.best import Trial
 
 # Of the solution's departure from plain interpolation, how much may be rounding error.
 NOISE_LIMIT = 0.1
@@ -42,8 +43,6 @@ Labels: TypeAlias = sp.csr_matrix | np.ndarray
 """(n_users, n_items) of what is fitted: a user's clicks, or other numbers."""
 
 Users = Interactions | Blocks
-
-S = TypeVar("S")
 
 
 def check_reg(reg: float) -> float:
@@ -84,11 +83,11 @@ class Solution:
         return {"reg": self.reg, "residual": self.residual}
 
 
-class Step(NamedTuple, Generic[S]):
-    """One reg of those tried: a `Solution` or a `Fitted`, or why the solve is singular or mere rounding error."""
+class Step(NamedTuple):
+    """One reg of those tried: its solution, or why the solve is singular or mere rounding error."""
 
     reg: float  # relative
-    solved: S | None
+    solved: Solution | None
     failure: str = ""  # with reg, dtype and residual
 
 
@@ -103,14 +102,14 @@ class System(Protocol):
         """
 
 
-def path(system: System, regs: Sequence[float], *, progress: Progress = None) -> Iterator[Step[Solution]]:
+def path(system: System, regs: Sequence[float], *, progress: Progress = None) -> Iterator[Step]:
     """A step for each reg in turn, all of one system; a reg whose solve is of no use is passed over.
 
     One solution is in memory at a time, if the caller keeps none.
     """
     for reg in map(check_reg, regs):
         try:
-            step: Step[Solution] = Step(reg, system.solve(reg, strict=True, progress=progress))
+            step = Step(reg, system.solve(reg, strict=True, progress=progress))
         except SingularKernelError as error:
             step = Step(reg, None, str(error))
         yield step
@@ -252,14 +251,19 @@ class Job:
 
     def fits(
         self, system: System, fitted: Callable[[Any], Fitted], progress: Progress = None
-    ) -> Iterator[Step[Fitted]]:
+    ) -> Iterator[Trial[Fitted]]:
         """Fitted models around the solutions: those of a path, or of a single reg its own."""
         if not self.several:
-            yield Step(self.regs[0], fitted(system.solve(self.regs[0], strict=False, progress=progress)))
+            solution = system.solve(self.regs[0], strict=False, progress=progress)
+            yield Trial(solution.row(), fitted(solution))
             return
-        for reg, solution, failure in path(system, self.regs, progress=progress):
-            yield Step(reg, None if solution is None else fitted(solution), failure)
-            del solution
+        for reg, solved, failure in path(system, self.regs, progress=progress):
+            if solved is None:
+                warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=6)
+                yield Trial({"reg": reg}, None, failure)
+            else:
+                yield Trial(solved.row(), fitted(solved))
+            del solved
 
 
 class Problem(NamedTuple):
@@ -291,7 +295,7 @@ class Solver(ABC):
     takes_blocks: ClassVar[bool] = False
 
     @abstractmethod
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         """Users fitted to their labels at one reg after the other, each when it is asked for.
 
         Errors are raised then, too: SingularKernelError where `job.several` is False, MemoryError

@@ -12,17 +12,16 @@ import jax
 import numpy as np
 
 from infae.errors import SingularKernelError
-from infae.kernels.base import Kernel
 from infae.kernels.grams import RecomputedGram, symmetric_gram
-from infae.kernels.rows import Rows
 from infae.landmarks import pivoted_cholesky
 from infae.linalg.conjugate import N_ARRAYS, conjugate_gradients, width
 from infae.linalg.tiles import Tiled, precision, tile_size
 from infae.runtime import memory
 from infae.runtime.progress import bar, onto
 from infae.solvers import base
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Users
 from infae.solvers.full import FullFit, FullProblem, FullSolution, gram_operations, row_bytes
+from infae.tuning.best import Trial
 
 # Of each target's length: rankings are those of the exact solve, and float32 reaches it at any reg of use.
 TOLERANCE = 1e-4
@@ -62,22 +61,6 @@ def required_bytes(n: int, m: int, itemsize: int = 4, *, keep: bool, several_reg
     triangle = n * (n + tile_size(n)) // 2 if keep else 0
     work = N_ARRAYS * n * width(n, m, itemsize) + 3 * n * n_landmarks(n)
     return itemsize * (triangle + (3 if several_regs else 1) * n * m + work)
-
-
-def kernel_matrix(
-    kernel: Kernel, rows: Rows, m: int, *, several_regs: bool = False, progress: Progress = None
-) -> Tiled:
-    """K of the rows, for m targets: kept where it fits beside their solution, else computed anew at each product.
-
-    Raises MemoryError where the solution does not fit either.
-    """
-    itemsize = rows.head.dtype.itemsize
-    needed = partial(required_bytes, rows.n, m, itemsize, several_regs=several_regs)
-    memory.require_memory(needed(keep=False), f"conjugate gradients for {rows.n:,} users x {m:,} items")
-    if not memory.fits(memory.with_margin(needed(keep=True))):
-        return RecomputedGram(kernel, rows)
-    with precision(rows.head.dtype):
-        return symmetric_gram(kernel, rows, progress=progress)
 
 
 def solve_conjugate(
@@ -186,13 +169,17 @@ class CG(Solver):
     fitted_class = CGFit
     takes_mesh = False
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         everybody = FullProblem.of(job, users, labels)
         rng = np.random.default_rng([job.seed, 7])
         _, pivots = pivoted_cholesky(job.kernel, everybody.mapped, n_landmarks(everybody.rows.n), rng)
-        with bar("kernel", job.progress, unit="block") as shown:
-            m, told = everybody.users.n_items, onto(shown)
-            gram = kernel_matrix(job.kernel, everybody.rows, m, several_regs=job.several, progress=told)
+        n, m = everybody.users.shape
+        needed = partial(required_bytes, n, m, job.dtype.itemsize, several_regs=job.several)
+        memory.require_memory(needed(keep=False), f"conjugate gradients for {n:,} users x {m:,} items")
+        gram: Tiled = RecomputedGram(job.kernel, everybody.rows)
+        if memory.fits(memory.with_margin(needed(keep=True))):
+            with precision(job.dtype), bar("kernel", job.progress, unit="block") as shown:
+                gram = symmetric_gram(job.kernel, everybody.rows, progress=onto(shown))
         with bar("solve", job.progress, unit="item") as shown:
             system = ConjugateSystem(gram, pivots, everybody.labels)
             yield from job.fits(system, everybody.fitted(job, self.fitted_class), onto(shown))

@@ -20,7 +20,8 @@ from infae.linalg.tiles import SymmetricTiles, precision, tile_size
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar, onto
 from infae.solvers import base, full
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Users
+from infae.tuning.best import Trial
 
 _N_PROBES = 16
 # The sweep reaches some 0.75 of a product's rate.
@@ -163,10 +164,10 @@ class Exact(Solver):
     name = "exact"
     fitted_class = ExactFit
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         everybody = full.FullProblem.of(job, users, labels)
+        system = InverseSystem(self._gram(job, everybody), everybody.labels)
         with bar("solve", job.progress, unit="block") as shown:
-            system = InverseSystem(self._gram(job, everybody), everybody.labels)
             yield from job.fits(system, everybody.fitted(job, self.fitted_class), onto(shown))
 
     def cost(self, problem: Problem) -> Cost:

@@ -21,9 +21,10 @@ from infae.runtime import checks
 from infae.runtime.mesh import UserMesh
 from infae.runtime.progress import bar
 from infae.solvers import base
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solution, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solution, Solver, Users
 from infae.solvers.full import click_operations, entry_operations, row_bytes
 from infae.solvers.sums import LandmarkSums, Whitening, accumulate, required_bytes, whitening
+from infae.tuning.best import Trial
 
 _N_PROBES = 16
 # float64 runs at half the rate of float32.
@@ -149,7 +150,7 @@ class Nystrom(Solver):
             got = checks.shown(self.anchors)
             raise ValueError(f"anchors must be one of {names}, or Interactions of landmark users, got {got}")
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         if isinstance(users, Blocks):
             counts, drawn = survey(users, self.n_anchors, job.seed, job.mesh)
             pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
