@@ -66,10 +66,8 @@ class InfiniteAE:
         summary of.
       row_power: each input row is divided by its length to this power: 0 is the published input,
         1 makes all rows equally long. Half-way, 0.5 with b_std = 0, does well on dense and sparse sets.
-      solver: how the coefficients are solved for: an object of `infae.solvers`, such as
-        `Nystrom(n_anchors=2000)`, or its name. "exact": all users are anchors, by the inverse. "cg": the
-        same by conjugate gradients, to 1e-4 of each item's column. "nystrom": a few users are
-        anchors, and all are fitted. "auto": prints what each would take, and chooses.
+      solver: how the coefficients are solved for: "exact", "cg", "nystrom", "auto", or an object of
+        `infae.solvers`, such as `Nystrom(n_anchors=2000)`; each is described there.
       n_anchors, anchors: of "nystrom", and of "auto" where that chooses it; see
         `infae.solvers.Nystrom`. An object has its own.
       seed: of the draw, of the preconditioner's too.

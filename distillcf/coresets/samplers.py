@@ -78,7 +78,7 @@ def random_interactions(X: Any, budget: Budget | int, seed: int = 0) -> Interact
     """
     clicks, budget = _checked(X, budget)
     kept = np.zeros(clicks.n_interactions, bool)
-    kept[_rng(seed).choice(kept.size, budget.n_interactions(clicks), replace=False, shuffle=False)] = True
+    kept[checks.generator(seed).choice(kept.size, budget.n_interactions(clicks), replace=False, shuffle=False)] = True
     drawn = clicks.with_matrix(masked(clicks.matrix, kept))
     return drawn.select_users(_active(drawn))
 
@@ -94,7 +94,7 @@ def random_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
     Arguments and errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    return _first_users(clicks, np.zeros(clicks.n_users), budget, _rng(seed))
+    return _first_users(clicks, np.zeros(clicks.n_users), budget, checks.generator(seed))
 
 
 def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
@@ -103,7 +103,7 @@ def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
     Budgets are met as in `random_users`; arguments and errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    return _first_users(clicks, np.diff(clicks.matrix.indptr), budget, _rng(seed))
+    return _first_users(clicks, np.diff(clicks.matrix.indptr), budget, checks.generator(seed))
 
 
 def svp_cf_users(
@@ -116,7 +116,7 @@ def svp_cf_users(
     errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    rng = _rng(seed)
+    rng = checks.generator(seed)
     counts = forgetting_counts(clicks, rng, epochs=epochs, batches=batches, learning_rate=learning_rate)
     return _first_users(clicks, counts, budget, rng)
 
@@ -144,10 +144,6 @@ def _first_users(clicks: Interactions, priority: np.ndarray, budget: Budget, rng
 
 def _active(clicks: Interactions) -> np.ndarray:
     return np.flatnonzero(np.diff(clicks.matrix.indptr))
-
-
-def _rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(checks.seed("seed", seed))
 
 
 def _checked(X: Any, budget: Budget | int) -> tuple[Interactions, Budget]:

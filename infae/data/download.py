@@ -79,10 +79,8 @@ def _stream(url: str, to: Path, folder: Path) -> None:
         with to.open("wb") as out, urlopen(url, timeout=TIMEOUT_S) as response:
             size = response.headers.get("Content-Length")
             name = url.rsplit("/", 1)[-1]
-            with tqdm(total=int(size) if size else None, unit="B", unit_scale=True, desc=name) as bar:
-                while block := response.read(BLOCK):
-                    out.write(block)
-                    bar.update(len(block))
+            with tqdm.wrapattr(out, "write", total=int(size) if size else None, desc=name) as shown:
+                shutil.copyfileobj(response, shown, BLOCK)
     except (URLError, HTTPException, TimeoutError, ConnectionError) as err:
         raise ConnectionError(
             f"could not download {url}: {err}; check the network, or fetch it by hand and put its files in {folder}"

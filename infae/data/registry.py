@@ -37,8 +37,9 @@ def _published(recipe: Callable[..., Split], folder: str, *files: str) -> Form:
     return Form(tuple(f"{folder}/{file}" for file in files), recipe)
 
 
-def _paper(folder: str) -> Form:
-    return _published(readers.read_paper, folder, "total_data.hdf5", "index.npz")
+def _paper(name: str) -> list[Form]:
+    files = "total_data.hdf5", "index.npz"
+    return [_published(readers.read_paper, folder, *files) for folder in (f"paper-{name}", name)]
 
 
 def _raw(file: str, reader: Callable[[Path], pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
@@ -72,8 +73,7 @@ DATASETS: dict[str, Dataset] = {
         where=f"{PAPER} for the paper's split; https://grouplens.org/datasets/movielens/1m/ for the ratings",
         terms=GROUPLENS,
         forms=(
-            _paper("paper-ml-1m"),
-            _paper("ml-1m"),
+            *_paper("ml-1m"),
             *map(_raw, ("ml-1m/ratings.dat", "ml-1m/ratings.csv", "ml-1m/ratings_rebuilt.csv")),
         ),
         sources=(_movielens("ml-1m", "c4d9eecfca2ab87c1945afe126590906", "ratings.dat", "users.dat", "movies.dat"),),
@@ -89,23 +89,21 @@ DATASETS: dict[str, Dataset] = {
         "ratings only) for the ratings",
         terms="Amazon review data (2018), for research; cite Ni et al. 2019",
         forms=(
-            _paper("paper-magazine"),
-            _paper("magazine"),
+            *_paper("magazine"),
             _raw("magazine/Magazine_Subscriptions.csv", readers.read_amazon_ratings),
         ),
     ),
     "douban": Dataset(
         where=f"{PAPER}, or its authors; put a ratings log of your own in douban/ratings.csv",
         terms="those of whoever you have it from",
-        forms=(_paper("paper-douban"), _paper("douban"), _raw("douban/ratings.csv", readers.read_csv)),
+        forms=(*_paper("douban"), _raw("douban/ratings.csv", readers.read_csv)),
     ),
     "netflix": Dataset(
         where=f"the authors of {PAPER} for the paper's split; "
         "https://www.kaggle.com/datasets/netflix-inc/netflix-prize-data for the ratings",
         terms="Netflix Prize rules: research use, no redistribution",
         forms=(
-            _paper("paper-netflix"),
-            _paper("netflix"),
+            *_paper("netflix"),
             Form(("netflix/combined_data_*.txt",), log=readers.read_netflix, stands_in=True),
         ),
     ),

@@ -95,7 +95,7 @@ def random_split(
     that train never sees.
     """
     _check_fractions(fractions)
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     checks.whole("min_interactions", min_interactions, 3, remedy="each part gets one click")
     clicks = np.diff(_interactions(log).matrix.indptr)
     kept = log.select_users(np.flatnonzero(clicks >= min_interactions))
@@ -119,7 +119,7 @@ def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str 
     `seed`. Users with fewer than 3 clicks are kept whole in train. Rows are in ascending order of
     user id where `log` is a frame, which `time_split` describes further.
     """
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     if isinstance(log, Interactions):
         place = random_place(log.matrix, rng)
     else:
@@ -176,7 +176,7 @@ def user_split(
     clicks, and items that no train user clicked, stay as they are: the latter as columns.
     """
     _check_fractions(fractions)
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     checks.share("fold_in", fold_in)
     least = max(2, checks.whole("min_interactions", min_interactions, 0))
     eligible = np.flatnonzero(np.diff(_interactions(log).matrix.indptr) >= least)
@@ -198,7 +198,7 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
     round(n * fraction) of each user's n train clicks move to validation, never a user's last.
     """
     checks.share("fraction", fraction)
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     if not isinstance(split, Split):
         raise ValueError(f"expected a Split, got {shown(split)}; random_split makes one of clicks")
     if split.validation.n_interactions:
@@ -258,10 +258,6 @@ def _interactions(log: Any) -> Interactions:
     if not isinstance(log, Interactions):
         raise ValueError(f"expected Interactions, got {shown(log)}; Interactions.from_frame and .from_matrix make them")
     return log
-
-
-def _generator(seed: Any) -> np.random.Generator:
-    return np.random.default_rng(checks.seed("seed", seed))
 
 
 def _check_fractions(fractions: Any) -> None:

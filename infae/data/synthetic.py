@@ -15,17 +15,11 @@ CELLS = 4_000_000
 
 
 class Planted(NamedTuple):
-    """Clicks and the groups they were drawn from.
+    """Clicks and the groups they were drawn from."""
 
-    Attributes:
-      interactions: (n_users, n_items) clicks, ids 0, 1, 2, ...
-      user_group: (n_users,) each user's taste group.
-      item_group: (n_items,) each item's group.
-    """
-
-    interactions: Interactions
-    user_group: np.ndarray
-    item_group: np.ndarray
+    interactions: Interactions  # (n_users, n_items), ids 0, 1, 2, ...
+    user_group: np.ndarray  # (n_users,) each user's taste group
+    item_group: np.ndarray  # (n_items,) each item's group
 
 
 def synthetic(
@@ -51,7 +45,7 @@ def synthetic(
     checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
     checks.share("focus", focus, least=0, most=1)
     checks.number("zipf", zipf)
-    rng = np.random.default_rng(checks.seed("seed", seed))
+    rng = checks.generator(seed)
     user_group = rng.permutation(np.arange(n_users) % n_groups)
     item_group = rng.permutation(np.arange(n_items) % n_groups)
     weight = (rng.permutation(n_items) + 1.0) ** -zipf

@@ -90,15 +90,6 @@ class _Slots:
 
     A column that has come to an end restarts from its own solution, which computes its residual
     anew, and leaves if that passes, or if nothing is to be gained any more.
-
-    Attributes:
-      x, r, p: (n, width) solutions, residuals, directions.
-      state: (width,) `_FREE`, `_MOVING`, `_ENDED` or `_CHECKED`.
-      column: (width,) which column it is.
-      taken: (width,) its iterations.
-      square: (width,) its squared residual when that was last computed anew.
-      restarted: (width,) its direction is a solution, to which the next one is not conjugate.
-      checking: (width,) and that is its own.
     """
 
     def __init__(
@@ -107,9 +98,12 @@ class _Slots:
         self._gram, self._ridge, self._half, self._lengths = gram, ridge, half, lengths
         self._targets, self._start = targets, None if start is None else np.asarray(start)
         size = width(gram.n, max(1, int(np.count_nonzero(lengths))), gram.dtype.itemsize)
+        # Solutions, residuals, directions.
         self.x, self.r, self.p = (jnp.zeros((gram.n, size), gram.dtype) for _ in range(3))
+        # What each slot holds, as above; of which column; how many iterations that has had.
         self.state, self.column, self.taken = (np.zeros(size, int) for _ in range(3))
-        self.square = np.full(size, np.inf)
+        self.square = np.full(size, np.inf)  # its squared residual when that was last computed anew
+        # Its direction is a solution, to which the next one is not conjugate; and that is its own.
         self.restarted, self.checking = np.zeros(size, bool), np.zeros(size, bool)
 
     @property

@@ -68,6 +68,16 @@ def product(matrix: Tiled, rhs: jax.Array) -> jax.Array:
     return _stack(out, matrix.n, rhs.shape[1])
 
 
+def to_dense(matrix: Tiled) -> np.ndarray:
+    """The full (n, n) matrix, written tile by tile."""
+    full, size = np.empty((matrix.n, matrix.n), matrix.dtype), matrix.size
+    for (i, j), tile in matrix.items():
+        block = full[i * size : (i + 1) * size, j * size : (j + 1) * size]
+        block[:] = np.asarray(tile)[: block.shape[0], : block.shape[1]]
+        full[j * size : (j + 1) * size, i * size : (i + 1) * size] = block.T
+    return full
+
+
 @dataclass(frozen=True, eq=False)
 class SymmetricTiles:
     """A symmetric (n, n) matrix, padded to whole tiles, (size, size) each.
@@ -83,7 +93,12 @@ class SymmetricTiles:
     @classmethod
     def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> Self:
         """From ((i, j), tile) for all j <= i; entries past row or column n are replaced by the padding."""
-        return cls(n, size, _padded(dict(tiles), n, size))
+        padded, last = dict(tiles), -(-n // size) - 1
+        if (kept := n - last * size) < size:
+            for j in range(last):
+                padded[last, j] = _pad_rows(padded[last, j], kept)
+            padded[last, last] = _pad_corner(padded[last, last], kept)
+        return cls(n, size, padded)
 
     @classmethod
     def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> Self:
@@ -138,23 +153,7 @@ class SymmetricTiles:
 
     def to_dense(self) -> np.ndarray:
         """The full (n, n) matrix."""
-        full = np.empty((self.n_tiles * self.size,) * 2, self.dtype)
-        for (i, j), tile in self.tiles.items():
-            rows, cols = slice(i * self.size, (i + 1) * self.size), slice(j * self.size, (j + 1) * self.size)
-            full[rows, cols] = tile
-            full[cols, rows] = np.asarray(tile).T
-        return full[: self.n, : self.n]
-
-
-def _padded(tiles: dict[tuple[int, int], jax.Array], n: int, size: int) -> dict[tuple[int, int], jax.Array]:
-    last = -(-n // size) - 1
-    kept = n - last * size
-    if kept == size:
-        return tiles
-    for j in range(last):
-        tiles[last, j] = _pad_rows(tiles[last, j], kept)
-    tiles[last, last] = _pad_corner(tiles[last, last], kept)
-    return tiles
+        return to_dense(self)
 
 
 @jax.jit
@@ -190,4 +189,5 @@ def _add_both_products(
 
 
 _transpose = jax.jit(jnp.transpose)
+put_rows = jax.jit(lambda whole, rows, start: jax.lax.dynamic_update_slice(whole, rows, (start, 0)), donate_argnums=0)
 _add_product = jax.jit(lambda out, a, b: out + a @ b, donate_argnums=0)

@@ -7,7 +7,7 @@ the same model on a busy machine; how fast the machine is at the moment is only 
 """
 
 import sys
-import time
+import timeit
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -125,11 +125,7 @@ def matrix_rate(dtype: str) -> float:
     with precision(dtype):
         a = jnp.ones((edge, edge), dtype)
         jax.block_until_ready(_product(a))
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            jax.block_until_ready(_product(a))
-            taken.append(time.perf_counter() - start)
+        taken = timeit.repeat(lambda: jax.block_until_ready(_product(a)), number=1, repeat=5)
     return 2 * edge**3 / float(np.median(taken))
 
 

@@ -34,17 +34,10 @@ _ENTRY, _ITERATIONS = 1500, 12
 
 @dataclass(frozen=True, eq=False)
 class CGSolution(FullSolution):
-    """By conjugate gradients.
+    """By conjugate gradients; the residual, of all columns, is computed from the coefficients themselves."""
 
-    Attributes:
-      residual: |(K + ridge I) coef - targets| / |targets| (Frobenius), of all columns, computed
-        from the coefficients themselves.
-      iterations: products with K that the slowest column took, the last of them to check it.
-      n_landmarks: columns of the preconditioner.
-    """
-
-    iterations: int
-    n_landmarks: int
+    iterations: int  # products with K that the slowest column took, the last of them to check it
+    n_landmarks: int  # columns of the preconditioner
 
 
 def n_landmarks(n: int) -> int:

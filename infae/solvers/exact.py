@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,14 +15,13 @@ from infae.kernels.grams import sharded_gram, symmetric_gram
 from infae.linalg.head_tail import HeadTail
 from infae.linalg.sharded import ShardedMatrix
 from infae.linalg.sweep import inverse
-from infae.linalg.tiles import SymmetricTiles, precision, tile_size
+from infae.linalg.tiles import SymmetricTiles, precision, put_rows, tile_size
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar, onto
 from infae.solvers import base, full
 from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Users
 from infae.tuning.best import Trial
 
-_N_PROBES = 16
 # The sweep reaches some 0.75 of a product's rate.
 _SWEEP = 1.3
 
@@ -106,7 +104,7 @@ def _coefficients(factored: Factor, targets: Labels, progress: Progress) -> jax.
         coef = jnp.zeros((n, m), dtype)
         for block in range(n_blocks):
             rows = factored.inverse.rows_of(block)
-            coef = _put_rows(coef, split.transposed(factored.inverse.column(block)), rows.start)
+            coef = put_rows(coef, split.transposed(factored.inverse.column(block)), rows.start)
             if progress is not None:
                 progress(block + 1, n_blocks)
         return coef
@@ -116,10 +114,8 @@ def _residual(factored: Factor, targets: Labels) -> tuple[float, float]:
     """(relative residual, noise); SingularKernelError where that is no solution."""
     if targets.shape[0] != factored.gram.n:
         raise ValueError(f"targets have {targets.shape[0]:,} rows and the kernel matrix {factored.gram.n:,}")
-    # For random signs v, E|R v|^2 is |R|_F^2: n^2 operations a probe instead of n^2 m.
     dtype = factored.gram.dtype
-    rng = np.random.default_rng(0)
-    probes = targets @ rng.choice([-1.0, 1.0], (targets.shape[1], _N_PROBES)).astype(dtype)
+    probes = targets @ base.signs(targets.shape[1]).astype(dtype)
     coef = factored.inverse @ probes
     fitted = factored.gram @ coef + dtype.type(factored.ridge) * coef
     error = float(np.linalg.norm(fitted - probes))
@@ -185,8 +181,3 @@ class Exact(Solver):
         require_memory(n * (n + 1024) * job.dtype.itemsize, f"the kernel matrix of {n:,} users and its inverse")
         with precision(job.dtype), bar("kernel", job.progress, unit="block") as shown:
             return symmetric_gram(job.kernel, rows, progress=onto(shown))
-
-
-@partial(jax.jit, donate_argnums=0)
-def _put_rows(coef: jax.Array, block: jax.Array, start: int) -> jax.Array:
-    return jax.lax.dynamic_update_slice(coef, block, (start, 0))

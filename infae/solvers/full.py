@@ -28,9 +28,8 @@ _KERNEL_ENTRY, _TAIL_PAIR, _TAIL_ENTRY = 1000, 800, 40
 class FullSolution(Solution):
     """Of a system whose anchors are the users that are fitted.
 
-    Attributes:
-      noise: the residual relative to |ridge * coef|, the part of the fitted scores that is not
-        the targets themselves. Near 1 a ranking of unclicked items is rounding error.
+    Its noise is the residual relative to |ridge * coef|, the part of the fitted scores that is not
+    the targets themselves. Near 1 a ranking of unclicked items is rounding error.
     """
 
     noise: float

@@ -26,7 +26,6 @@ from infae.solvers.full import click_operations, entry_operations, row_bytes
 from infae.solvers.sums import LandmarkSums, Whitening, accumulate, required_bytes, whitening
 from infae.tuning.best import Trial
 
-_N_PROBES = 16
 # float64 runs at half the rate of float32.
 _FLOAT64 = 2
 
@@ -51,7 +50,7 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
         to_coef = jnp.concatenate(
             [_product(white.inverse_root, inverted.column(b)) for b in range(inverted.n_tiles)], axis=1
         )
-        right, signs = jnp.asarray(sums.right), _signs(sums.right.shape[0])
+        right, signs = jnp.asarray(sums.right), base.signs(sums.right.shape[0])
         rows = [inverted.rows_of(b) for b in range(inverted.n_tiles)]
         parts = [_coefficients(to_coef[at], right, signs, np.dtype(dtype)) for at in rows]
         coef, moved = (jnp.concatenate(side) for side in zip(*parts, strict=True))
@@ -178,10 +177,6 @@ class Nystrom(Solver):
         operations = n * a * (entry_operations(problem) + 3 * a) + a * click_operations(problem) + solves
         n_bytes = required_bytes(a, m, size) + (size * a * m if n_regs > 1 else 0)
         return Cost(n_bytes + row_bytes(problem), operations)
-
-
-def _signs(n_items: int) -> np.ndarray:
-    return np.random.default_rng(0).choice([-1.0, 1.0], (n_items, _N_PROBES))
 
 
 _product = jax.jit(jnp.matmul)

@@ -42,14 +42,8 @@ def best(
     """The candidate of the highest finite value; of equal ones the first.
 
     No more than two candidates are alive at a time, if `trials` makes them as they are asked for.
-
-    Args:
-      trials: one a setting; a path of regs is one iterable of them.
-      value: measures a candidate; higher is better, NaN is no value. Or several figures by name.
-      metric: what the value is called in `tried`, or which of the figures is compared.
-      description: of the progress bar.
-      progress: show one.
-      total: trials, where known.
+    `value` measures one, higher is better, NaN is no value; or gives several figures by name.
+    `metric` is what the value is called in `tried`, or which of the figures is compared.
 
     Raises NoUsableSettingError, a ValueError, where no trial has a finite value; it says what became of each.
     """

@@ -83,10 +83,7 @@ def select(
     is better. Settings with the same item weights share their inner products, and all regs of a
     setting its Gram matrix. Some 50 to 80 trials stand for the 1,600 of the full grid.
 
-    Each trial takes n_users^3 operations. With `n_screen` the search is on that many users, drawn
-    alike. Where there are validation clicks, the two best settings are then fitted to all users,
-    at reg and its neighbours, and the best is kept; where there are none, the best of the search.
-    That serves dense sets: of a sparse one few users say little (BUILD_NOTES.md, Gowalla).
+    Each trial takes n_users^3 operations.
 
     Args:
       X: clicks, as in `InfiniteAE.fit`; not `Blocks`, whose users are too many to search on.
@@ -97,7 +94,9 @@ def select(
       space: choices by name, in order, instead of `SPACE`: some of depth, row_power and
         popularity_power; one left out stays where a climb begins. The published setting is tried
         where it is in the space. reg is searched in powers of 2, at the end of their root.
-      n_screen: users searched on; None for all.
+      n_screen: users searched on, drawn alike; None for all. Where there are validation clicks, the two
+        best settings are then fitted to all users, at reg and its neighbours, and the best is kept.
+        That serves dense sets: of a sparse one few users say little (BUILD_NOTES.md, Gowalla).
       refit: fit the chosen model on training and validation clicks together.
       seed: of the draw of users and of hidden clicks, and the model's own.
       progress: show a progress bar on standard error.
