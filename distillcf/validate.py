@@ -1,7 +1,8 @@
 """How good a support is on held-out clicks, and its free labels from all the data."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, TypeVar
 
 import jax
@@ -70,11 +71,8 @@ class Judge:
         if self._config.labels == "clicks":
             return Support(clicks, clicks, reg_array)
         with precision(np.float32):
-            total = None
-            for users in self._batches.blocks(1024):
-                part = _label_system(self._student, clicks, reg_array, self._batches.of(users))
-                total = part if total is None else total + part
-            assert total is not None
+            blocks = map(self._batches.of, self._batches.blocks(1024))
+            total = reduce(add, (_label_system(self._student, clicks, reg_array, block) for block in blocks))
             return Support(clicks, _solve_labels(total, self._config.label_penalty), reg_array)
 
     def best(self, clicks: jax.Array | np.ndarray, reg: float) -> tuple[float, float]:

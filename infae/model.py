@@ -74,12 +74,10 @@ class InfiniteAE:
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
       mesh: a `jax.sharding.Mesh` of one axis, to whose devices users are shared out in `fit`,
-        `partial_fit` and `predict`; None for JAX's default device alone. `fit` takes it with the
-        solvers "exact", whose K is sharded over it, and "nystrom", whose users are. Where its
-        devices belong to several processes, each is given its own users, and all of them call
-        `fit` and `partial_fit`: the result, the same on all, is that of one process with all
-        users, one process's after another's. `predict` is each one's own. Model files leave the
-        mesh out.
+        `partial_fit` and `predict`; None for JAX's default device alone. The solvers "exact", whose K
+        is sharded over it, and "nystrom" take one. Where its devices belong to several processes,
+        each is given its own users, and all of them call `fit` and `partial_fit`: the result is
+        that of one process with all users, one process's after another's. Model files leave it out.
 
     Attributes (after fit):
       reg_: the relative regularisation used.

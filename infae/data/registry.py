@@ -1,8 +1,8 @@
 """The registry: for every data set where it comes from, its files, and the split they make."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,11 +14,11 @@ from infae.data.synthetic import synthetic, tiny
 
 @dataclass(frozen=True)
 class Form:
-    """One set of files that a data set may come as: of a published split, or of a raw log, of which one is drawn."""
+    """One set of files that a data set may come as."""
 
     files: tuple[str, ...]  # names below the data folder, all needed; a `*` stands for several
-    split: Callable[..., Split] | None = None
-    log: Callable[[Sequence[Path]], pd.DataFrame] | None = None
+    read: Callable[..., Any]  # of the paths: the published split, or
+    raw: bool = False  # the log, of which one is drawn
     stands_in: bool = False  # the set has a published split, and these files are not it
 
 
@@ -42,8 +42,8 @@ def _paper(name: str) -> list[Form]:
     return [_published(readers.read_paper, folder, *files) for folder in (f"paper-{name}", name)]
 
 
-def _raw(file: str, reader: Callable[[Path], pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
-    return Form((file,), log=lambda paths: reader(paths[0]), stands_in=stands_in)
+def _raw(file: str, reader: Callable[..., pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
+    return Form((file,), reader, raw=True, stands_in=stands_in)
 
 
 def _movielens(name: str, md5: str, *files: str) -> Source:
@@ -104,7 +104,7 @@ DATASETS: dict[str, Dataset] = {
         terms="Netflix Prize rules: research use, no redistribution",
         forms=(
             *_paper("netflix"),
-            Form(("netflix/combined_data_*.txt",), log=readers.read_netflix, stands_in=True),
+            _raw("netflix/combined_data_*.txt", lambda *paths: readers.read_netflix(paths)),
         ),
     ),
     "gowalla": _lightgcn(

@@ -13,7 +13,6 @@ from infae.data.ids import distinct
 from infae.data.interactions import Interactions, check_columns, frame_ids
 from infae.data.ops import random_place, row_of
 from infae.runtime import checks
-from infae.runtime.checks import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +50,7 @@ class Split:
         parts |= {name: context for name, context in contexts.items() if context is not None}
         for part, clicks in parts.items():
             if not isinstance(clicks, Interactions):
-                raise ValueError(f"{part} must be Interactions, got {shown(clicks)}")
+                raise ValueError(f"{part} must be Interactions, got {checks.shown(clicks)}")
             _check_same(part, "items", clicks.item_ids, "train", self.train.item_ids)
         for part in ("validation", "test"):
             context = f"{part}_context" if f"{part}_context" in parts else "train"
@@ -200,7 +199,7 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
     checks.share("fraction", fraction)
     rng = checks.generator(seed)
     if not isinstance(split, Split):
-        raise ValueError(f"expected a Split, got {shown(split)}; random_split makes one of clicks")
+        raise ValueError(f"expected a Split, got {checks.shown(split)}; random_split makes one of clicks")
     if split.validation.n_interactions:
         raise ValueError(f"{split.name or 'this split'} already has a validation part")
     train = split.train
@@ -256,7 +255,9 @@ def _check_same(part: str, what: str, ids: np.ndarray, other: str, expected: np.
 
 def _interactions(log: Any) -> Interactions:
     if not isinstance(log, Interactions):
-        raise ValueError(f"expected Interactions, got {shown(log)}; Interactions.from_frame and .from_matrix make them")
+        raise ValueError(
+            f"expected Interactions, got {checks.shown(log)}; Interactions.from_frame and .from_matrix make them"
+        )
     return log
 
 

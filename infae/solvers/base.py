@@ -4,8 +4,6 @@
 the Gram matrix's diagonal is `ridge = reg * trace(K) / n`, its mean diagonal times `reg`.
 """
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -16,12 +16,11 @@ of n_users x n_users or n_users x n_items is ever held. The sums are kept in flo
 products made in the model's dtype.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -58,15 +57,11 @@ class LandmarkSums:
     n_users: int
     diagonal: float  # sum over users of kernel(x, x)
 
-    def __add__(self, other: LandmarkSums) -> LandmarkSums:
+    def __add__(self, other: Self) -> Self:
         with precision(np.float64):
             tiles = {ij: tile + other.square.tiles[ij] for ij, tile in self.square.tiles.items()}
-        return LandmarkSums(
-            SymmetricTiles(self.square.n, self.square.size, tiles),
-            self.right + other.right,
-            self.n_users + other.n_users,
-            self.diagonal + other.diagonal,
-        )
+        n_users, diagonal = self.n_users + other.n_users, self.diagonal + other.diagonal
+        return type(self)(replace(self.square, tiles=tiles), self.right + other.right, n_users, diagonal)
 
 
 def block_users(n_landmarks: int) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from infae.data import ops
 from infae.data.blocks import Blocks
 from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop_empty_users
 from infae.data.interactions import Interactions
@@ -196,8 +195,7 @@ def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Gen
             "and give X the user ids of the split"
         )
     train = split.train.select_users(rows)
-    nothing = train.with_matrix(ops.empty(train.shape))
-    return Data(some, Split(train, split.validation.select_users(rows), nothing), False)
+    return Data(some, Split(train, split.validation.select_users(rows), train.emptied()), False)
 
 
 def _finalists(
