@@ -66,9 +66,7 @@ def save(path: Path, progress: Progress, identity: dict[str, Any]) -> None:
 def load(path: Path, like: State, identity: dict[str, Any]) -> Progress:
     """The progress that `save` wrote, for a run with this identity, whose state is shaped `like`.
 
-    Raises:
-      FileNotFoundError: no such file.
-      CheckpointError: foreign, damaged, or of another run; then it names what differs.
+    Raises CheckpointError for a file that is foreign, damaged, or of another run; then it names what differs.
     """
     fields = read(path)
     try:

@@ -53,22 +53,17 @@ class FullFit(Fitted):
 
     def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
         """(n, n_items) scores of one batch of clicks; of rows that are anchors without a kernel."""
-        if self.solution.reg * self.left_over > LARGE_REG[np.dtype(self.solution.coef.dtype)]:
+        coef, known = self.solution.coef, self._index.find(clicks)
+        if self.solution.reg * self.left_over > LARGE_REG[np.dtype(coef.dtype)] or (known < 0).all():
             return super().scores(clicks)
-        known = self._index.find(clicks)
-        if (known < 0).all():
-            return super().scores(clicks)
-        scores = self._own_scores(clicks, known)
+        # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
+        with precision(coef.dtype):
+            padded = np.pad(known, (0, batch_size(clicks.shape[1]) - known.size))
+            taken = np.asarray(take(coef, padded))
+        scores = dense(self.targets[known]) - taken.dtype.type(self.solution.ridge) * taken[: known.size]
         if len(new := np.flatnonzero(known < 0)):
             scores[new] = super().scores(clicks[new])
         return scores
-
-    def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
-        # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
-        with precision(self.solution.coef.dtype):
-            padded = np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))
-            taken = np.asarray(take(self.solution.coef, padded))
-        return dense(self.targets[rows]) - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
 
     def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays, about = super().stored()

@@ -34,12 +34,8 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
     """Coefficients (m, n_items) in `dtype`, from the landmarks' whitening and the sums over all users.
 
     `ridge` is reg times the mean over all users of kernel(x, x), as in the exact solve. Its
-    3 m^3 + 2 m^2 n_items operations are in float64.
-
-    Raises:
-      ValueError: a bad `reg`.
-      SingularKernelError: `reg` is 0, where the equations are singular to rounding; or the
-        residual, of the coefficients as they are rounded to `dtype`, is not finite or above 0.1.
+    3 m^3 + 2 m^2 n_items operations are in float64. Raises SingularKernelError where the residual,
+    of the coefficients as they are rounded to `dtype`, is not finite or above 0.1, and at reg = 0.
     """
     reg = base.check_reg(reg)
     if reg == 0:
