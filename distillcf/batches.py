@@ -1,7 +1,5 @@
 """Batches of real users, whom synthetic ones are to serve."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np
@@ -16,12 +14,7 @@ class Batches:
     """Batches of real users, each a pure function of (seed, step): nothing to store for a resumed run.
 
     An epoch deals out a random order of all users; what is left of it when less than a batch is
-    dealt is left out.
-
-    Args:
-      clicks: (n_users, n_items) of real users.
-      config: batch_size, held_out, objective, labels and seed are used.
-      scores: to be matched, None for the clicks themselves.
+    dealt is left out. Targets are the `scores`, or the clicks themselves where these are None.
     """
 
     def __init__(self, clicks: sp.csr_matrix, config: Config, scores: Scores | None):

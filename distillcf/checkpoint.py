@@ -1,7 +1,5 @@
 """The outer loop's progress on disk: written aside and renamed, and continued to the same bits."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,9 +66,7 @@ def save(path: Path, progress: Progress, identity: dict[str, Any]) -> None:
 def load(path: Path, like: State, identity: dict[str, Any]) -> Progress:
     """The progress that `save` wrote, for a run with this identity, whose state is shaped `like`.
 
-    Raises:
-      FileNotFoundError: no such file.
-      CheckpointError: foreign, damaged, or of another run; then it names what differs.
+    Raises CheckpointError for a file that is foreign, damaged, or of another run; then it names what differs.
     """
     fields = read(path)
     try:
@@ -82,7 +78,10 @@ def load(path: Path, like: State, identity: dict[str, Any]) -> Progress:
         step = checks.whole("step", about["step"], 0, identity["settings"]["steps"])
         best = about["best"] and _best(about["best"], _checked(fields["best_logits"], "best_logits", like.logits), step)
         losses = [checks.number("a loss", loss) for loss in about["losses"]]
-        return Progress(step, _state(fields, like), best, losses, checked_history(about["history"]))
+        leaves, tree = jax.tree.flatten(like)
+        stored = [_checked(fields[f"state_{i}"], f"state_{i}", leaf) for i, leaf in enumerate(leaves)]
+        state = jax.tree.unflatten(tree, map(jnp.asarray, stored))
+        return Progress(step, state, best, losses, checked_history(about["history"]))
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -116,20 +115,17 @@ def fingerprints(
     """Of all the data that a run is given and starts from; `scores` and an own kernel are the caller's."""
     weights = student.inputs.item_weights
     parts = () if split is None else (split.validation, split.context("validation"))
+    if scores is None and batches.scores is not None:
+        # Some users' scores tell of a model: they depend on all its settings.
+        scores = batches.scores(np.arange(min(256, batches.n_users)))
     return {
         "start data": fingerprint([np.asarray(state.logits)]),
         "source data": clicks_fingerprint(clicks),
         "validation data": fingerprint([np.array([*map(clicks_fingerprint, parts)])]) if parts else None,
         "item weights data": None if weights is None else fingerprint([weights]),
-        "scores data": _scores_fingerprint(batches) if scores is None else fingerprint([np.asarray(scores)]),
+        "scores data": None if scores is None else fingerprint([np.asarray(scores)]),
         "kernel data": fingerprint([_kernel_of_a_few(student, batches)]) if own_kernel else None,
     }
-
-
-def _scores_fingerprint(batches: Batches) -> str | None:
-    # Some users' scores tell of a model: they depend on all its settings.
-    some = np.arange(min(256, batches.n_users))
-    return None if batches.scores is None else fingerprint([batches.scores(some)])
 
 
 def _kernel_of_a_few(student: Student, batches: Batches) -> np.ndarray:
@@ -144,12 +140,6 @@ def _best(about: dict[str, Any], logits: np.ndarray, step: int) -> Best:
         raise ValueError(f"{about['value']!r} is no value of a metric")
     reg = checks.number("reg", about["reg"], above=0)
     return Best(logits, reg, about["value"], checks.whole("step", about["step"], 0, step))
-
-
-def _state(fields: dict[str, Any], like: State) -> State:
-    leaves, tree = jax.tree.flatten(like)
-    stored = [_checked(fields[f"state_{i}"], f"state_{i}", leaf) for i, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(tree, [jnp.asarray(found) for found in stored])
 
 
 def _checked(found: np.ndarray, name: str, like: Any) -> np.ndarray:

@@ -1,7 +1,5 @@
 """The settings of a distillation, checked once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial

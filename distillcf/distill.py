@@ -1,7 +1,5 @@
 """DISTILL-CF's outer loop: synthetic users by gradient descent through the closed-form inner fit."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

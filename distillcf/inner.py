@@ -1,9 +1,8 @@
 """The inner model, fitted on synthetic users in closed form, and the full-data model whose scores it is to match."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -46,18 +45,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """The inner model: ∞-AE with this kernel on these inputs.
+    """The inner model: ∞-AE with this kernel on these inputs."""
 
-    Attributes:
-      kernel: between input rows; traceable.
-      inputs: from clicks to input rows.
-    """
-
-    kernel: Kernel
+    kernel: Kernel  # traceable
     inputs: InputMap
 
     @classmethod
-    def of(cls, model: InfiniteAE, clicks: Interactions) -> Student:
+    def of(cls, model: InfiniteAE, clicks: Interactions) -> Self:
         """With the kernel and the inputs that a model has on these clicks."""
         return cls(*model.components(clicks))
 
@@ -83,23 +77,21 @@ class LabelSystem(NamedTuple):
     right: jax.Array  # (n_synthetic, n_items) Phi' targets
 
     @classmethod
-    def of(cls, student: Student, clicks: jax.Array, reg: jax.Array, batch: Batch) -> LabelSystem:
+    def of(cls, student: Student, clicks: jax.Array, reg: jax.Array, batch: Batch) -> Self:
         """Of one batch; all cells count, whatever its weights."""
         phi = student.smoother(clicks, reg, batch.shown)
         return cls(phi.T @ phi, phi.T @ batch.targets)
 
-    def __add__(self, other: LabelSystem) -> LabelSystem:  # type: ignore[override]
-        return LabelSystem(self.square + other.square, self.right + other.right)
+    def __add__(self, other: Self) -> Self:  # type: ignore[override]
+        return type(self)(self.square + other.square, self.right + other.right)
 
     def solve(self, penalty: float) -> jax.Array:
         """(n_synthetic, n_items) Y = argmin |Phi Y - targets|^2 + penalty * mean diagonal(Phi' Phi) * |Y|^2."""
         return solve_dense(self.square, self.right, penalty)
 
 
-class Scores(Protocol):
-    """Scores to be matched: (n,) rows of the clicks -> (n, n_items)."""
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray: ...
+Scores = Callable[[np.ndarray], np.ndarray]
+"""Scores to be matched: (n,) rows of the clicks -> (n, n_items)."""
 
 
 def choose_teacher(clicks: Interactions, split: Split | None, metric: str, *, progress: bool = False) -> InfiniteAE:

@@ -1,7 +1,5 @@
 """The outer loop: step after step, validated at intervals, until all are taken or nothing gets better."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Everything here is a pure function of arrays: (support, batch) -> (), jitted and
 through the inner fit, which is `infae`'s own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,20 +53,12 @@ def sharpness_penalty(clicks: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """loss(student fitted on the support, batch) / scale + l1 * l1_penalty + sharpness * sharpness_penalty.
-
-    Attributes:
-      student: the inner model.
-      loss: one of `logistic`, `softmax_cross_entropy`, `squared_error`.
-      scale: what the loss is measured in; the mean square of the targets makes `squared_error`
-        a share of it.
-      l1: the paper's lambda_2, for the mean instead of the sum over synthetic users.
-    """
+    """loss(student fitted on the support, batch) / scale + l1 * l1_penalty + sharpness * sharpness_penalty."""
 
     student: Student
     loss: Loss
-    scale: float = 1.0
-    l1: float = 0.0
+    scale: float = 1.0  # the mean square of the targets makes `squared_error` a share of it
+    l1: float = 0.0  # the paper's lambda_2, for the mean instead of the sum over synthetic users
 
     def __call__(self, support: Support, batch: Batch, sharpness: jax.Array | float = 0.0) -> jax.Array:
         scores = self.student.predict(self.student.fit(support), batch.shown)

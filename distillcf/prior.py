@@ -5,8 +5,6 @@ p_u = softmax(logits_u), and a synthetic user is what n_draws draws from it, wit
 have hit at least once.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax
@@ -56,16 +54,9 @@ def gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, temperatur
     of a few (n_synthetic, n_items) arrays whatever n_draws; where the sum is clipped the
     derivative is 0.
 
-    Args:
-      logits: (n_synthetic, n_items).
-      key: JAX key; draw t uses fold_in(key, t).
-      n_draws: gamma, at least 1; not traced.
-      temperature: tau, above 0; not traced.
-
-    Returns:
-      (n_synthetic, n_items), values in [0, 1]: at most n_draws in a row together.
-
-    Raises ValueError for n_draws below 1 or a temperature that is not above 0.
+    (n_synthetic, n_items) in and out, values in [0, 1], at most n_draws in a row together. Draw t
+    uses fold_in(key, t). `n_draws`, gamma, and `temperature`, tau, are not traced; ValueError for
+    fewer than 1 draw or a temperature that is not above 0.
     """
     return _forward(logits, key, n_draws, temperature)[0]
 
@@ -120,15 +111,8 @@ def most_probable(soft: np.ndarray) -> np.ndarray:
 def hard_sample(logits: np.ndarray, n_draws: int, rng: np.random.Generator) -> sp.csr_matrix:
     """Binary rows: the items that n_draws draws from softmax(logits), with replacement, hit at least once.
 
-    Args:
-      logits: (n_synthetic, n_items).
-      n_draws: draws a row.
-      rng: the only source of randomness.
-
-    Returns:
-      (n_synthetic, n_items) CSR of ones, every row with 1 to n_draws entries.
-
-    Raises ValueError for n_draws below 1.
+    (n_synthetic, n_items) in and out: a CSR of ones, every row with 1 to n_draws entries; ValueError
+    for n_draws below 1.
     """
     checks.whole("n_draws", n_draws)
     shifted = np.asarray(logits, np.float64)

@@ -1,7 +1,5 @@
 """The outer loop's state and one step of it, as pure functions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,6 +60,7 @@ def make_update(config: Config, objective: Objective) -> Update:
     optimise = optimizer(config)
     loss_of = outer_loss(config, objective)
 
+    @precision(np.float32)
     @jax.jit
     def update(state: State, batch: Batch, step: jax.Array) -> tuple[State, jax.Array]:
         parameters = {"logits": state.logits, "log_reg": state.log_reg}
@@ -73,11 +72,7 @@ def make_update(config: Config, objective: Objective) -> Update:
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_state, state)
         return kept, jnp.where(finite, loss, jnp.nan)
 
-    def in_float32(state: State, batch: Batch, step: jax.Array) -> tuple[State, jax.Array]:
-        with precision(np.float32):
-            return update(state, batch, step)
-
-    return in_float32
+    return update
 
 
 def ramp(step: jax.Array, steps: int) -> jax.Array:

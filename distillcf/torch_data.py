@@ -9,8 +9,6 @@ A `DataLoader` takes any of them; with `set_epoch`, call it before the epoch's f
 `persistent_workers` off, since workers copy the data set when they start.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,9 +1,8 @@
 """How good a support is on held-out clicks, and its free labels from all the data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, TypeVar
 
 import jax
@@ -31,11 +30,7 @@ _HARD_SAMPLES = 4
 
 
 class Fitted:
-    """A student fitted on a support, as a recommender for `infae.evaluate`.
-
-    Attributes:
-      item_ids_: ids of the score columns.
-    """
+    """A student fitted on a support, as a recommender for `infae.evaluate`."""
 
     def __init__(self, student: Student, support: Support, item_ids: np.ndarray):
         self.item_ids_ = item_ids
@@ -58,15 +53,7 @@ class Fitted:
 
 
 class Judge:
-    """Validation of supports in the outer loop.
-
-    Args:
-      student: the inner model.
-      config: metric, labels, label_penalty and the grid of regs are used.
-      batches: of the real users, whom free labels are solved for.
-      item_ids: ids of the columns.
-      split: whose validation part is ranked; None where there is none.
-    """
+    """Validation of supports in the outer loop; free labels are solved for the real users of `batches`."""
 
     def __init__(self, student: Student, config: Config, batches: Batches, item_ids: np.ndarray, split: Split | None):
         self._student, self._config, self._batches = student, config, batches
@@ -84,11 +71,8 @@ class Judge:
         if self._config.labels == "clicks":
             return Support(clicks, clicks, reg_array)
         with precision(np.float32):
-            total = None
-            for users in self._batches.blocks(1024):
-                part = _label_system(self._student, clicks, reg_array, self._batches.of(users))
-                total = part if total is None else total + part
-            assert total is not None
+            blocks = map(self._batches.of, self._batches.blocks(1024))
+            total = reduce(add, (_label_system(self._student, clicks, reg_array, block) for block in blocks))
             return Support(clicks, _solve_labels(total, self._config.label_penalty), reg_array)
 
     def best(self, clicks: jax.Array | np.ndarray, reg: float) -> tuple[float, float]:

@@ -1,9 +1,7 @@
 """How a click history becomes the network's input row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +18,13 @@ def popularity(clicks: sp.csr_matrix) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class InputMap:
-    """x -> w x / |w x|^p: items weighted, then long histories shortened.
+    """x -> w x / |w x|^p, |.| Euclidean: items weighted, then long histories shortened. An empty row stays empty."""
 
-    Attributes:
-      item_weights: (n_items,) w, or None for raw rows, as published.
-      row_power: p, of the Euclidean length; 0 leaves rows raw, as published, 1 makes their length 1.
-        An empty row stays empty.
-    """
-
-    item_weights: np.ndarray | None
-    row_power: float
+    item_weights: np.ndarray | None  # (n_items,) w, or None for raw rows, as published
+    row_power: float  # p: 0 leaves rows raw, as published, 1 makes their length 1
 
     @classmethod
-    def from_popularity(cls, popularity: np.ndarray, popularity_power: float, row_power: float) -> InputMap:
+    def from_popularity(cls, popularity: np.ndarray, popularity_power: float, row_power: float) -> Self:
         """Weights w_i = max(clicks of item i, 1) ** popularity_power; a power of 0 leaves rows raw."""
         if popularity_power == 0:
             return cls(None, row_power)
@@ -45,7 +37,7 @@ class InputMap:
         return cls(weights, row_power)
 
     @classmethod
-    def from_weights(cls, weights: Any, n_items: int, row_power: float) -> InputMap:
+    def from_weights(cls, weights: Any, n_items: int, row_power: float) -> Self:
         """Of given weights, checked: ValueError unless they are positive finite numbers, one an item."""
         try:
             array = np.asarray(weights)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
-from infae.data.coerce import as_histories, drop_empty_users
+from infae.data.coerce import as_history_interactions, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.ops import empty
 from infae.errors import SingularKernelError
@@ -41,8 +41,7 @@ def choose_landmarks(
 ) -> Interactions:
     """The landmarks: n users by one of `METHODS`, or those given, without empty ones and repeats."""
     if isinstance(anchors, Interactions):
-        rows = as_histories(anchors, users.item_ids)
-        given = drop_empty_users(Interactions.trusted(rows, anchors.user_ids, users.item_ids))
+        given = drop_empty_users(as_history_interactions(anchors, users.item_ids))
         # Landmarks that equal each other make the system singular.
         return given.select_users(distinct(given.matrix, np.arange(given.n_users), given.n_users))
     if anchors == "kmeans":

@@ -1,14 +1,11 @@
 """∞-AE: an infinitely wide autoencoder for click histories, fitted in closed form."""
 
-from __future__ import annotations
-
 import copy
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,7 +17,6 @@ from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop
 from infae.data.interactions import Interactions, dense_matrix
 from infae.data.splits import Split
 from infae.errors import (
-    IllConditionedWarning,
     ModelFileError,
     NotFittedError,
     NoUsableSettingError,
@@ -34,7 +30,7 @@ from infae.ranking.top_n import Recommendations, recommend
 from infae.runtime import checks
 from infae.runtime.mesh import UserMesh
 from infae.runtime.progress import bar
-from infae.solvers import Solver, Step, named
+from infae.solvers import Solver, named
 from infae.solvers.base import Fitted, Job, check_reg
 from infae.solvers.exact import ExactFit
 from infae.solvers.nystrom import NystromFit
@@ -70,22 +66,18 @@ class InfiniteAE:
         summary of.
       row_power: each input row is divided by its length to this power: 0 is the published input,
         1 makes all rows equally long. Half-way, 0.5 with b_std = 0, does well on dense and sparse sets.
-      solver: how the coefficients are solved for: an object of `infae.solvers`, such as
-        `Nystrom(n_anchors=2000)`, or its name. "exact": all users are anchors, by the inverse. "cg": the
-        same by conjugate gradients, to 1e-4 of each item's column. "nystrom": a few users are
-        anchors, and all are fitted. "auto": prints what each would take, and chooses.
+      solver: how the coefficients are solved for: "exact", "cg", "nystrom", "auto", or an object of
+        `infae.solvers`, such as `Nystrom(n_anchors=2000)`; each is described there.
       n_anchors, anchors: of "nystrom", and of "auto" where that chooses it; see
         `infae.solvers.Nystrom`. An object has its own.
       seed: of the draw, of the preconditioner's too.
       dtype: "float32" or "float64", of the kernel, the solve and the scores.
       metric: what `fit` chooses `reg` by, a name of `infae.evaluate`'s report.
       mesh: a `jax.sharding.Mesh` of one axis, to whose devices users are shared out in `fit`,
-        `partial_fit` and `predict`; None for JAX's default device alone. `fit` takes it with the
-        solvers "exact", whose K is sharded over it, and "nystrom", whose users are. Where its
-        devices belong to several processes, each is given its own users, and all of them call
-        `fit` and `partial_fit`: the result, the same on all, is that of one process with all
-        users, one process's after another's. `predict` is each one's own. Model files leave the
-        mesh out.
+        `partial_fit` and `predict`; None for JAX's default device alone. The solvers "exact", whose K
+        is sharded over it, and "nystrom" take one. Where its devices belong to several processes,
+        each is given its own users, and all of them call `fit` and `partial_fit`: the result is
+        that of one process with all users, one process's after another's. Model files leave it out.
 
     Attributes (after fit):
       reg_: the relative regularisation used.
@@ -120,7 +112,7 @@ class InfiniteAE:
         """Constructor arguments by name, as scikit-learn's; `deep` has nothing to descend into."""
         return {name: getattr(self, name) for name in _PARAMETERS}
 
-    def set_params(self, **params: Any) -> InfiniteAE:
+    def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; they take effect at the next `fit`. ValueError for unknown names."""
         if unknown := sorted(set(params) - set(_PARAMETERS)):
             raise ValueError(f"unknown parameter(s) {', '.join(unknown)}; expected some of {', '.join(_PARAMETERS)}")
@@ -139,7 +131,7 @@ class InfiniteAE:
         *,
         targets: np.ndarray | sp.csr_matrix | None = None,
         progress: bool = False,
-    ) -> InfiniteAE:
+    ) -> Self:
         """Fit to clicks: `Interactions`, a SciPy sparse or dense matrix, or a frame of user_id, item_id.
 
         Args:
@@ -172,17 +164,17 @@ class InfiniteAE:
             if isinstance(clicks, Blocks):
                 if not solver.takes_blocks or targets is not None:
                     raise ValueError("Blocks of users are fitted by solver='nystrom', to their own clicks")
-                steps = solver.fits(job, clicks, None)
+                trials = solver.fits(job, clicks, None)
             else:
                 labels = None if targets is None else _labels(targets, clicks, job.dtype)
-                steps = solver.fits(job, drop_empty_users(clicks), labels)
+                trials = solver.fits(job, drop_empty_users(clicks), labels)
         mesh.require_same("item ids", clicks.item_ids)
         told = {name: value for name, value in self.get_params().items() if name not in ("kernel", "mesh")}
         mesh.require_same("parameters", np.array(repr([told, split is None, targets is None])))
-        self._adopt(*self._chosen(steps, split, mesh, progress))
+        self._adopt(*self._chosen(trials, split, mesh, progress))
         return self
 
-    def partial_fit(self, X: Any, *, progress: bool = False) -> InfiniteAE:
+    def partial_fit(self, X: Any, *, progress: bool = False) -> Self:
         """Add users to a model fitted on landmarks, whose anchors, input weights and `reg_` stay.
 
         The result is that of one fit to all users, at the cost of the new ones and of one solve.
@@ -338,18 +330,18 @@ class InfiniteAE:
         self.solver_, self.n_iter_ = fitted.solver, getattr(fitted.solution, "iterations", None)
 
     def _chosen(
-        self, steps: Iterator[Step[Fitted]], split: Split | None, mesh: UserMesh, progress: bool
+        self, trials: Iterator[Trial[Fitted]], split: Split | None, mesh: UserMesh, progress: bool
     ) -> tuple[Fitted, list[dict[str, Any]]]:
         """The best fit on validation (the only one, where there is one reg), and a row for each."""
         if split is None or not self._several_regs:
-            ((_, fitted, failure),) = steps
+            ((row, fitted, failure),) = trials
             if fitted is None:
                 raise SingularKernelError(failure)
-            row = fitted.solution.row()
-            return fitted, [row if split is None else {**row, self.metric: self._value(fitted, split, mesh, progress)}]
+            reached = {} if split is None else {self.metric: self._value(fitted, split, mesh, progress)}
+            return fitted, [{**row, **reached}]
         measure = partial(self._value, split=split, mesh=mesh, progress=progress)
         try:
-            found = best(_trials(steps), measure, self.metric, description="reg path", progress=progress)
+            found = best(trials, measure, self.metric, description="reg path", progress=progress)
         except NoUsableSettingError as error:
             tried = np.asarray(self.reg).tolist()
             raise SingularKernelError(f"no reg of {tried} gave a usable model: {error}") from error
@@ -429,16 +421,3 @@ def _labels(targets: np.ndarray | sp.csr_matrix, clicks: Interactions, dtype: np
     if not np.isfinite(labels.data if sp.issparse(labels) else labels).all():
         raise ValueError("targets hold NaN or infinity; every label is a finite number")
     return labels[np.flatnonzero(np.diff(clicks.matrix.indptr))].astype(dtype)
-
-
-def _trials(steps: Iterator[Step[Fitted]]) -> Iterator[Trial[Fitted]]:
-    """The steps as `best` takes them, each failure told by a warning."""
-    for reg, fitted, failure in steps:
-        if fitted is None:
-            warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=5)
-            yield Trial({"reg": reg}, None, failure)
-            continue
-        trial = Trial(fitted.solution.row(), fitted)
-        del fitted
-        yield trial
-        del trial

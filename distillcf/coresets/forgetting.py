@@ -1,7 +1,5 @@
 """SVP-CF's forgetting counts: how badly a bias-only proxy ranks each user's clicks while it learns."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +38,7 @@ def forgetting_counts(
     checks.whole("batches", batches)
     learning_rate = checks.number("learning_rate", learning_rate, above=0)
     matrix = as_clicks(X).matrix
-    rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(checks.seed("seed", seed))
+    rng = seed if isinstance(seed, np.random.Generator) else checks.generator(seed)
     total = np.zeros(matrix.shape[0])
     proxy = untrained(matrix.shape[1])
     for _ in range(epochs):
@@ -53,11 +51,7 @@ def inverse_auc(clicks: sp.csr_matrix, item_scores: np.ndarray) -> np.ndarray:
     """(n_users,) exact 1 - AUC of each user's clicks against all other items, where all users share scores.
 
     Equal scores count a half; 0 for a user with no pair of a click and a non-click. Time is in
-    proportion to the clicks, and to sorting the items once.
-
-    Args:
-      clicks: (n_users, n_items) CSR, no stored zeros.
-      item_scores: (n_items,) higher is better, not NaN.
+    proportion to the clicks, without stored zeros, and to sorting the (n_items,) scores once.
     """
     # Let w(i, j) be 1 where i scores higher than j, 1/2 where they tie. The ascending mid-rank of
     # item i is 1/2 + the sum of w(i, j) over all items j, itself among them. Summed over a user's

@@ -5,11 +5,9 @@ all items of X and with the ids of X. A click that X holds twice is one interact
 left as a whole. Users without clicks are never drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -43,15 +41,15 @@ class Budget:
             checks.whole(f"a budget of {self.unit}", self.size, remedy="for a part of all clicks use Budget.share")
 
     @classmethod
-    def users(cls, size: int) -> Budget:
+    def users(cls, size: int) -> Self:
         return cls(size, "users")
 
     @classmethod
-    def interactions(cls, size: int) -> Budget:
+    def interactions(cls, size: int) -> Self:
         return cls(size, "interactions")
 
     @classmethod
-    def share(cls, size: float) -> Budget:
+    def share(cls, size: float) -> Self:
         return cls(size, "share")
 
     def n_interactions(self, clicks: Interactions) -> int:
@@ -80,7 +78,7 @@ def random_interactions(X: Any, budget: Budget | int, seed: int = 0) -> Interact
     """
     clicks, budget = _checked(X, budget)
     kept = np.zeros(clicks.n_interactions, bool)
-    kept[_rng(seed).choice(kept.size, budget.n_interactions(clicks), replace=False, shuffle=False)] = True
+    kept[checks.generator(seed).choice(kept.size, budget.n_interactions(clicks), replace=False, shuffle=False)] = True
     drawn = clicks.with_matrix(masked(clicks.matrix, kept))
     return drawn.select_users(_active(drawn))
 
@@ -96,7 +94,7 @@ def random_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
     Arguments and errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    return _first_users(clicks, np.zeros(clicks.n_users), budget, _rng(seed))
+    return _first_users(clicks, np.zeros(clicks.n_users), budget, checks.generator(seed))
 
 
 def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
@@ -105,7 +103,7 @@ def head_users(X: Any, budget: Budget | int, seed: int = 0) -> Interactions:
     Budgets are met as in `random_users`; arguments and errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    return _first_users(clicks, np.diff(clicks.matrix.indptr), budget, _rng(seed))
+    return _first_users(clicks, np.diff(clicks.matrix.indptr), budget, checks.generator(seed))
 
 
 def svp_cf_users(
@@ -118,7 +116,7 @@ def svp_cf_users(
     errors are those of `random_interactions`.
     """
     clicks, budget = _checked(X, budget)
-    rng = _rng(seed)
+    rng = checks.generator(seed)
     counts = forgetting_counts(clicks, rng, epochs=epochs, batches=batches, learning_rate=learning_rate)
     return _first_users(clicks, counts, budget, rng)
 
@@ -130,9 +128,6 @@ CORESETS: dict[str, Callable[..., Interactions]] = {
     "SVP-CF users": svp_cf_users,
 }
 """Samplers by name; each takes (X, budget, seed)."""
-
-
-# --- users and clicks up to a budget ----------------------------------------------------------------
 
 
 def _first_users(clicks: Interactions, priority: np.ndarray, budget: Budget, rng: np.random.Generator) -> Interactions:
@@ -149,13 +144,6 @@ def _first_users(clicks: Interactions, priority: np.ndarray, budget: Budget, rng
 
 def _active(clicks: Interactions) -> np.ndarray:
     return np.flatnonzero(np.diff(clicks.matrix.indptr))
-
-
-# --- what comes in ----------------------------------------------------------------------------------
-
-
-def _rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(checks.seed("seed", seed))
 
 
 def _checked(X: Any, budget: Budget | int) -> tuple[Interactions, Budget]:

@@ -66,10 +66,9 @@ def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
     `validation` is a `Split`, or `Interactions` held out from the users of `clicks`, row by row.
     Raises ValueError for anything else, other items, other users, or no clicks to rank.
     """
-    if isinstance(validation, Interactions) and isinstance(clicks, Blocks):
-        raise ValueError("blocks of users are chosen by on a Split, with its own users, not on clicks row by row")
     if isinstance(validation, Interactions):
-        assert isinstance(clicks, Interactions)
+        if isinstance(clicks, Blocks):
+            raise ValueError("blocks of users are chosen by on a Split, with its own users, not on clicks row by row")
         if validation.shape != clicks.shape or not np.array_equal(validation.user_ids, clicks.user_ids):
             raise ValueError(
                 f"validation clicks {validation.shape} must be of the users of X {clicks.shape}, row by row; "

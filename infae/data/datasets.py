@@ -72,12 +72,10 @@ def load(
         split = dataset.make(seed)
         return replace(split, name=f"{name}, {split.name}")
     form, paths = _find(name, dataset, dataset.forms, data_dir, download)
-    if form.log is None:
-        assert form.split is not None
+    if not form.raw:
         _refuse_least(name, min_interactions)
-        split = form.split(paths)
-    else:
-        split = recipes.random(form.log(paths), seed, min_interactions)
+    read = form.read(*paths)
+    split = recipes.random(read, seed, min_interactions) if form.raw else read
     if form.stands_in:
         instead = f"{name}: the published split was not found, so this is a {split.name}, of {paths[0].name}."
         split = replace(split, note=f"{instead} {split.note}".strip())
@@ -95,13 +93,12 @@ def load_log(name: str | PathLike[str], data_dir: DataDir = None) -> pd.DataFram
     if path := _own_file(name, data_dir):
         return read_log(path)
     dataset = _dataset(name := str(name))
-    forms = tuple(form for form in dataset.forms if form.log is not None)
+    forms = tuple(form for form in dataset.forms if form.raw)
     if not forms:
-        others = ", ".join(n for n in names() if any(form.log for form in DATASETS[n].forms))
+        others = ", ".join(n for n in names() if any(form.raw for form in DATASETS[n].forms))
         raise ValueError(f"{name} has no raw log; those that have one: {others}")
     form, paths = _find(name, dataset, forms, data_dir)
-    assert form.log is not None
-    return form.log(paths)
+    return form.read(*paths)
 
 
 def _own_file(name: str | PathLike[str], data_dir: DataDir) -> Path | None:

@@ -23,18 +23,11 @@ TIMEOUT_S = 60
 
 
 class Source(NamedTuple):
-    """A file at a stable public address.
-
-    Attributes:
-      url: where it is.
-      checksum: `md5:...` or `sha256:...` of its bytes, or `pairs-sha256:...` as `pairs_sha256`.
-      files: the names it gets below the data folder. Where `url` ends in `.zip` these are the
-        members to take out of the archive, and the checksum is the archive's.
-    """
+    """A file at a stable public address, or where `url` ends in `.zip` an archive to take `files` out of."""
 
     url: str
-    checksum: str
-    files: tuple[str, ...]
+    checksum: str  # `md5:...` or `sha256:...` of its bytes, or `pairs-sha256:...` as `pairs_sha256`
+    files: tuple[str, ...]  # names below the data folder
 
 
 def fetch(source: Source, root: str | PathLike[str]) -> list[Path]:
@@ -86,10 +79,8 @@ def _stream(url: str, to: Path, folder: Path) -> None:
         with to.open("wb") as out, urlopen(url, timeout=TIMEOUT_S) as response:
             size = response.headers.get("Content-Length")
             name = url.rsplit("/", 1)[-1]
-            with tqdm(total=int(size) if size else None, unit="B", unit_scale=True, desc=name) as bar:
-                while block := response.read(BLOCK):
-                    out.write(block)
-                    bar.update(len(block))
+            with tqdm.wrapattr(out, "write", total=int(size) if size else None, desc=name) as shown:
+                shutil.copyfileobj(response, shown, BLOCK)
     except (URLError, HTTPException, TimeoutError, ConnectionError) as err:
         raise ConnectionError(
             f"could not download {url}: {err}; check the network, or fetch it by hand and put its files in {folder}"

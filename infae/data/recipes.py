@@ -1,6 +1,5 @@
 """How the files of each published data set become a `Split`."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,42 +7,37 @@ import numpy as np
 import pandas as pd
 
 from infae.data.interactions import Interactions
-from infae.data.readers import read_lightgcn, read_paper, read_prefix_targets, read_sessions, read_triples
+from infae.data.readers import read_lightgcn, read_prefix_targets, read_sessions, read_triples
 from infae.data.splits import Split, random_split
 
 PAIR = ["user_id", "item_id"]
 
 
-def paper(paths: Sequence[Path]) -> Split:
-    """The split of the Infinite Recommendation Networks paper: (`total_data.hdf5`, `index.npz`)."""
-    return read_paper(*paths)
-
-
-def lightgcn(paths: Sequence[Path]) -> Split:
+def lightgcn(*paths: Path) -> Split:
     """LightGCN's (`train.txt`, `test.txt`) as published; validation is empty."""
     return _published("LightGCN's own split", *map(read_lightgcn, paths))
 
 
-def lastfm(paths: Sequence[Path]) -> Split:
+def lastfm(*paths: Path) -> Split:
     """LightGCN's lastfm (`data1.txt`, `test1.txt`) as published; validation is empty, counts are clicks."""
     return _published("LightGCN's own split", *map(read_triples, paths))
 
 
-def citeulike(paths: Sequence[Path]) -> Split:
+def citeulike(*paths: Path) -> Split:
     """The leave-one-out (`train.txt`, `valid.txt`, `test.txt`) of the knowledge-distillation papers."""
     train, validation, test = map(read_lightgcn, paths)
     return _published("published leave-one-out", train, test, validation)
 
 
-def diginetica(paths: Sequence[Path]) -> Split:
+def diginetica(sessions_path: Path, targets_path: Path) -> Split:
     """Sessions as users: (`train_sessions.txt`, `test_prefix_target.txt`); validation is empty.
 
     A test prefix is a context and its target the click to be found. Items that no train session
     has are left out of both, and so is a test session that this leaves without either; `note`
     counts them. A target that is also in its own prefix stays, though it is never recommended.
     """
-    train = _clicks(read_sessions(paths[0]))
-    halves = read_prefix_targets(paths[1])
+    train = _clicks(read_sessions(sessions_path))
+    halves = read_prefix_targets(targets_path)
     sessions = np.union1d(halves[0]["user_id"], halves[1]["user_id"])
     known = [half[half["item_id"].isin(train.item_ids)] for half in halves]
     whole = np.intersect1d(known[0]["user_id"], known[1]["user_id"])

@@ -1,8 +1,8 @@
 """The registry: for every data set where it comes from, its files, and the split they make."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,19 +14,12 @@ from infae.data.synthetic import synthetic, tiny
 
 @dataclass(frozen=True)
 class Form:
-    """One set of files that a data set may come as.
+    """One set of files that a data set may come as."""
 
-    Attributes:
-      files: their names below the data folder, all needed; a `*` stands for several.
-      split: reads the published split out of them, or
-      log: reads the raw log out of them, of which a split is drawn.
-      stands_in: the set has a published split, and these files are not it.
-    """
-
-    files: tuple[str, ...]
-    split: Callable[[Sequence[Path]], Split] | None = None
-    log: Callable[[Sequence[Path]], pd.DataFrame] | None = None
-    stands_in: bool = False
+    files: tuple[str, ...]  # names below the data folder, all needed; a `*` stands for several
+    read: Callable[..., Any]  # of the paths: the published split, or
+    raw: bool = False  # the log, of which one is drawn
+    stands_in: bool = False  # the set has a published split, and these files are not it
 
 
 @dataclass(frozen=True)
@@ -40,23 +33,24 @@ class Dataset:
     make: Callable[[int], Split] | None = None
 
 
-def _published(recipe: Callable[[Sequence[Path]], Split], folder: str, *files: str) -> Form:
+def _published(recipe: Callable[..., Split], folder: str, *files: str) -> Form:
     return Form(tuple(f"{folder}/{file}" for file in files), recipe)
 
 
-def _paper(folder: str) -> Form:
-    return _published(recipes.paper, folder, "total_data.hdf5", "index.npz")
+def _paper(name: str) -> list[Form]:
+    files = "total_data.hdf5", "index.npz"
+    return [_published(readers.read_paper, folder, *files) for folder in (f"paper-{name}", name)]
 
 
-def _raw(file: str, reader: Callable[[Path], pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
-    return Form((file,), log=lambda paths: reader(paths[0]), stands_in=stands_in)
+def _raw(file: str, reader: Callable[..., pd.DataFrame] = readers.read_movielens, *, stands_in: bool = True) -> Form:
+    return Form((file,), reader, raw=True, stands_in=stands_in)
 
 
 def _movielens(name: str, md5: str, *files: str) -> Source:
     return Source(f"{MOVIELENS}/{name}.zip", f"md5:{md5}", tuple(f"{name}/{file}" for file in files))
 
 
-def _lightgcn(name: str, recipe: Callable[[Sequence[Path]], Split], checksums: dict[str, str], terms: str) -> Dataset:
+def _lightgcn(name: str, recipe: Callable[..., Split], checksums: dict[str, str], terms: str) -> Dataset:
     """A data set of LightGCN's repository, whose files have these checksums."""
     return Dataset(
         where=f"https://github.com/gusye1234/LightGCN-PyTorch (folder data/{name})",
@@ -79,8 +73,7 @@ DATASETS: dict[str, Dataset] = {
         where=f"{PAPER} for the paper's split; https://grouplens.org/datasets/movielens/1m/ for the ratings",
         terms=GROUPLENS,
         forms=(
-            _paper("paper-ml-1m"),
-            _paper("ml-1m"),
+            *_paper("ml-1m"),
             *map(_raw, ("ml-1m/ratings.dat", "ml-1m/ratings.csv", "ml-1m/ratings_rebuilt.csv")),
         ),
         sources=(_movielens("ml-1m", "c4d9eecfca2ab87c1945afe126590906", "ratings.dat", "users.dat", "movies.dat"),),
@@ -96,24 +89,22 @@ DATASETS: dict[str, Dataset] = {
         "ratings only) for the ratings",
         terms="Amazon review data (2018), for research; cite Ni et al. 2019",
         forms=(
-            _paper("paper-magazine"),
-            _paper("magazine"),
+            *_paper("magazine"),
             _raw("magazine/Magazine_Subscriptions.csv", readers.read_amazon_ratings),
         ),
     ),
     "douban": Dataset(
         where=f"{PAPER}, or its authors; put a ratings log of your own in douban/ratings.csv",
         terms="those of whoever you have it from",
-        forms=(_paper("paper-douban"), _paper("douban"), _raw("douban/ratings.csv", readers.read_csv)),
+        forms=(*_paper("douban"), _raw("douban/ratings.csv", readers.read_csv)),
     ),
     "netflix": Dataset(
         where=f"the authors of {PAPER} for the paper's split; "
         "https://www.kaggle.com/datasets/netflix-inc/netflix-prize-data for the ratings",
         terms="Netflix Prize rules: research use, no redistribution",
         forms=(
-            _paper("paper-netflix"),
-            _paper("netflix"),
-            Form(("netflix/combined_data_*.txt",), log=readers.read_netflix, stands_in=True),
+            *_paper("netflix"),
+            _raw("netflix/combined_data_*.txt", lambda *paths: readers.read_netflix(paths)),
         ),
     ),
     "gowalla": _lightgcn(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,6 @@ from infae.data.ids import distinct
 from infae.data.interactions import Interactions, check_columns, frame_ids
 from infae.data.ops import random_place, row_of
 from infae.runtime import checks
-from infae.runtime.checks import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,6 @@ class Split:
     test_context: Interactions | None = None
     name: str = ""
     note: str = ""
-    _cache: dict[str, Interactions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -53,7 +52,7 @@ class Split:
             checks.text(what, getattr(self, what))
         for part, clicks in parts.items():
             if not isinstance(clicks, Interactions):
-                raise ValueError(f"{part} must be Interactions, got {shown(clicks)}")
+                raise ValueError(f"{part} must be Interactions, got {checks.shown(clicks)}")
             _check_same(part, "items", clicks.item_ids, "train", self.train.item_ids)
         for part in ("validation", "test"):
             context = f"{part}_context" if f"{part}_context" in parts else "train"
@@ -75,9 +74,11 @@ class Split:
             return own
         if on == "validation" or self.validation_context is not None:
             return self.train
-        if on not in self._cache:
-            self._cache[on] = self.train.union(self.validation)
-        return self._cache[on]
+        return self._known
+
+    @cached_property
+    def _known(self) -> Interactions:
+        return self.train.union(self.validation)
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{p} {getattr(self, p).n_interactions:,}" for p in ("train", "validation", "test"))
@@ -95,7 +96,7 @@ def random_split(
     that train never sees.
     """
     _check_fractions(fractions)
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     checks.whole("min_interactions", min_interactions, 3, remedy="each part gets one click")
     clicks = np.diff(_interactions(log).matrix.indptr)
     kept = log.select_users(np.flatnonzero(clicks >= min_interactions))
@@ -119,7 +120,7 @@ def leave_one_out(log: pd.DataFrame | Interactions, *, seed: int = 0, name: str 
     `seed`. Users with fewer than 3 clicks are kept whole in train. Rows are in ascending order of
     user id where `log` is a frame, which `time_split` describes further.
     """
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     if isinstance(log, Interactions):
         place = random_place(log.matrix, rng)
     else:
@@ -176,7 +177,7 @@ def user_split(
     clicks, and items that no train user clicked, stay as they are: the latter as columns.
     """
     _check_fractions(fractions)
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     checks.share("fold_in", fold_in)
     least = max(2, checks.whole("min_interactions", min_interactions, 0))
     eligible = np.flatnonzero(np.diff(_interactions(log).matrix.indptr) >= least)
@@ -198,22 +199,18 @@ def with_validation(split: Split, *, fraction: float = 0.1, seed: int = 0) -> Sp
     round(n * fraction) of each user's n train clicks move to validation, never a user's last.
     """
     checks.share("fraction", fraction)
-    rng = _generator(seed)
+    rng = checks.generator(seed)
     if not isinstance(split, Split):
-        raise ValueError(f"expected a Split, got {shown(split)}; random_split makes one of clicks")
+        raise ValueError(f"expected a Split, got {checks.shown(split)}; random_split makes one of clicks")
     if split.validation.n_interactions:
         raise ValueError(f"{split.name or 'this split'} already has a validation part")
     train = split.train
     n = np.diff(train.matrix.indptr)
     n_moved = np.minimum(np.rint(n * fraction).astype(int), np.maximum(n - 1, 0))
     moved = random_place(train.matrix, rng) < n_moved[row_of(train.matrix)]
-    return Split(
-        train=train.masked(~moved),
-        validation=train.masked(moved),
-        test=split.test,
-        test_context=split.test_context,
-        name=split.name,
-        note=f"{split.note} {fraction:.0%} of train held out as validation, seed {seed}.".strip(),
+    note = f"{split.note} {fraction:.0%} of train held out as validation, seed {seed}.".strip()
+    return replace(
+        split, train=train.masked(~moved), validation=train.masked(moved), validation_context=None, note=note
     )
 
 
@@ -260,12 +257,10 @@ def _check_same(part: str, what: str, ids: np.ndarray, other: str, expected: np.
 
 def _interactions(log: Any) -> Interactions:
     if not isinstance(log, Interactions):
-        raise ValueError(f"expected Interactions, got {shown(log)}; Interactions.from_frame and .from_matrix make them")
+        raise ValueError(
+            f"expected Interactions, got {checks.shown(log)}; Interactions.from_frame and .from_matrix make them"
+        )
     return log
-
-
-def _generator(seed: Any) -> np.random.Generator:
-    return np.random.default_rng(checks.seed("seed", seed))
 
 
 def _check_fractions(fractions: Any) -> None:

@@ -19,17 +19,11 @@ _MOST = 2**31 - 1
 
 
 class Planted(NamedTuple):
-    """Clicks and the groups they were drawn from.
+    """Clicks and the groups they were drawn from."""
 
-    Attributes:
-      interactions: (n_users, n_items) clicks, ids 0, 1, 2, ...
-      user_group: (n_users,) each user's taste group.
-      item_group: (n_items,) each item's group.
-    """
-
-    interactions: Interactions
-    user_group: np.ndarray
-    item_group: np.ndarray
+    interactions: Interactions  # (n_users, n_items), ids 0, 1, 2, ...
+    user_group: np.ndarray  # (n_users,) each user's taste group
+    item_group: np.ndarray  # (n_items,) each item's group
 
 
 def synthetic(
@@ -50,9 +44,12 @@ def synthetic(
 
     Raises ValueError for numbers that no such data can have.
     """
-    _check_sizes(n_users, n_items, n_groups, mean_clicks, focus)
+    fewest = min(checks.whole("n_users", n_users, 1, _MOST), checks.whole("n_items", n_items, 1, _MOST))
+    checks.whole("n_groups", n_groups, 1, fewest, remedy="a group has a user and an item")
+    checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
+    checks.share("focus", focus, least=0, most=1)
     checks.number("zipf", zipf, least=-4, most=4)
-    rng = np.random.default_rng(checks.seed("seed", seed))
+    rng = checks.generator(seed)
     user_group = rng.permutation(np.arange(n_users) % n_groups)
     item_group = rng.permutation(np.arange(n_items) % n_groups)
     weight = (rng.permutation(n_items) + 1.0) ** -zipf
@@ -133,10 +130,3 @@ def _draw(weight: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> t
         drawn.append((start + row, np.take_along_axis(first, order, axis=1)[row, place]))
     rows, cols = zip(*drawn, strict=True)
     return np.concatenate(rows), np.concatenate(cols)
-
-
-def _check_sizes(n_users: int, n_items: int, n_groups: int, mean_clicks: float, focus: float) -> None:
-    fewest = min(checks.whole("n_users", n_users, 1, _MOST), checks.whole("n_items", n_items, 1, _MOST))
-    checks.whole("n_groups", n_groups, 1, fewest, remedy="a group has a user and an item")
-    checks.number("mean_clicks", mean_clicks, least=MIN_CLICKS, most=n_items)
-    checks.share("focus", focus, least=0, most=1)

@@ -17,7 +17,7 @@ from infae.data.ops import check_sparse
 from infae.kernels.base import DotProductKernel, Kernel
 from infae.kernels.rows import RowBlock, Rows
 from infae.linalg.sharded import ShardedMatrix, heights
-from infae.linalg.tiles import SymmetricTiles, precision, tile_size
+from infae.linalg.tiles import SymmetricTiles, precision, put_rows, tile_size, to_dense
 from infae.runtime.checks import shown
 from infae.runtime.memory import require_memory
 from infae.runtime.mesh import AXIS, UserMesh, on
@@ -119,18 +119,13 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     if x1.shape[1] != x2_rows.shape[1] or 0 in (*x1.shape, *x2_rows.shape):
         raise ValueError(f"expected rows of one length, at least one, got shapes {x1.shape} and {x2_rows.shape}")
     dtype = np.dtype(jnp.result_type(x1.dtype, x2_rows.dtype, jnp.float32))
-    full = np.empty((x1.shape[0], x2_rows.shape[0]), dtype)
     with precision(dtype):
         anchors = Rows(x2_rows if sp.issparse(x2_rows) or not sp.issparse(x1) else sp.csr_matrix(x2_rows), dtype)
         if x2 is None:
-            for (i, j), tile in _lower_tiles(kernel, anchors):
-                size = tile.shape[0]
-                block = full[i * size : (i + 1) * size, j * size : (j + 1) * size]
-                block[:] = tile[: block.shape[0], : block.shape[1]]
-                full[j * size : (j + 1) * size, i * size : (i + 1) * size] = block.T
-        else:
-            for rows, kernel_rows in cross_gram(kernel, anchors.like(x1), anchors):
-                full[rows] = kernel_rows[: rows.stop - rows.start, : full.shape[1]]
+            return finite(jnp.asarray(to_dense(RecomputedGram(kernel, anchors))))
+        full = np.empty((x1.shape[0], anchors.n), dtype)
+        for rows, kernel_rows in cross_gram(kernel, anchors.like(x1), anchors):
+            full[rows] = kernel_rows[: rows.stop - rows.start, : anchors.n]
         return finite(jnp.asarray(full))
 
 
@@ -236,13 +231,8 @@ def _own_rows(kernel: Kernel, rows: Rows, own: Rows, shape: tuple[int, int]) -> 
     """The kernel of a device's own rows with all, in a `shape` of zeros."""
     whole = jnp.zeros(shape, rows.head.dtype)
     for at, part in cross_gram(kernel, own, rows):
-        whole = _put_block(whole, part[: at.stop - at.start, : rows.n], at.start)
+        whole = put_rows(whole, part[: at.stop - at.start, : rows.n], at.start)
     return whole
-
-
-@partial(jax.jit, donate_argnums=0)
-def _put_block(whole: jax.Array, block: jax.Array, start: int) -> jax.Array:
-    return jax.lax.dynamic_update_slice(whole, block, (start, 0))
 
 
 @partial(jax.jit, donate_argnums=0)

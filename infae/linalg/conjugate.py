@@ -12,7 +12,6 @@ takes 2 n^2 + 4 n k operations for k columns of F.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,19 +34,12 @@ _FREE, _MOVING, _ENDED, _CHECKED = range(4)
 
 
 class Solved(NamedTuple):
-    """Columns as they were left.
+    """Columns as they were left."""
 
-    Attributes:
-      coef: (n, m) solutions.
-      left: (m,) relative residual of each column, computed anew from its solution.
-      lengths: (m,) lengths of the right-hand sides.
-      iterations: products with the matrix that the slowest column took, the last to check it.
-    """
-
-    coef: np.ndarray
-    left: np.ndarray
-    lengths: np.ndarray
-    iterations: int
+    coef: np.ndarray  # (n, m) solutions
+    left: np.ndarray  # (m,) relative residual of each column, computed anew from its solution
+    lengths: np.ndarray  # (m,) of the right-hand sides
+    iterations: int  # products with the matrix that the slowest column took, the last to check it
 
 
 def width(n: int, m: int, itemsize: int) -> int:
@@ -71,95 +63,47 @@ def conjugate_gradients(
     `mean` is K's mean diagonal; the rest as in `infae.solvers.solve_conjugate`.
     """
     with precision(gram.dtype):
-        system = _System(gram, ridge, half(factor, ridge, mean))
-        columns = _Columns(targets, start, gram.dtype)
-        coef, left, iterations = _iterate(system, columns, tolerance, max_iterations, progress)
-    return Solved(coef, left, columns.lengths, iterations)
+        coef, left, most = _aligned_zeros(targets.shape, gram.dtype), np.zeros(targets.shape[1]), 0
+        targets = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
+        lengths = np.sqrt(_column_squares(targets))
+        todo, n_begun = np.flatnonzero(lengths), 0
+        slots = _Slots(gram, ridge, half(factor, ridge, mean), targets, start, lengths)
+        while True:
+            if slots.stale(todo.size - n_begun):
+                leaving = slots.state == _CHECKED
+                gone = slots.column[leaving]
+                coef[:, gone] = np.asarray(slots.x)[:, leaving] * lengths[gone]
+                left[gone], most = np.sqrt(slots.square[leaving]), max(most, slots.taken[leaving].max(initial=0))
+                slots.state[leaving] = _FREE
+                n_begun += slots.begin(todo[n_begun:])
+                slots.check()
+                if progress is not None:
+                    progress(n_begun - slots.n_used, todo.size)
+                if not slots.n_used:
+                    return Solved(coef, left, lengths, int(most))
+                slots.narrow()
+            slots.move(tolerance, max_iterations)
 
 
-@dataclass(frozen=True, eq=False)
-class _System:
-    """K + ridge I and E, the half of its preconditioner I - E E'."""
-
-    gram: Tiled
-    ridge: float
-    half: jax.Array
-
-
-class _Columns:
-    """Right-hand sides of unit length, and where to start."""
-
-    def __init__(self, targets: sp.csr_matrix | np.ndarray, start: jax.Array | None, dtype: np.dtype):
-        self.n, self.m = targets.shape
-        self.dtype = dtype
-        self._targets: Any = sp.csc_matrix(targets) if sp.issparse(targets) else np.asarray(targets)
-        self._start = None if start is None else np.asarray(start)
-        self.lengths = np.sqrt(_column_squares(self._targets))
-
-    def right(self, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """(n, width) right-hand sides, 0 where the mask (width,) is."""
-        return self._spread(self._targets, columns, mask)
-
-    def start(self, columns: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
-        """The same of where to start; None for nowhere in particular."""
-        return None if self._start is None else self._spread(self._start, columns, mask)
-
-    def _spread(self, source: Any, columns: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        taken = source[:, columns[mask]]
-        spread = np.zeros((self.n, mask.size), self.dtype)
-        spread[:, mask] = (taken.toarray() if sp.issparse(taken) else taken) / self.lengths[columns[mask]]
-        return spread
-
-
-def _iterate(
-    system: _System,
-    columns: _Columns,
-    tolerance: float,
-    max_iterations: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(coef (n, m), relative residual of each column (m,), most iterations of one).
+class _Slots:
+    """Columns that are solved together, of (K + ridge I) with the preconditioner I - E E', E being `half`.
 
     A column that has come to an end restarts from its own solution, which computes its residual
     anew, and leaves if that passes, or if nothing is to be gained any more.
     """
-    coef, left = _aligned_zeros((columns.n, columns.m), columns.dtype), np.zeros(columns.m)
-    todo, n_begun, most = np.flatnonzero(columns.lengths), 0, 0
-    slots = _Slots(columns.n, width(columns.n, max(1, todo.size), columns.dtype.itemsize), columns.dtype)
-    while True:
-        if slots.stale(todo.size - n_begun):
-            leaving = slots.state == _CHECKED
-            gone = slots.column[leaving]
-            coef[:, gone] = np.asarray(slots.x)[:, leaving] * columns.lengths[gone]
-            left[gone], most = np.sqrt(slots.square[leaving]), max(most, slots.taken[leaving].max(initial=0))
-            slots.state[leaving] = _FREE
-            n_begun += slots.begin(system, columns, todo[n_begun:])
-            slots.check(columns)
-            if progress is not None:
-                progress(n_begun - slots.n_used, todo.size)
-            if not slots.n_used:
-                return coef, left, int(most)
-            slots.narrow()
-        slots.move(system, tolerance, max_iterations)
 
-
-class _Slots:
-    """Columns that are solved together.
-
-    Attributes:
-      x, r, p: (n, width) solutions, residuals, directions.
-      state: (width,) `_FREE`, `_MOVING`, `_ENDED` or `_CHECKED`.
-      column: (width,) which column it is.
-      taken: (width,) its iterations.
-      square: (width,) its squared residual when that was last computed anew.
-      restarted: (width,) its direction is a solution, to which the next one is not conjugate.
-      checking: (width,) and that is its own.
-    """
-
-    def __init__(self, n: int, size: int, dtype: np.dtype):
-        self.x, self.r, self.p = (jnp.zeros((n, size), dtype) for _ in range(3))
+    def __init__(
+        self, gram: Tiled, ridge: float, half: jax.Array, targets: Any, start: jax.Array | None, lengths: np.ndarray
+    ):
+        self._gram, self._ridge, self._half, self._lengths = gram, ridge, half, lengths
+        self._targets, self._start = targets, None if start is None else np.asarray(start)
+        size = width(gram.n, max(1, int(np.count_nonzero(lengths))), gram.dtype.itemsize)
+        # Solutions, residuals, directions.
+        self.x, self.r, self.p = (jnp.zeros((gram.n, size), gram.dtype) for _ in range(3))
+        # What each slot holds, as above; of which column; how many iterations that has had.
         self.state, self.column, self.taken = (np.zeros(size, int) for _ in range(3))
-        self.square = np.full(size, np.inf)
+        self.square = np.full(size, np.inf)  # its squared residual when that was last computed anew
+        # Its direction is a solution, to which the next one is not conjugate; and that is its own.
         self.restarted, self.checking = np.zeros(size, bool), np.zeros(size, bool)
 
     @property
@@ -172,26 +116,33 @@ class _Slots:
         n_ended = self.n_used - int((self.state == _MOVING).sum())
         return n_ended == self.n_used or n_ended + min(n_free, n_waiting) > _TURN * self.state.size
 
-    def begin(self, system: _System, columns: _Columns, waiting: np.ndarray) -> int:
+    def begin(self, waiting: np.ndarray) -> int:
         """Give the free slots to columns that wait, and say how many there were."""
-        new = np.flatnonzero(self.state == _FREE)[: waiting.size]
-        if not new.size:
-            return 0
-        self.column[new], self.state[new], self.taken[new], self.square[new] = waiting[: new.size], _MOVING, 0, np.inf
-        mask = _mask(new, self.state.size)
-        right, start = columns.right(self.column, mask), columns.start(self.column, mask)
-        self.restarted[new] = start is not None
-        self.x, self.r, self.p = _begin(self.x, self.r, self.p, system.half, right, start, mask)
-        return new.size
+        free = self.state == _FREE
+        new = free & (np.cumsum(free) <= waiting.size)
+        if n_new := int(new.sum()):
+            self.column[new], self.state[new], self.taken[new], self.square[new] = waiting[:n_new], _MOVING, 0, np.inf
+            right, start = (self._columns_of(source, new) for source in (self._targets, self._start))
+            self.restarted[new] = start is not None
+            self.x, self.r, self.p = _begin(self.x, self.r, self.p, self._half, right, start, new)
+        return n_new
 
-    def check(self, columns: _Columns) -> None:
+    def check(self) -> None:
         """Restart the columns that have ended from their solutions."""
         ended = self.state == _ENDED
         if ended.any():
-            self.x, self.r, self.p = _restart(self.x, self.r, self.p, columns.right(self.column, ended), ended)
+            self.x, self.r, self.p = _restart(self.x, self.r, self.p, self._columns_of(self._targets, ended), ended)
             self.state[ended] = _MOVING
             self.restarted |= ended
             self.checking |= ended
+
+    def _columns_of(self, source: Any, mask: np.ndarray) -> np.ndarray | None:
+        """(n, width) the slots' columns of the targets or the start, for targets of length 1; 0 off the mask."""
+        if source is None:
+            return None
+        taken, spread = source[:, self.column[mask]], np.zeros(self.x.shape, self.x.dtype)
+        spread[:, mask] = (taken.toarray() if sp.issparse(taken) else taken) / self._lengths[self.column[mask]]
+        return spread
 
     def narrow(self) -> None:
         """Halve the width as long as half of the slots are free."""
@@ -201,12 +152,12 @@ class _Slots:
             for name in ("state", "column", "taken", "square", "restarted", "checking"):
                 setattr(self, name, getattr(self, name)[kept])
 
-    def move(self, system: _System, tolerance: float, max_iterations: int) -> None:
+    def move(self, tolerance: float, max_iterations: int) -> None:
         """One iteration of the columns that move."""
         moving = self.state == _MOVING
-        k_p = product(system.gram, self.p)
+        k_p = product(self._gram, self.p)
         self.x, self.r, self.p, square, curved = _step(
-            self.x, self.r, self.p, k_p, system.half, system.ridge, moving, self.restarted
+            self.x, self.r, self.p, k_p, self._half, self._ridge, moving, self.restarted
         )
         sq_residual = np.asarray(square, np.float64)
         self.taken[moving] += 1
@@ -250,12 +201,6 @@ def _column_squares(targets: Any) -> np.ndarray:
     if not sp.issparse(targets):
         return np.einsum("ij,ij->j", targets, targets, dtype=np.float64)
     return np.bincount(ops.row_of(targets), targets.data.astype(np.float64) ** 2, targets.shape[1])
-
-
-def _mask(positions: np.ndarray, size: int) -> np.ndarray:
-    mask = np.zeros(size, bool)
-    mask[positions] = True
-    return mask
 
 
 @partial(jax.jit, donate_argnums=(0, 1, 2))

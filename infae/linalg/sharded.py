@@ -4,11 +4,10 @@ Unlike `SymmetricTiles` they are held in full: every device has its own users' r
 the elimination needs of the others no more than one block of rows, which all devices are sent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -29,16 +28,11 @@ class ShardedMatrix:
     """A symmetric (n, n) matrix, padded by a diagonal until each device of a mesh has as many whole blocks of rows.
 
     What its users see of it is what they see of `SymmetricTiles`.
-
-    Attributes:
-      n: rows of the matrix.
-      size: rows of a block.
-      rows: (n_padded, n_padded) global array, the rows sharded.
     """
 
     n: int
-    size: int
-    rows: jax.Array
+    size: int  # rows of a block
+    rows: jax.Array  # (n_padded, n_padded) global array, the rows sharded
 
     @property
     def n_tiles(self) -> int:
@@ -69,7 +63,7 @@ class ShardedMatrix:
             padded[: self.n] = rhs
             return np.asarray(_product(self._mesh, self.rows, padded))[: self.n]
 
-    def inverse(self, shift: float = 0.0, *, progress: Callable[[int, int], None] | None = None) -> ShardedMatrix:
+    def inverse(self, shift: float = 0.0, *, progress: Callable[[int, int], None] | None = None) -> Self:
         """(matrix + shift * identity)^-1 for a positive definite sum, by block Gauss-Jordan elimination.
 
         2 n^3 operations, shared out evenly. For each block k with pivot P = A_kk^-1, A_ij becomes
@@ -84,7 +78,7 @@ class ShardedMatrix:
                 rows = jax.block_until_ready(_eliminate(self._mesh, self.size, rows, k))
                 if progress is not None:
                     progress(k + 1, n_blocks)
-            return ShardedMatrix(self.n, self.size, rows)
+            return replace(self, rows=rows)
 
     @property
     def _mesh(self) -> Mesh:

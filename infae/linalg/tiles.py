@@ -4,13 +4,11 @@ Half the memory of a full matrix, no index beyond 32 bits however large the matr
 operation is a product of tiles: the one thing all of JAX's backends do at full speed.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -53,11 +51,9 @@ class Tiled(Protocol):
 
     def items(self) -> Iterable[tuple[tuple[int, int], jax.Array]]:
         """((i, j), tile) for all j <= i, in any order; entries past row or column n may hold anything."""
-        ...
 
     def diagonal(self) -> np.ndarray:
         """(n,) the diagonal."""
-        ...
 
 
 def product(matrix: Tiled, rhs: jax.Array) -> jax.Array:
@@ -72,14 +68,19 @@ def product(matrix: Tiled, rhs: jax.Array) -> jax.Array:
     return _stack(out, matrix.n, rhs.shape[1])
 
 
+def to_dense(matrix: Tiled) -> np.ndarray:
+    """The full (n, n) matrix, written tile by tile."""
+    full, size = np.empty((matrix.n, matrix.n), matrix.dtype), matrix.size
+    for (i, j), tile in matrix.items():
+        block = full[i * size : (i + 1) * size, j * size : (j + 1) * size]
+        block[:] = np.asarray(tile)[: block.shape[0], : block.shape[1]]
+        full[j * size : (j + 1) * size, i * size : (i + 1) * size] = block.T
+    return full
+
+
 @dataclass(frozen=True, eq=False)
 class SymmetricTiles:
-    """A symmetric (n, n) matrix, padded to whole tiles by a diagonal `pad`.
-
-    Attributes:
-      n: rows of the matrix.
-      size: edge of a tile.
-      tiles: {(i, j): (size, size) array} for j <= i.
+    """A symmetric (n, n) matrix, padded to whole tiles, (size, size) each.
 
     The padding is block diagonal to the matrix, so its inverse's leading (n, n) part is the
     inverse of the matrix itself.
@@ -87,15 +88,20 @@ class SymmetricTiles:
 
     n: int
     size: int
-    tiles: dict[tuple[int, int], jax.Array]
+    tiles: dict[tuple[int, int], jax.Array]  # at (i, j) for j <= i
 
     @classmethod
-    def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> SymmetricTiles:
+    def build(cls, n: int, size: int, tiles: Iterable[tuple[tuple[int, int], jax.Array]]) -> Self:
         """From ((i, j), tile) for all j <= i; entries past row or column n are replaced by the padding."""
-        return cls(n, size, _padded(dict(tiles), n, size))
+        padded, last = dict(tiles), -(-n // size) - 1
+        if (kept := n - last * size) < size:
+            for j in range(last):
+                padded[last, j] = _pad_rows(padded[last, j], kept)
+            padded[last, last] = _pad_corner(padded[last, last], kept)
+        return cls(n, size, padded)
 
     @classmethod
-    def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> SymmetricTiles:
+    def from_dense(cls, matrix: np.ndarray | jax.Array, size: int | None = None) -> Self:
         """From a full matrix, of which the lower triangle is read."""
         n = matrix.shape[0]
         if matrix.ndim != 2 or matrix.shape[1] != n:
@@ -147,23 +153,7 @@ class SymmetricTiles:
 
     def to_dense(self) -> np.ndarray:
         """The full (n, n) matrix."""
-        full = np.empty((self.n_tiles * self.size,) * 2, self.dtype)
-        for (i, j), tile in self.tiles.items():
-            rows, cols = slice(i * self.size, (i + 1) * self.size), slice(j * self.size, (j + 1) * self.size)
-            full[rows, cols] = tile
-            full[cols, rows] = np.asarray(tile).T
-        return full[: self.n, : self.n]
-
-
-def _padded(tiles: dict[tuple[int, int], jax.Array], n: int, size: int) -> dict[tuple[int, int], jax.Array]:
-    last = -(-n // size) - 1
-    kept = n - last * size
-    if kept == size:
-        return tiles
-    for j in range(last):
-        tiles[last, j] = _pad_rows(tiles[last, j], kept)
-    tiles[last, last] = _pad_corner(tiles[last, last], kept)
-    return tiles
+        return to_dense(self)
 
 
 @jax.jit
@@ -199,4 +189,5 @@ def _add_both_products(
 
 
 _transpose = jax.jit(jnp.transpose)
+put_rows = jax.jit(lambda whole, rows, start: jax.lax.dynamic_update_slice(whole, rows, (start, 0)), donate_argnums=0)
 _add_product = jax.jit(lambda out, a, b: out + a @ b, donate_argnums=0)

@@ -85,6 +85,11 @@ def seed(name: str, value: Any) -> int:
     return whole(name, value, 0, _LARGEST_SEED)
 
 
+def generator(value: Any) -> np.random.Generator:
+    """What a parameter `seed` seeds."""
+    return np.random.default_rng(seed("seed", value))
+
+
 def sequence(name: str, value: Any, what: str = "value") -> tuple[Any, ...]:
     """The elements of a list, tuple, range or 1-D array, at least one."""
     if isinstance(value, (list, tuple, range)) or (isinstance(value, np.ndarray) and value.ndim == 1):

@@ -22,23 +22,14 @@ _STRIP_BYTES = 1 << 26
 class UserMesh:
     """The devices that users are shared out to, and what their processes tell each other.
 
-    Every process calls the same methods in the same order; each waits for the others.
-
-    Args:
-      mesh: devices in one axis, at least one of them of this process; None for JAX's default device alone.
-
-    Attributes:
-      mesh: the same devices with the axis "users", or None.
-      devices: those of this process; [None] stands for the default device.
-      n_processes, rank: processes that the devices belong to, and this one's place among them.
-
-    Raises ValueError for anything else.
+    Every process calls the same methods in the same order; each waits for the others. Raises ValueError
+    for anything but a mesh of one axis, with a device of this process, or None, JAX's default device alone.
     """
 
     def __init__(self, mesh: Mesh | None):
-        self.mesh: Mesh | None = None
-        self.devices: list[jax.Device | None] = [None]
-        self.n_processes, self.rank = 1, 0
+        self.mesh: Mesh | None = None  # the same devices with the axis "users"
+        self.devices: list[jax.Device | None] = [None]  # of this process; None stands for the default device
+        self.n_processes, self.rank = 1, 0  # that the devices belong to, and this one's place among them
         if mesh is None:
             return
         if not isinstance(mesh, Mesh) or mesh.devices.ndim != 1:

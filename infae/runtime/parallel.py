@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,10 +17,9 @@ def in_parallel(tasks: Sequence[Callable[[], T]]) -> Iterator[T]:
     For work that releases the interpreter lock: SciPy's sparse products, compiled JAX code. JAX's
     configuration contexts do not reach other threads; a task that needs one enters it itself.
     """
-    pending: list[Future[T]] = [_POOL.submit(task) for task in tasks[:_WINDOW]]
-    for following in range(_WINDOW, len(tasks) + _WINDOW):
-        if not pending:
-            return
+    pending = [_POOL.submit(task) for task in tasks[:_WINDOW]]
+    for task in tasks[_WINDOW:]:
         yield pending.pop(0).result()
-        if following < len(tasks):
-            pending.append(_POOL.submit(tasks[following]))
+        pending.append(_POOL.submit(task))
+    while pending:
+        yield pending.pop(0).result()

@@ -6,13 +6,11 @@ from infae.data.interactions import Interactions
 from infae.linalg.sweep import inverse
 from infae.runtime import checks
 from infae.solvers.auto import Auto
-from infae.solvers.base import Solution, Solver, Step, path
-from infae.solvers.cg import CG, CGSolution, ConjugateSystem, solve_conjugate
+from infae.solvers.base import Solver, path
+from infae.solvers.cg import CG, ConjugateSystem, solve_conjugate
 from infae.solvers.dense import solve_dense
-from infae.solvers.exact import Exact, ExactSolution, Factor, InverseSystem, factor, solve
-from infae.solvers.full import FullSolution
-from infae.solvers.nystrom import LandmarkSystem, Nystrom, solve_landmarks
-from infae.solvers.sums import LandmarkSums, accumulate
+from infae.solvers.exact import Exact, InverseSystem, factor, solve
+from infae.solvers.nystrom import Nystrom
 
 SOLVERS: Mapping[str, type[Solver]] = {solver.name: solver for solver in (Exact, CG, Nystrom, Auto)}
 """By the names that `InfiniteAE` takes."""
@@ -36,20 +34,11 @@ __all__ = [
     "CG",
     "SOLVERS",
     "Auto",
-    "CGSolution",
     "ConjugateSystem",
     "Exact",
-    "ExactSolution",
-    "Factor",
-    "FullSolution",
     "InverseSystem",
-    "LandmarkSums",
-    "LandmarkSystem",
     "Nystrom",
-    "Solution",
     "Solver",
-    "Step",
-    "accumulate",
     "factor",
     "inverse",
     "named",
@@ -57,5 +46,4 @@ __all__ = [
     "solve",
     "solve_conjugate",
     "solve_dense",
-    "solve_landmarks",
 ]

@@ -7,7 +7,7 @@ the same model on a busy machine; how fast the machine is at the moment is only 
 """
 
 import sys
-import time
+import timeit
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,11 @@ from infae.data.blocks import Blocks
 from infae.linalg.tiles import precision
 from infae.runtime import memory
 from infae.runtime.checks import shown
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solver, Users
 from infae.solvers.cg import CG
 from infae.solvers.exact import Exact
 from infae.solvers.nystrom import Nystrom
+from infae.tuning.best import Trial
 
 # A solve on all users is preferred to landmarks up to so many operations: ten minutes of two CPU cores.
 _PATIENCE = 600 * 100e9
@@ -57,7 +58,7 @@ class Auto(Solver):
     takes_mesh: ClassVar[bool] = False
     takes_blocks: ClassVar[bool] = True
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         if isinstance(users, Blocks):
             return self.nystrom.fits(job, users, labels)
         counts = np.bincount(users.matrix.indices, minlength=users.n_items)
@@ -77,9 +78,8 @@ class Auto(Solver):
 
     def costs(self, problem: Problem) -> Mapping[Solver, Cost]:
         """Of each solver, with a margin of memory."""
-        solvers: tuple[Solver, ...] = (Exact(), CG(), self.nystrom)
-        found = {solver: solver.cost(problem) for solver in solvers}
-        return {solver: cost._replace(n_bytes=memory.with_margin(cost.n_bytes)) for solver, cost in found.items()}
+        found = ((solver, solver.cost(problem)) for solver in (Exact(), CG(), self.nystrom))
+        return {solver: cost._replace(n_bytes=memory.with_margin(cost.n_bytes)) for solver, cost in found}
 
     def chosen(self, problem: Problem) -> Solver:
         """The solver that fits are made by.
@@ -91,16 +91,16 @@ class Auto(Solver):
             return solver
         assert available is not None
         fewer = range(1, min(self.nystrom.n_anchors, problem.n_users))
-        largest = bisect_right(fewer, available, key=partial(self._landmark_bytes, problem))
+        smaller = partial(replace, self.nystrom)
+        largest = bisect_right(
+            fewer, available, key=lambda n: memory.with_margin(smaller(n_anchors=n).cost(problem).n_bytes)
+        )
         rate = matrix_rate("float32" if problem.itemsize == 4 else "float64")
         told = "; ".join(f"{solver.name}: {_told(cost, rate)}" for solver, cost in costs.items())
         raise MemoryError(
             f"no solver fits into the {available / 2**30:.2g} GiB available ({told}); "
             + (f"use solver='nystrom' with n_anchors={largest}" if largest else "use fewer items, or a larger machine")
         )
-
-    def _landmark_bytes(self, problem: Problem, n_anchors: int) -> int:
-        return memory.with_margin(replace(self.nystrom, n_anchors=n_anchors).cost(problem).n_bytes)
 
 
 def choose(costs: Mapping[Solver, Cost], available: int | None) -> Solver | None:
@@ -125,11 +125,7 @@ def matrix_rate(dtype: str) -> float:
     with precision(dtype):
         a = jnp.ones((edge, edge), dtype)
         jax.block_until_ready(_product(a))
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            jax.block_until_ready(_product(a))
-            taken.append(time.perf_counter() - start)
+        taken = timeit.repeat(lambda: jax.block_until_ready(_product(a)), number=1, repeat=5)
     return 2 * edge**3 / float(np.median(taken))
 
 

@@ -4,14 +4,13 @@
 the Gram matrix's diagonal is `ridge = reg * trace(K) / n`, its mean diagonal times `reg`.
 """
 
-from __future__ import annotations
-
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import jax
 import numpy as np
@@ -19,13 +18,14 @@ import scipy.sparse as sp
 
 from infae.data.blocks import Blocks
 from infae.data.interactions import Interactions
-from infae.errors import SingularKernelError
+from infae.errors import IllConditionedWarning, SingularKernelError
 from infae.inputs import InputMap
 from infae.kernels.base import Kernel
 from infae.kernels.rows import Rows
 from infae.machine import KernelMachine, batches
 from infae.runtime import checks
 from infae.runtime.mesh import UserMesh, on
+from infae.tuning.best import Trial
 
 # Of the solution's departure from plain interpolation, how much may be rounding error.
 NOISE_LIMIT = 0.1
@@ -41,8 +41,6 @@ Labels: TypeAlias = sp.csr_matrix | np.ndarray
 """(n_users, n_items) of what is fitted: a user's clicks, or other numbers."""
 
 Users = Interactions | Blocks
-
-S = TypeVar("S")
 
 
 def check_reg(reg: float) -> float:
@@ -63,39 +61,28 @@ def mean_diagonal(gram: Any) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Dual coefficients and how far they are from solving their system.
+    """Dual coefficients (n, m) with (K + ridge * I) coef = targets; on landmarks, of their normal equations.
 
-    Attributes:
-      coef: (n, m) with (K + ridge * I) coef = targets; on landmarks, of their normal equations.
-      residual: |system coef - right side| / |right side| (Frobenius), estimated from 16 random
-        sign combinations of the columns, whose mean squared error is exact on average.
-      reg: relative regularisation.
-      ridge: what was added to K's diagonal.
+    The residual is |system coef - right side| / |right side| (Frobenius), estimated from 16 random
+    sign combinations of the columns, whose mean squared error is exact on average.
     """
 
     coef: jax.Array
     residual: float
-    reg: float
-    ridge: float
+    reg: float  # relative regularisation
+    ridge: float  # what was added to K's diagonal
 
     def row(self) -> dict[str, float]:
         """What `path_` tells of it."""
         return {"reg": self.reg, "residual": self.residual}
 
 
-class Step(NamedTuple, Generic[S]):
-    """One reg of those tried.
+class Step(NamedTuple):
+    """One reg of those tried: its solution, or why the solve is singular or mere rounding error."""
 
-    Attributes:
-      reg: relative regularisation.
-      solved: a `Solution`, or a `Fitted` around one; None where the solve is singular or rounding
-        error outweighs it.
-      failure: why there is none, with reg, dtype and residual; "" where there is one.
-    """
-
-    reg: float
-    solved: S | None
-    failure: str = ""
+    reg: float  # relative
+    solved: Solution | None
+    failure: str = ""  # with reg, dtype and residual
 
 
 class System(Protocol):
@@ -107,22 +94,33 @@ class System(Protocol):
         SingularKernelError where there is none; where rounding error is a visible part of it, too,
         if `strict`, and else an IllConditionedWarning.
         """
-        ...
 
 
-def path(system: System, regs: Sequence[float], *, progress: Progress = None) -> Iterator[Step[Solution]]:
+def path(system: System, regs: Sequence[float], *, progress: Progress = None) -> Iterator[Step]:
     """A step for each reg in turn, all of one system; a reg whose solve is of no use is passed over.
 
     One solution is in memory at a time, if the caller keeps none.
     """
     for reg in map(check_reg, regs):
         try:
-            step: Step[Solution] = Step(reg, system.solve(reg, strict=True, progress=progress))
+            step = Step(reg, system.solve(reg, strict=True, progress=progress))
         except SingularKernelError as error:
             step = Step(reg, None, str(error))
         yield step
         # Not held while the next is solved: at scale each takes gigabytes.
         del step
+
+
+def object_to(failure: str, strict: bool) -> None:
+    """SingularKernelError for what is wrong with a solution, or only a warning."""
+    if strict:
+        raise SingularKernelError(failure)
+    warnings.warn(failure, IllConditionedWarning, stacklevel=3)
+
+
+def signs(n_items: int) -> np.ndarray:
+    """(n_items, 16) random signs v: E|R v|^2 is |R|_F^2, at n^2 operations for each instead of n^2 n_items."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], (n_items, 16))
 
 
 def where(reg: float, dtype: np.dtype, residual: float) -> str:
@@ -154,23 +152,15 @@ def remedy(dtype: np.dtype) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Anchors, their coefficients, and the map from clicks to input rows: what `fit` computes and a file holds.
-
-    Attributes:
-      clicks: of the anchors.
-      inputs: from clicks to the network's input.
-      kernel: between input rows.
-      anchors: the input rows of `clicks`.
-      solution: coefficients, residual, reg and ridge.
-    """
+    """Anchors, their coefficients, and the map from clicks to input rows: what `fit` computes and a file holds."""
 
     solver: ClassVar[str]
     solution_class: ClassVar[type[Solution]] = Solution
 
-    clicks: Interactions
+    clicks: Interactions  # of the anchors
     inputs: InputMap
     kernel: Kernel
-    anchors: Rows
+    anchors: Rows  # the input rows of `clicks`
     solution: Solution
 
     @property
@@ -231,12 +221,9 @@ class Fitted:
         cls, common: tuple[Interactions, InputMap, Kernel, Rows], coef: jax.Array, arrays: Mapping[str, Any], about: Any
     ) -> Self:
         """What `stored` came from; KeyError, TypeError or ValueError where the arrays do not fit each other."""
-        return cls(*common, cls._solution_of(coef, arrays, about), **cls._own_parts(common[0], arrays, about))
-
-    @classmethod
-    def _solution_of(cls, coef: jax.Array, arrays: Mapping[str, Any], about: Any) -> Solution:
         names = {f.name for f in fields(cls.solution_class)} - about["solution"].keys() - {"coef"}
-        return cls.solution_class(coef=coef, **about["solution"], **{name: arrays[name] for name in names})
+        solution = cls.solution_class(coef=coef, **about["solution"], **{name: arrays[name] for name in names})
+        return cls(*common, solution, **cls._own_parts(common[0], arrays, about))
 
     @classmethod
     def _own_parts(cls, clicks: Interactions, arrays: Mapping[str, Any], about: Any) -> dict[str, Any]:
@@ -248,22 +235,14 @@ class Fitted:
 class Job:
     """What the fits of one call share.
 
-    Attributes:
-      regs: to be tried, in this order.
-      several: True for a sequence of regs: a reg whose solve fails is skipped, not raised. A single
-        reg fails with SingularKernelError, or comes with a warning where it is ill-conditioned.
-      kernel: of input rows.
-      input_map: (n_items,) popularity -> the map from clicks to input rows.
-      dtype: of the system.
-      seed: of all that is drawn.
-      mesh: of the devices and processes.
-      progress: show progress bars.
+    With `several` regs one whose solve fails is skipped, not raised. A single one fails with
+    SingularKernelError, or comes with a warning where it is ill-conditioned.
     """
 
     regs: Sequence[float]
     several: bool
     kernel: Kernel
-    input_map: Callable[[np.ndarray], InputMap]
+    input_map: Callable[[np.ndarray], InputMap]  # of the items' popularity
     dtype: np.dtype
     seed: int
     mesh: UserMesh
@@ -271,30 +250,28 @@ class Job:
 
     def fits(
         self, system: System, fitted: Callable[[Any], Fitted], progress: Progress = None
-    ) -> Iterator[Step[Fitted]]:
+    ) -> Iterator[Trial[Fitted]]:
         """Fitted models around the solutions: those of a path, or of a single reg its own."""
         if not self.several:
-            yield Step(self.regs[0], fitted(system.solve(self.regs[0], strict=False, progress=progress)))
+            solution = system.solve(self.regs[0], strict=False, progress=progress)
+            yield Trial(solution.row(), fitted(solution))
             return
-        for reg, solution, failure in path(system, self.regs, progress=progress):
-            yield Step(reg, None if solution is None else fitted(solution), failure)
-            del solution
+        for reg, solved, failure in path(system, self.regs, progress=progress):
+            if solved is None:
+                warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=6)
+                yield Trial({"reg": reg}, None, failure)
+            else:
+                yield Trial(solved.row(), fitted(solved))
+            del solved
 
 
 class Problem(NamedTuple):
-    """What a fit's cost depends on.
+    """What a fit's cost depends on."""
 
-    Attributes:
-      popularity: (n_items,) clicks of each item.
-      n_users: users with clicks.
-      n_regs: regs tried.
-      itemsize: bytes of a number.
-    """
-
-    popularity: np.ndarray
-    n_users: int
+    popularity: np.ndarray  # (n_items,) clicks of each item
+    n_users: int  # with clicks
     n_regs: int = 1
-    itemsize: int = 4
+    itemsize: int = 4  # bytes of a number
 
 
 class Cost(NamedTuple):
@@ -317,7 +294,7 @@ class Solver(ABC):
     takes_blocks: ClassVar[bool] = False
 
     @abstractmethod
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         """Users fitted to their labels at one reg after the other, each when it is asked for.
 
         Errors are raised then, too: SingularKernelError where `job.several` is False, MemoryError
@@ -328,7 +305,3 @@ class Solver(ABC):
     @abstractmethod
     def cost(self, problem: Problem) -> Cost:
         """What a fit takes."""
-
-    def chosen(self, problem: Problem) -> Solver:
-        """The solver that fits; "auto" is another one's name."""
-        return self

@@ -4,7 +4,6 @@ The kernel's tiles are kept where they fit, and computed anew at each product el
 entries, shared by all columns that are solved at once.
 """
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,18 +11,17 @@ from functools import partial
 import jax
 import numpy as np
 
-from infae.errors import IllConditionedWarning, SingularKernelError
-from infae.kernels.base import Kernel
+from infae.errors import SingularKernelError
 from infae.kernels.grams import RecomputedGram, symmetric_gram
-from infae.kernels.rows import Rows
 from infae.landmarks import pivoted_cholesky
 from infae.linalg.conjugate import N_ARRAYS, conjugate_gradients, width
 from infae.linalg.tiles import Tiled, precision, tile_size
 from infae.runtime import memory
 from infae.runtime.progress import bar, onto
 from infae.solvers import base
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Users
 from infae.solvers.full import FullFit, FullProblem, FullSolution, gram_operations, row_bytes
+from infae.tuning.best import Trial
 
 # Of each target's length: rankings are those of the exact solve, and float32 reaches it at any reg of use.
 TOLERANCE = 1e-4
@@ -36,17 +34,10 @@ _ENTRY, _ITERATIONS = 1500, 12
 
 @dataclass(frozen=True, eq=False)
 class CGSolution(FullSolution):
-    """By conjugate gradients.
+    """By conjugate gradients; the residual, of all columns, is computed from the coefficients themselves."""
 
-    Attributes:
-      residual: |(K + ridge I) coef - targets| / |targets| (Frobenius), of all columns, computed
-        from the coefficients themselves.
-      iterations: products with K that the slowest column took, the last of them to check it.
-      n_landmarks: columns of the preconditioner.
-    """
-
-    iterations: int
-    n_landmarks: int
+    iterations: int  # products with K that the slowest column took, the last of them to check it
+    n_landmarks: int  # columns of the preconditioner
 
 
 def n_landmarks(n: int) -> int:
@@ -63,22 +54,6 @@ def required_bytes(n: int, m: int, itemsize: int = 4, *, keep: bool, several_reg
     triangle = n * (n + tile_size(n)) // 2 if keep else 0
     work = N_ARRAYS * n * width(n, m, itemsize) + 3 * n * n_landmarks(n)
     return itemsize * (triangle + (3 if several_regs else 1) * n * m + work)
-
-
-def kernel_matrix(
-    kernel: Kernel, rows: Rows, m: int, *, several_regs: bool = False, progress: Progress = None
-) -> Tiled:
-    """K of the rows, for m targets: kept where it fits beside their solution, else computed anew at each product.
-
-    Raises MemoryError where the solution does not fit either.
-    """
-    itemsize = rows.head.dtype.itemsize
-    needed = partial(required_bytes, rows.n, m, itemsize, several_regs=several_regs)
-    memory.require_memory(needed(keep=False), f"conjugate gradients for {rows.n:,} users x {m:,} items")
-    if not memory.fits(memory.with_margin(needed(keep=True))):
-        return RecomputedGram(kernel, rows)
-    with precision(rows.head.dtype):
-        return symmetric_gram(kernel, rows, progress=progress)
 
 
 def solve_conjugate(
@@ -129,15 +104,15 @@ def solve_conjugate(
     residual = error / (float(np.linalg.norm(lengths)) or 1.0)
     moved = ridge * _length(coef)
     noise = error / moved if moved > 0 else np.inf
-    failure, useless = _judged(left, residual, noise, tolerance, base.where(reg, dtype, residual), iterations)
-    if noise > base.NOISE_LIMIT and not failure:
-        failure = base.noisy(reg, dtype, residual, noise)
-    elif failure:
-        failure += f": {base.remedy(dtype)}"
-    if useless or (failure and strict):
-        raise SingularKernelError(failure)
-    if failure:
-        warnings.warn(failure, IllConditionedWarning, stacklevel=2)
+    n_left = int((~(left <= tolerance)).sum())
+    unsolved = f"{n_left:,} of {left.size:,} targets did not come within {tolerance:g} in {iterations} iterations"
+    told = f"{base.where(reg, dtype, residual)}; {unsolved}: {base.remedy(dtype)}"
+    if not residual <= base.RESIDUAL_LIMIT:
+        raise SingularKernelError(f"conjugate gradients failed at {told}")
+    if residual > tolerance or left.max() > _LEEWAY * tolerance:
+        base.object_to(f"unfinished solve at {told}", strict)
+    elif noise > base.NOISE_LIMIT:
+        base.object_to(base.noisy(reg, dtype, residual, noise), strict)
     # No copy: the array was laid out for it, and nothing else refers to it.
     with precision(dtype):
         given = jax.device_put(coef, may_alias=True)
@@ -159,19 +134,6 @@ class ConjugateSystem:
         solution = solved(start=self._start, strict=strict, tolerance=TOLERANCE, progress=progress)
         self._start = solution.coef
         return solution
-
-
-def _judged(
-    left: np.ndarray, residual: float, noise: float, tolerance: float, at: str, iterations: int
-) -> tuple[str, bool]:
-    """(what there is to say against the residuals, whether they are no solution at all)."""
-    n_left = int((~(left <= tolerance)).sum())
-    unsolved = f"{n_left:,} of {left.size:,} targets did not come within {tolerance:g} in {iterations} iterations"
-    if not residual <= base.RESIDUAL_LIMIT:
-        return f"conjugate gradients failed at {at}; {unsolved}", True
-    if residual > tolerance or left.max() > _LEEWAY * tolerance:
-        return f"unfinished solve at {at}; {unsolved}", False
-    return "", False
 
 
 def _length(coef: np.ndarray) -> float:
@@ -200,13 +162,17 @@ class CG(Solver):
     fitted_class = CGFit
     takes_mesh = False
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         everybody = FullProblem.of(job, users, labels)
         rng = np.random.default_rng([job.seed, 7])
         _, pivots = pivoted_cholesky(job.kernel, everybody.mapped, n_landmarks(everybody.rows.n), rng)
-        with bar("kernel", job.progress, unit="block") as shown:
-            m, told = everybody.users.n_items, onto(shown)
-            gram = kernel_matrix(job.kernel, everybody.rows, m, several_regs=job.several, progress=told)
+        n, m = everybody.users.shape
+        needed = partial(required_bytes, n, m, job.dtype.itemsize, several_regs=job.several)
+        memory.require_memory(needed(keep=False), f"conjugate gradients for {n:,} users x {m:,} items")
+        gram: Tiled = RecomputedGram(job.kernel, everybody.rows)
+        if memory.fits(memory.with_margin(needed(keep=True))):
+            with precision(job.dtype), bar("kernel", job.progress, unit="block") as shown:
+                gram = symmetric_gram(job.kernel, everybody.rows, progress=onto(shown))
         with bar("solve", job.progress, unit="item") as shown:
             system = ConjugateSystem(gram, pivots, everybody.labels)
             yield from job.fits(system, everybody.fitted(job, self.fitted_class), onto(shown))

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,43 +15,32 @@ from infae.kernels.grams import sharded_gram, symmetric_gram
 from infae.linalg.head_tail import HeadTail
 from infae.linalg.sharded import ShardedMatrix
 from infae.linalg.sweep import inverse
-from infae.linalg.tiles import SymmetricTiles, precision, tile_size
+from infae.linalg.tiles import SymmetricTiles, precision, put_rows, tile_size
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar, onto
 from infae.solvers import base, full
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Progress, Solver, Users
+from infae.tuning.best import Trial
 
-_N_PROBES = 16
 # The sweep reaches some 0.75 of a product's rate.
 _SWEEP = 1.3
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """K + ridge * I, inverted.
+    """K + ridge * I, inverted; (n, n) symmetric, in tiles or in rows over a mesh."""
 
-    Attributes:
-      gram: K, (n, n) symmetric, in tiles or in rows over a mesh.
-      inverse: (K + ridge * I)^-1.
-      reg: relative regularisation.
-      ridge: reg * trace(K) / n, what was added to the diagonal.
-    """
-
-    gram: SymmetricTiles | ShardedMatrix
-    inverse: SymmetricTiles | ShardedMatrix
-    reg: float
-    ridge: float
+    gram: SymmetricTiles | ShardedMatrix  # K
+    inverse: SymmetricTiles | ShardedMatrix  # (K + ridge * I)^-1
+    reg: float  # relative
+    ridge: float  # reg * trace(K) / n
 
 
 @dataclass(frozen=True, eq=False)
 class ExactSolution(full.FullSolution):
-    """By the system's inverse.
+    """By the system's inverse."""
 
-    Attributes:
-      inverse_diagonal: (n,) of (K + ridge I)^-1, which leave-one-out scores need.
-    """
-
-    inverse_diagonal: np.ndarray
+    inverse_diagonal: np.ndarray  # (n,) of (K + ridge I)^-1, which leave-one-out scores need
 
 
 def factor(gram: SymmetricTiles | ShardedMatrix, reg: float, *, progress: Progress = None) -> Factor:
@@ -85,10 +73,7 @@ def solve(factored: Factor, targets: Labels, *, strict: bool = False, progress: 
     """
     residual, noise = _residual(factored, targets)
     if noise > base.NOISE_LIMIT:
-        message = base.noisy(factored.reg, factored.gram.dtype, residual, noise)
-        if strict:
-            raise SingularKernelError(message)
-        warnings.warn(message, IllConditionedWarning, stacklevel=2)
+        base.object_to(base.noisy(factored.reg, factored.gram.dtype, residual, noise), strict)
     coef = _coefficients(factored, targets, progress)
     return ExactSolution(coef, residual, factored.reg, factored.ridge, noise, factored.inverse.diagonal())
 
@@ -119,7 +104,7 @@ def _coefficients(factored: Factor, targets: Labels, progress: Progress) -> jax.
         coef = jnp.zeros((n, m), dtype)
         for block in range(n_blocks):
             rows = factored.inverse.rows_of(block)
-            coef = _put_rows(coef, split.transposed(factored.inverse.column(block)), rows.start)
+            coef = put_rows(coef, split.transposed(factored.inverse.column(block)), rows.start)
             if progress is not None:
                 progress(block + 1, n_blocks)
         return coef
@@ -129,10 +114,8 @@ def _residual(factored: Factor, targets: Labels) -> tuple[float, float]:
     """(relative residual, noise); SingularKernelError where that is no solution."""
     if targets.shape[0] != factored.gram.n:
         raise ValueError(f"targets have {targets.shape[0]:,} rows and the kernel matrix {factored.gram.n:,}")
-    # For random signs v, E|R v|^2 is |R|_F^2: n^2 operations a probe instead of n^2 m.
     dtype = factored.gram.dtype
-    rng = np.random.default_rng(0)
-    probes = targets @ rng.choice([-1.0, 1.0], (targets.shape[1], _N_PROBES)).astype(dtype)
+    probes = targets @ base.signs(targets.shape[1]).astype(dtype)
     coef = factored.inverse @ probes
     fitted = factored.gram @ coef + dtype.type(factored.ridge) * coef
     error = float(np.linalg.norm(fitted - probes))
@@ -146,11 +129,7 @@ def _residual(factored: Factor, targets: Labels) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class ExactFit(full.FullFit):
-    """By the system's inverse.
-
-    Attributes:
-      solution: with what leave-one-out scores need.
-    """
+    """By the system's inverse."""
 
     solver = "exact"
     solution_class = ExactSolution
@@ -181,10 +160,10 @@ class Exact(Solver):
     name = "exact"
     fitted_class = ExactFit
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         everybody = full.FullProblem.of(job, users, labels)
+        system = InverseSystem(self._gram(job, everybody), everybody.labels)
         with bar("solve", job.progress, unit="block") as shown:
-            system = InverseSystem(self._gram(job, everybody), everybody.labels)
             yield from job.fits(system, everybody.fitted(job, self.fitted_class), onto(shown))
 
     def cost(self, problem: Problem) -> Cost:
@@ -202,8 +181,3 @@ class Exact(Solver):
         require_memory(n * (n + 1024) * job.dtype.itemsize, f"the kernel matrix of {n:,} users and its inverse")
         with precision(job.dtype), bar("kernel", job.progress, unit="block") as shown:
             return symmetric_gram(job.kernel, rows, progress=onto(shown))
-
-
-@partial(jax.jit, donate_argnums=0)
-def _put_rows(coef: jax.Array, block: jax.Array, start: int) -> jax.Array:
-    return jax.lax.dynamic_update_slice(coef, block, (start, 0))

@@ -1,11 +1,9 @@
 """What the solvers share whose anchors are all users: the fitted form, the users, the operations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +28,8 @@ _KERNEL_ENTRY, _TAIL_PAIR, _TAIL_ENTRY = 1000, 800, 40
 class FullSolution(Solution):
     """Of a system whose anchors are the users that are fitted.
 
-    Attributes:
-      noise: the residual relative to |ridge * coef|, the part of the fitted scores that is not
-        the targets themselves. Near 1 a ranking of unclicked items is rounding error.
+    Its noise is the residual relative to |ridge * coef|, the part of the fitted scores that is not
+    the targets themselves. Near 1 a ranking of unclicked items is rounding error.
     """
 
     noise: float
@@ -43,14 +40,10 @@ class FullSolution(Solution):
 
 @dataclass(frozen=True, eq=False)
 class FullFit(Fitted):
-    """All training users with clicks are the anchors.
-
-    Attributes:
-      targets: what the anchors' scores were fitted to: their clicks, or labels of their own.
-    """
+    """All training users with clicks are the anchors."""
 
     solution: FullSolution
-    targets: Labels
+    targets: Labels  # their clicks, or labels of their own
     # What the solve leaves of the targets, as a multiple of rounding error.
     left_over: ClassVar[float] = 1.0
 
@@ -60,22 +53,17 @@ class FullFit(Fitted):
 
     def scores(self, clicks: sp.csr_matrix) -> np.ndarray:
         """(n, n_items) scores of one batch of clicks; of rows that are anchors without a kernel."""
-        if self.solution.reg * self.left_over > LARGE_REG[np.dtype(self.solution.coef.dtype)]:
+        coef, known = self.solution.coef, self._index.find(clicks)
+        if self.solution.reg * self.left_over > LARGE_REG[np.dtype(coef.dtype)] or (known < 0).all():
             return super().scores(clicks)
-        known = self._index.find(clicks)
-        if (known < 0).all():
-            return super().scores(clicks)
-        scores = self._own_scores(clicks, known)
+        # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
+        with precision(coef.dtype):
+            padded = np.pad(known, (0, batch_size(clicks.shape[1]) - known.size))
+            taken = np.asarray(take(coef, padded))
+        scores = dense(self.targets[known]) - taken.dtype.type(self.solution.ridge) * taken[: known.size]
         if len(new := np.flatnonzero(known < 0)):
             scores[new] = super().scores(clicks[new])
         return scores
-
-    def _own_scores(self, clicks: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
-        # (K + ridge I) coef = targets, so K coef = targets - ridge coef: exact, and no product with K.
-        with precision(self.solution.coef.dtype):
-            padded = np.pad(rows, (0, batch_size(clicks.shape[1]) - rows.size))
-            taken = np.asarray(take(self.solution.coef, padded))
-        return dense(self.targets[rows]) - taken.dtype.type(self.solution.ridge) * taken[: rows.size]
 
     def stored(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays, about = super().stored()
@@ -101,7 +89,7 @@ class FullProblem:
     rows: Rows
 
     @classmethod
-    def of(cls, job: Job, users: Users, labels: Labels | None) -> FullProblem:
+    def of(cls, job: Job, users: Users, labels: Labels | None) -> Self:
         """A user's scores need all others' histories and coefficients, wherever their rows of K are."""
         assert isinstance(users, Interactions)
         everybody = job.mesh.all_users(users)

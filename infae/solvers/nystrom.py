@@ -1,11 +1,9 @@
 """Nyström: kernel ridge regression of any number of users on a few of them, the landmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +21,11 @@ from infae.runtime import checks
 from infae.runtime.mesh import UserMesh
 from infae.runtime.progress import bar
 from infae.solvers import base
-from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solution, Solver, Step, Users
+from infae.solvers.base import Cost, Fitted, Job, Labels, Problem, Solution, Solver, Users
 from infae.solvers.full import click_operations, entry_operations, row_bytes
 from infae.solvers.sums import LandmarkSums, Whitening, accumulate, required_bytes, whitening
+from infae.tuning.best import Trial
 
-_N_PROBES = 16
 # float64 runs at half the rate of float32.
 _FLOAT64 = 2
 
@@ -36,12 +34,8 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
     """Coefficients (m, n_items) in `dtype`, from the landmarks' whitening and the sums over all users.
 
     `ridge` is reg times the mean over all users of kernel(x, x), as in the exact solve. Its
-    3 m^3 + 2 m^2 n_items operations are in float64.
-
-    Raises:
-      ValueError: a bad `reg`.
-      SingularKernelError: `reg` is 0, where the equations are singular to rounding; or the
-        residual, of the coefficients as they are rounded to `dtype`, is not finite or above 0.1.
+    3 m^3 + 2 m^2 n_items operations are in float64. Raises SingularKernelError where the residual,
+    of the coefficients as they are rounded to `dtype`, is not finite or above 0.1, and at reg = 0.
     """
     reg = base.check_reg(reg)
     if reg == 0:
@@ -52,7 +46,7 @@ def solve_landmarks(white: Whitening, sums: LandmarkSums, reg: float, dtype: np.
         to_coef = jnp.concatenate(
             [_product(white.inverse_root, inverted.column(b)) for b in range(inverted.n_tiles)], axis=1
         )
-        right, signs = jnp.asarray(sums.right), _signs(sums.right.shape[0])
+        right, signs = jnp.asarray(sums.right), base.signs(sums.right.shape[0])
         rows = [inverted.rows_of(b) for b in range(inverted.n_tiles)]
         parts = [_coefficients(to_coef[at], right, signs, np.dtype(dtype)) for at in rows]
         coef, moved = (jnp.concatenate(side) for side in zip(*parts, strict=True))
@@ -93,18 +87,12 @@ class LandmarkSystem:
 
 @dataclass(frozen=True, eq=False)
 class NystromFit(Fitted):
-    """A few users are the anchors, and all were fitted.
-
-    Attributes:
-      sums: over the users fitted, to which others can be added.
-    """
+    """A few users are the anchors, and all were fitted."""
 
     solver = "nystrom"
-    sums: LandmarkSums
+    sums: LandmarkSums  # over the users fitted, to which others can be added
 
-    def with_users(
-        self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]
-    ) -> NystromFit:
+    def with_users(self, blocks: Iterable[sp.csr_matrix], mesh: UserMesh, progress: Callable[[int], None]) -> Self:
         """The fit at the same `reg` of these users too, those of all the mesh's processes."""
         dtype, n_items = self.solution.coef.dtype, self.item_ids_.size
         pairs = ((clicks, clicks) for clicks in blocks)
@@ -157,7 +145,7 @@ class Nystrom(Solver):
             got = checks.shown(self.anchors)
             raise ValueError(f"anchors must be one of {names}, or Interactions of landmark users, got {got}")
 
-    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Step[Fitted]]:
+    def fits(self, job: Job, users: Users, labels: Labels | None) -> Iterator[Trial[Fitted]]:
         if isinstance(users, Blocks):
             counts, drawn = survey(users, self.n_anchors, job.seed, job.mesh)
             pairs: Iterable[Any] = ((block.matrix, block.matrix) for block in users)
@@ -185,10 +173,6 @@ class Nystrom(Solver):
         operations = n * a * (entry_operations(problem) + 3 * a) + a * click_operations(problem) + solves
         n_bytes = required_bytes(a, m, size) + (size * a * m if n_regs > 1 else 0)
         return Cost(n_bytes + row_bytes(problem), operations)
-
-
-def _signs(n_items: int) -> np.ndarray:
-    return np.random.default_rng(0).choice([-1.0, 1.0], (n_items, _N_PROBES))
 
 
 _product = jax.jit(jnp.matmul)

@@ -16,12 +16,11 @@ of n_users x n_users or n_users x n_items is ever held. The sums are kept in flo
 products made in the model's dtype.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -51,29 +50,18 @@ Pair = tuple[sp.csr_matrix, sp.csr_matrix]
 
 @dataclass(frozen=True, eq=False)
 class LandmarkSums:
-    """What kernel ridge regression on landmarks needs to know of any number of users; sums of two are added.
+    """What kernel ridge regression on landmarks needs to know of any number of users; sums of two are added."""
 
-    Attributes:
-      square: (m, m) phi' phi, in float64.
-      right: (n_items, m) X' phi, in float64.
-      n_users: users added.
-      diagonal: sum over users of kernel(x, x).
-    """
-
-    square: SymmetricTiles
-    right: np.ndarray
+    square: SymmetricTiles  # (m, m) phi' phi, in float64
+    right: np.ndarray  # (n_items, m) X' phi, in float64
     n_users: int
-    diagonal: float
+    diagonal: float  # sum over users of kernel(x, x)
 
-    def __add__(self, other: LandmarkSums) -> LandmarkSums:
+    def __add__(self, other: Self) -> Self:
         with precision(np.float64):
             tiles = {ij: tile + other.square.tiles[ij] for ij, tile in self.square.tiles.items()}
-        return LandmarkSums(
-            SymmetricTiles(self.square.n, self.square.size, tiles),
-            self.right + other.right,
-            self.n_users + other.n_users,
-            self.diagonal + other.diagonal,
-        )
+        n_users, diagonal = self.n_users + other.n_users, self.diagonal + other.diagonal
+        return type(self)(replace(self.square, tiles=tiles), self.right + other.right, n_users, diagonal)
 
 
 def block_users(n_landmarks: int) -> int:
@@ -133,18 +121,9 @@ def accumulate(
     """The sums over all users of all blocks, those of all the mesh's processes.
 
     A user costs 3 m^2 + 2 m h + 2 m c operations beside the kernel's own, for h popular items,
-    which are multiplied densely, and c clicks on others.
-
-    Args:
-      kernel: between input rows.
-      landmarks: the m landmarks' input rows.
-      white: of these landmarks.
-      inputs: from clicks to input rows.
-      blocks: any number of users at a time.
-      n_items: columns of the targets.
-      mesh: the devices that each block's users are shared out to. Each keeps its own phi' phi,
-        each process its X' phi; they are added up once, at the end.
-      progress: called with the number of users added, after each block.
+    which are multiplied densely, and c clicks on others. Each block, of any number of users, is
+    shared out to the mesh's devices. Each keeps its own phi' phi, each process its X' phi; they
+    are added up once, at the end. `progress` is called with the number of users added.
 
     Raises MemoryError before starting where the sums do not fit.
     """

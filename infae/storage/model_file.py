@@ -7,7 +7,6 @@ adds, see `infae.solvers.base.Fitted.stored`.
 """
 
 import json
-import os
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +30,7 @@ FORMAT = "infae.InfiniteAE"
 VERSION = 3
 
 
-def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], file: str | os.PathLike[str]) -> None:
+def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], file: Path) -> None:
     """Write a fitted model, the parameters it was fitted with, and its reg path; see `InfiniteAE.save`."""
     arrays, about = fitted.stored()
     about |= {
@@ -44,7 +43,7 @@ def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], fil
     }
     weights, clicks = fitted.inputs.item_weights, fitted.clicks
     npz.write(
-        Path(file),
+        file,
         FORMAT,
         VERSION,
         params=np.array(json.dumps(about, default=lambda scalar: scalar.item())),
@@ -60,9 +59,8 @@ def save(fitted: Fitted, params: dict[str, Any], path: list[dict[str, Any]], fil
     )
 
 
-def read(path: str | os.PathLike[str], kernel: Kernel | None) -> tuple[dict[str, Any], Fitted, list[dict[str, Any]]]:
+def read(path: Path, kernel: Kernel | None) -> tuple[dict[str, Any], Fitted, list[dict[str, Any]]]:
     """(parameters without the kernel, fitted model, reg path) that `save` wrote; see `infae.load`."""
-    path = Path(path)
     fields = npz.read(path, FORMAT, VERSION, ModelFileError, "fit and save the model again")
     try:
         about = json.loads(str(fields["params"]))

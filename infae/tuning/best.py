@@ -13,34 +13,21 @@ T = TypeVar("T")
 
 
 class Trial(NamedTuple, Generic[T]):
-    """What is tried.
+    """What is tried."""
 
-    Attributes:
-      params: the setting, for the record.
-      candidate: a fitted model, or whatever `value` measures; None where it failed.
-      failure: why there is none.
-    """
-
-    params: Mapping[str, Any]
-    candidate: T | None
-    failure: str = ""
+    params: Mapping[str, Any]  # the setting, for the record
+    candidate: T | None  # a fitted model, or whatever `value` measures
+    failure: str = ""  # why there is none
 
 
 @dataclass(frozen=True)
 class Best(Generic[T]):
-    """What came out on top.
-
-    Attributes:
-      candidate: the best.
-      params: its setting.
-      value: what was compared.
-      tried: a row for each trial, in their order: its `params`, and its value or figures, or `failure`.
-    """
+    """What came out on top."""
 
     candidate: T
     params: Mapping[str, Any]
     value: float
-    tried: list[dict[str, Any]]
+    tried: list[dict[str, Any]]  # a row a trial, in their order: its `params`, and its value or figures, or `failure`
 
 
 def best(
@@ -55,14 +42,8 @@ def best(
     """The candidate of the highest finite value; of equal ones the first.
 
     No more than two candidates are alive at a time, if `trials` makes them as they are asked for.
-
-    Args:
-      trials: one a setting; a path of regs is one iterable of them.
-      value: measures a candidate; higher is better, NaN is no value. Or several figures by name.
-      metric: what the value is called in `tried`, or which of the figures is compared.
-      description: of the progress bar.
-      progress: show one.
-      total: trials, where known.
+    `value` measures one, higher is better, NaN is no value; or gives several figures by name.
+    `metric` is what the value is called in `tried`, or which of the figures is compared.
 
     Raises NoUsableSettingError, a ValueError, where no trial has a finite value; it says what became of each.
     """

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from infae.data import ops
 from infae.data.blocks import Blocks
-from infae.data.coerce import as_clicks, as_histories, as_split, drop_empty_users
+from infae.data.coerce import as_clicks, as_history_interactions, as_split, drop_empty_users
 from infae.data.interactions import Interactions
 from infae.data.splits import Split
 from infae.errors import NoUsableSettingError, SingularKernelError
@@ -83,10 +82,7 @@ def select(
     is better. Settings with the same item weights share their inner products, and all regs of a
     setting its Gram matrix. Some 50 to 80 trials stand for the 1,600 of the full grid.
 
-    Each trial takes n_users^3 operations. With `n_screen` the search is on that many users, drawn
-    alike. Where there are validation clicks, the two best settings are then fitted to all users,
-    at reg and its neighbours, and the best is kept; where there are none, the best of the search.
-    That serves dense sets: of a sparse one few users say little (BUILD_NOTES.md, Gowalla).
+    Each trial takes n_users^3 operations.
 
     Args:
       X: clicks, as in `InfiniteAE.fit`; not `Blocks`, whose users are too many to search on.
@@ -97,7 +93,9 @@ def select(
       space: choices by name, in order, instead of `SPACE`: some of depth, row_power and
         popularity_power; one left out stays where a climb begins. The published setting is tried
         where it is in the space. reg is searched in powers of 2, at the end of their root.
-      n_screen: users searched on; None for all.
+      n_screen: users searched on, drawn alike; None for all. Where there are validation clicks, the two
+        best settings are then fitted to all users, at reg and its neighbours, and the best is kept.
+        That serves dense sets: of a sparse one few users say little (BUILD_NOTES.md, Gowalla).
       refit: fit the chosen model on training and validation clicks together.
       seed: of the draw of users and of hidden clicks, and the model's own.
       progress: show a progress bar on standard error.
@@ -123,8 +121,9 @@ def select(
     # What `fit` would say of the parameters, before the search and not after it.
     InfiniteAE(**params).components(clicks)
     split = None if validation is None else as_split(clicks, validation)
-    ordered = clicks if split is None else _in_order(clicks, split.train.item_ids)
-    if refit and (split is None or not _same_users(split, clicks)):
+    ordered = clicks if split is None else as_history_interactions(clicks, split.train.item_ids)
+    own = split is not None and split.validation_context is None and split.train.user_ids
+    if refit and not np.array_equal(own, clicks.user_ids):
         raise ValueError("refit needs validation clicks of the users of X, row by row; there are none to add")
     users = drop_empty_users(ordered)
     rng = np.random.default_rng([seed, 9])
@@ -135,7 +134,10 @@ def select(
         if all(PUBLISHED[name] in choices for name, choices in axes.items()):
             search.best_reg(PUBLISHED | fixed, _PUBLISHED_REG)
         for start, reg in _STARTS:
-            nearest = {name: _nearest(axes.get(name, (value,)), value) for name, value in start.items()}
+            nearest = {
+                name: min(axes.get(name, (value,)), key=lambda choice: abs(choice - value))
+                for name, value in start.items()
+            }
             search.climb(nearest | fixed, reg, axes)
         search.refine()
         found = search.ranked()
@@ -181,19 +183,6 @@ def _axes(space: Mapping[str, Sequence[float]] | None, params: Mapping[str, Any]
     return axes
 
 
-def _in_order(clicks: Interactions, item_ids: np.ndarray) -> Interactions:
-    """The same clicks, with the items in this order."""
-    return Interactions(as_histories(clicks, item_ids), clicks.user_ids, item_ids)
-
-
-def _same_users(split: Split, clicks: Interactions) -> bool:
-    return split.validation_context is None and np.array_equal(split.train.user_ids, clicks.user_ids)
-
-
-def _nearest(choices: Sequence[float], value: float) -> float:
-    return min(choices, key=lambda choice: abs(choice - value))
-
-
 def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Generator) -> Data:
     """At most n of the users, and what is held out from them."""
     some = users if users.n_users <= n else users.select_users(np.sort(rng.permutation(users.n_users)[:n]))
@@ -208,8 +197,7 @@ def _screen(users: Interactions, split: Split | None, n: int, rng: np.random.Gen
             "and give X the user ids of the split"
         )
     train = split.train.select_users(rows)
-    nothing = train.with_matrix(ops.empty(train.shape))
-    return Data(some, Split(train, split.validation.select_users(rows), nothing), False)
+    return Data(some, Split(train, split.validation.select_users(rows), train.emptied()), False)
 
 
 def _finalists(
