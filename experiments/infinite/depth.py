@@ -90,7 +90,7 @@ def _work(config: Config, whole: infae.Split) -> list[Work]:
     numbered = cache(partial(resplit, whole))
 
     def fit(split: infae.Split, regs: Sequence[float], depth: int, power: float) -> infae.InfiniteAE:
-        params = {"metric": config.metric, "depth": depth, "popularity_power": power}
+        params: dict[str, Any] = {"metric": config.metric, "depth": depth, "popularity_power": power}
         return infae.fit(split.train, regs, validation=split, **params)
 
     reg_of_one_layer = cache(lambda number: fit(numbered(number), config.regs, 1, 0.0).reg_)
