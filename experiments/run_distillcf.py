@@ -11,7 +11,7 @@ equally many random real users (with their own clicks and with solved labels), a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,6 @@ class Config(flags.LoadConfig):
     patience: int = option(8, "validations without improvement before stopping, where sharpness is 0")
     metric: str = option("HR@100", "what everything is chosen by, on validation")
     start: str = option("mixed", "mixed, random, head, or the path of a summary to start from")
-    model: str = option("auto", "the inner model: auto, chosen on validation, or given, by the next flags")
-    model_reg: float = option(1.0, "reg of a given model on all the data")
-    depth: int = option(1, "hidden layers of a given model")
-    b_std: float = option(0.1, "bias scale of a given model")
-    popularity_power: float = option(-0.25, "item weighting of a given model")
-    row_power: float = option(0.0, "row power of a given model")
     checkpoint_every: int = option(50, "steps between checkpoints")
     resume: bool = option(True, "continue from a checkpoint of the same run where there is one")
     baselines: bool = option(True, "also fit random users and all the data")
@@ -77,28 +71,34 @@ class Config(flags.LoadConfig):
 def run(config: Config) -> dict[str, Any]:
     """Run the job and return the record that is written."""
     settings = _settings(config)
-    checks.choice("--model", config.model, ("auto", "given"))
     for name in config.export:
         checks.choice("--export", name, ("none", "csv", "parquet", "recbole"))
     job = Run(config, title="A summary by DISTILL-CF, and ∞-AE on it")
     with job.clock("load"):
         split = load_any(config)
-    _check_validation(config, split)
+    if config.baselines and not split.validation.n_interactions:
+        raise ValueError(
+            f"{config.dataset} has no validation part to choose the models by that a summary is compared with; pass "
+            "--validation_fraction=0.1 to hold one out of train, or --nobaselines"
+        )
     if config.dataset == "synthetic":
         # The embedded set is smaller than what the default is for.
         settings["n_users"] = min(config.n_users, split.train.n_users // 10)
     reports: dict[str, list[infae.Report]] = {}
+
+    def test(models: Iterable[tuple[str, Recommender]]) -> None:
+        for name, model in models:
+            reports.setdefault(name, []).append(infae.evaluate(model, split, k=(10, 100)))
+
     summaries = {}
     for seed in config.seeds:
         with job.clock("distil"):
             summaries[seed] = _distil(config, settings, split, seed, job.folder)
         with job.clock("test"):
-            for name, model in _on_summary(summaries[seed]).items():
-                reports.setdefault(name, []).append(infae.evaluate(model, split, k=(10, 100)))
+            test(_on_summary(summaries[seed]))
     if config.baselines:
         with job.clock("baselines"):
-            for name, model in _baselines(config, split, summaries):
-                reports.setdefault(name, []).append(infae.evaluate(model, split, k=(10, 100)))
+            test(_baselines(config, split, summaries))
     histories = {f"seed {seed}": summary.history for seed, summary in summaries.items()}
     job.draw("history.png", plots.history, histories, config.metric, f"DISTILL-CF on {config.dataset}")
     record = job.write(
@@ -157,7 +157,6 @@ def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: 
             split.train,
             validation=split if split.validation.n_interactions else None,
             seed=seed,
-            model=_given_model(config),
             start=config.start if config.start in ("mixed", "random", "head") else distillcf.load(config.start),
             checkpoint=checkpoint,
             checkpoint_every=config.checkpoint_every,
@@ -178,21 +177,18 @@ def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: 
     return summary
 
 
-def _on_summary(summary: distillcf.Summary) -> dict[str, Recommender]:
-    fresh = summary.sample(seed=1)
+def _on_summary(summary: distillcf.Summary) -> Iterator[tuple[str, Recommender]]:
+    yield f"{summary.n_users:,} synthetic users, soft", summary.fit("soft")
+    yield f"{summary.n_users:,} synthetic users, binary", summary.fit("hard")
     params = {name: value for name, value in summary.model.items() if name != "own_kernel"}
-    return {
-        f"{summary.n_users:,} synthetic users, soft": summary.fit("soft"),
-        f"{summary.n_users:,} synthetic users, binary": summary.fit("hard"),
-        "a fresh sample of them": infae.fit(fresh, summary.reg, item_weights=summary.item_weights, **params),
-    }
+    fresh = infae.fit(summary.sample(seed=1), summary.reg, item_weights=summary.item_weights, **params)
+    yield "a fresh sample of them", fresh
 
 
 def _baselines(
     config: Config, split: infae.Split, summaries: dict[int, distillcf.Summary]
 ) -> Iterator[tuple[str, Recommender]]:
-    given = _given_model(config)
-    full = given.fit(split.train) if given else choose_teacher(split.train, split, config.metric, progress=True)
+    full = choose_teacher(split.train, split, config.metric, progress=True)
     for seed, summary in summaries.items():
         yield from random_users_models(split, full, summary.n_users, seed, config.metric)
     yield f"all {split.train.n_users:,} users, reg {full.reg_:g}", full
@@ -201,13 +197,6 @@ def _baselines(
 def _described(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, Any]:
     described = {name: getattr(summary, name) for name in ("model", "reg", "kept", "history")}
     return {**described, "nearest real users": _nearness(summary, clicks)}
-
-
-def _given_model(config: Config) -> infae.InfiniteAE | None:
-    if config.model == "auto":
-        return None
-    given = {name: getattr(config, name) for name in ("depth", "b_std", "popularity_power", "row_power")}
-    return infae.InfiniteAE(config.model_reg, **given)
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -225,14 +214,6 @@ def _reg(text: str) -> float | tuple[float, ...] | None:
     except ValueError as error:
         raise ValueError(f"--reg is learn, a number, or several with commas between, got {text!r}") from error
     return values[0] if len(values) == 1 else values
-
-
-def _check_validation(config: Config, split: infae.Split) -> None:
-    if config.baselines and not split.validation.n_interactions:
-        raise ValueError(
-            f"{config.dataset} has no validation part to choose the models by that a summary is compared with; pass "
-            "--validation_fraction=0.1 to hold one out of train, or --nobaselines"
-        )
 
 
 def _nearness(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, float]:

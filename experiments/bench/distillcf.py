@@ -10,7 +10,6 @@ and `bench_distillcf.png`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +27,7 @@ from distillcf.inner import Student
 from distillcf.losses import LOSSES, Objective
 from distillcf.prior import initial_logits
 from distillcf.step import outer_loss
-from experiments.bench.measure import alone, peak_bytes, product_rate
+from experiments.bench.measure import alone, peak_bytes, product_rate, timed
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import Run
@@ -36,9 +35,6 @@ from experiments.study.tables import Table
 from infae.data.synthetic import synthetic
 from infae.linalg.tiles import precision
 from infae.model import InfiniteAE
-
-REFERENCE_STEP = 17.8
-"""Seconds of the reference code's step: 200 draws, 500 users, full batch of ML-1M, two cores (another machine)."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,9 @@ def run(config: Config) -> dict[str, Any]:
     job = Run(config, title="Seconds and memory of a distillation step")
     rate = product_rate()
     with job.clock("measure"):
-        rows = [alone(measure, config, **arguments) for measure, arguments in [*_samplers(config), *_steps(config)]]
+        draws = dict(zip(SAMPLERS, (config.n_draws, config.stored_draws, config.n_draws), strict=True))
+        rows = [alone(_sampler, config, form=form, n_draws=n) for form, counts in draws.items() for n in counts]
+        rows += [alone(_step, config, **changes) for changes in _steps(config)]
     job.draw("bench_distillcf.png", _draw, rows)
     notes = [f"Matrix products run at {rate:.0f} GFLOP/s."]
     return job.write([_table(rows)], notes=notes, product_gflops=rate, rows=rows)
@@ -78,47 +76,35 @@ def stored_gumbel_inclusion(logits: jax.Array, key: jax.Array, n_draws: int, tem
     return jnp.minimum(jnp.sum(jax.nn.softmax((logits + noise) / temperature, axis=2), axis=0), 1)
 
 
-Measurement = tuple[Callable[..., dict[str, Any]], dict[str, Any]]
-"""A function of the configuration, and its other arguments."""
-
-
-def _samplers(config: Config) -> list[Measurement]:
-    """The sampler alone, forward and backward."""
-    draws = {
-        "custom gradient": config.n_draws,
-        "stored samples": config.stored_draws,
-        "expected inclusion": config.n_draws,
-    }
-    return [(_sampler, {"form": form, "n_draws": n}) for form, counts in draws.items() for n in counts]
+SAMPLERS: dict[str, Callable[..., jax.Array]] = {
+    "custom gradient": lambda x, key, n_draws: prior.gumbel_inclusion(x, key, n_draws, 0.5),
+    "stored samples": lambda x, key, n_draws: stored_gumbel_inclusion(x, key, n_draws, 0.5),
+    "expected inclusion": lambda x, key, n_draws: prior.expected_inclusion(x, n_draws),
+}
 
 
 def _sampler(config: Config, form: str, n_draws: int) -> dict[str, Any]:
-    samples = {
-        "custom gradient": lambda x, key: prior.gumbel_inclusion(x, key, n_draws, 0.5),
-        "stored samples": lambda x, key: stored_gumbel_inclusion(x, key, n_draws, 0.5),
-        "expected inclusion": lambda x, key: prior.expected_inclusion(x, n_draws),
-    }
+    """The sampler alone, forward and backward."""
     rng = np.random.default_rng(0)
     logits, cotangent = (jnp.asarray(rng.standard_normal((config.n_users, config.n_items)), jnp.float32) for _ in "lc")
-    step = jax.jit(jax.grad(lambda x, k: jnp.sum(cotangent * samples[form](x, k))))
+    step = jax.jit(jax.grad(lambda x, key: jnp.sum(cotangent * SAMPLERS[form](x, key, n_draws))))
     return {"what": f"sampler alone, {form}", "n_draws": n_draws, **_measure(config, step, logits, jax.random.key(0))}
 
 
-def _steps(config: Config) -> list[Measurement]:
-    """Whole steps: loss and gradient of the outer objective."""
-    full = min(config.n_real, max(config.batches))
-    changes: list[dict[str, Any]] = [
-        {"what": "full batch, Gumbel", "sampler": "gumbel", "n_draws": n, "batch_size": full} for n in config.n_draws
+def _steps(config: Config) -> list[dict[str, Any]]:
+    gumbel = {"sampler": "gumbel", "batch_size": min(config.n_real, max(config.batches))}
+    return [
+        *({"what": "full batch, Gumbel", "n_draws": n, **gumbel} for n in config.n_draws),
+        *({"what": "by draws", "n_draws": n} for n in config.n_draws),
+        *({"what": "by synthetic users", "n_users": n} for n in config.users),
+        *({"what": "by batch", "batch_size": n} for n in config.batches),
+        {"what": "free labels", "labels": "free"},
+        *({"what": "by items", "n_items": n} for n in config.items),
     ]
-    changes += [{"what": "by draws", "n_draws": n} for n in config.n_draws]
-    changes += [{"what": "by synthetic users", "n_users": n} for n in config.users]
-    changes += [{"what": "by batch", "batch_size": n} for n in config.batches]
-    changes += [{"what": "free labels", "labels": "free"}]
-    changes += [{"what": "by items", "n_items": n} for n in config.items]
-    return [(_step, each) for each in changes]
 
 
 def _step(config: Config, what: str, n_items: int = 0, **changes: Any) -> dict[str, Any]:
+    """A whole step: loss and gradient of the outer objective."""
     n_items = n_items or config.n_items
     clicks = synthetic(config.n_real, n_items, mean_clicks=min(config.mean_clicks, n_items / 4)).interactions
     defaults = {"n_users": config.n_users, "batch_size": config.batch_size, "objective": "softmax"}
@@ -145,11 +131,7 @@ def _measure(config: Config, step: Any, *args: Any) -> dict[str, float]:
     with precision(np.float32):
         compiled = step.lower(*args).compile()
         jax.block_until_ready(compiled(*args))
-        seconds = []
-        for _ in range(config.repeats):
-            started = time.perf_counter()
-            jax.block_until_ready(compiled(*args))
-            seconds.append(time.perf_counter() - started)
+        seconds = [timed(lambda: compiled(*args))[0] for _ in range(config.repeats)]
     return {
         "seconds": float(np.median(seconds)),
         "planned_bytes": compiled.memory_analysis().temp_size_in_bytes,
@@ -174,11 +156,11 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
     drawn, (left, right) = plots.figure(2)
-    for name, style in (("custom gradient", "o-"), ("stored samples", "s--"), ("expected inclusion", "^-")):
+    for name, style in zip(SAMPLERS, ("o-", "s--", "^-"), strict=True):
         found = [row for row in rows if row["what"] == f"sampler alone, {name}"]
-        draws = [row["n_draws"] for row in found]
-        left.plot(draws, [row["seconds"] for row in found], style, label=name)
-        right.plot(draws, [row["planned_bytes"] / 2**20 for row in found], style, label=name)
+        draws, seconds, planned = ([row[key] for row in found] for key in ("n_draws", "seconds", "planned_bytes"))
+        left.plot(draws, seconds, style, label=name)
+        right.plot(draws, np.divide(planned, 2**20), style, label=name)
     for panel in (left, right):
         panel.set(xscale="log", yscale="log", xlabel="draws a synthetic user")
     left.set(ylabel="seconds, forward and backward", title="The sampler alone")

@@ -12,9 +12,7 @@ with its own compilation, as a person would run it.
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import infae
-from experiments.bench.measure import peak_bytes
+from experiments.bench.measure import best_seconds, peak_bytes, table, timed
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import Run, described
@@ -35,6 +33,7 @@ from infae.data.synthetic import synthetic
 from infae.kernels.grams import symmetric_gram
 from infae.kernels.relu import ReluNTK
 from infae.kernels.rows import Rows
+from infae.kernels.stax import fully_connected
 from infae.linalg.tiles import precision
 from infae.solvers import factor, inverse, solve
 
@@ -63,11 +62,12 @@ def run(config: Config) -> dict[str, Any]:
     with job.clock("measure"):
         # (d) goes first: the process's peak memory only ever rises.
         scaling = [_scaling_row(config, n) for n in sorted(config.users)]
-        split, sparse = _split(config), _sparse_clicks(config)
+        split = _split(config)
+        sparse = synthetic(config.sparse_users, config.sparse_items, mean_clicks=27, seed=config.seed).interactions
         found: dict[str, Any] = {
             "gram": {
-                split.name: _compare_grams(split.train.matrix, config.repeats),
-                f"Gowalla's sparsity, {sparse.shape[0]:,} users": _compare_grams(sparse, max(1, config.repeats - 2)),
+                split.name: _compare_grams(split.train, config.repeats),
+                f"Gowalla's sparsity, {sparse.n_users:,} users": _compare_grams(sparse, max(1, config.repeats - 2)),
             },
             "grid_search": _compare_searches(split, REGS),
             # Ours passes over reg 0, where the plain way solves: this one has both solve as often.
@@ -79,32 +79,16 @@ def run(config: Config) -> dict[str, Any]:
     return job.write(_tables(found, split.name), data=described(split), **found)
 
 
-def best_seconds(*sides: Callable[[], Any], repeats: int) -> list[float]:
-    """Best time of each call, timed in turns after one warm-up of each."""
-    for side in sides:
-        jax.block_until_ready(side())
-    best = [float("inf")] * len(sides)
-    for _ in range(repeats):
-        for k, side in enumerate(sides):
-            start = time.perf_counter()
-            jax.block_until_ready(side())
-            best[k] = min(best[k], time.perf_counter() - start)
-    return best
-
-
 def plain_search(split: Split, regs: tuple[float, ...]) -> list[float]:
     """Validation HR@100 for each reg, plainly: kernel, solve, kernel again and a full sort each time.
 
     Algorithms 1 and 2 as printed, on neural-tangents' compiled kernel; the users ranked have
     held-out items. At reg = 0 this ranks rounding error.
     """
-    from infae.kernels.stax import fully_connected
-
     kernel = fully_connected()
     context, held_out = split.train.matrix.toarray(), split.validation.matrix.toarray()
     n_held_out = held_out.sum(axis=1)
-    rows = np.arange(len(context))[:, None]
-    values = []
+    known, values = n_held_out > 0, []
     for reg in regs:
         train = jnp.asarray(context)
         gram = kernel(train, None)
@@ -113,8 +97,7 @@ def plain_search(split: Split, regs: tuple[float, ...]) -> list[float]:
         scores = np.array(kernel(jnp.asarray(context), None) @ alpha)
         scores[context > 0] = -np.inf
         best = np.argsort(-scores, axis=1)[:, :100]
-        hits = held_out[rows, best].sum(axis=1)
-        known = n_held_out > 0
+        hits = np.take_along_axis(held_out, best, axis=1).sum(axis=1)
         values.append(float(np.mean(hits[known] / np.minimum(100, n_held_out[known]))))
     return values
 
@@ -123,23 +106,15 @@ def _split(config: Config) -> Split:
     try:
         return infae.data.load("ml-1m", config.data_dir or None)
     except infae.DataNotFoundError:
-        clicks = _clicks(config, 6040)
-        return infae.data.random_split(clicks, seed=config.seed, name="synthetic, ML-1M's shape")
+        return infae.data.random_split(_clicks(config, 6040), seed=config.seed, name="synthetic, ML-1M's shape")
 
 
 def _clicks(config: Config, n_users: int) -> Interactions:
-    made = synthetic(n_users, config.n_items, mean_clicks=config.mean_clicks, seed=config.seed)
-    return made.interactions
+    return synthetic(n_users, config.n_items, mean_clicks=config.mean_clicks, seed=config.seed).interactions
 
 
-def _sparse_clicks(config: Config) -> sp.csr_matrix:
-    return synthetic(config.sparse_users, config.sparse_items, mean_clicks=27, seed=config.seed).interactions.matrix
-
-
-def _compare_grams(clicks: sp.csr_matrix, repeats: int) -> dict[str, float]:
-    from infae.kernels.stax import fully_connected
-
-    theirs = fully_connected()
+def _compare_grams(interactions: Interactions, repeats: int) -> dict[str, float]:
+    theirs, clicks = fully_connected(), interactions.matrix
     dense = jnp.asarray(clicks.toarray())
     # With one argument: neural-tangents takes 2.7 times as long when given the same rows twice.
     one, ours = best_seconds(lambda: theirs(dense, None), lambda: _gram(clicks), repeats=repeats)
@@ -159,13 +134,9 @@ def _compare_searches(split: Split, regs: tuple[float, ...]) -> dict[str, Any]:
         warnings.simplefilter("ignore", infae.IllConditionedWarning)
         # Compilation is part of both: a search is run once, not in a loop.
         jax.clear_caches()
-        start = time.perf_counter()
-        model = infae.fit(split.train, regs, validation=split)
-        ours = time.perf_counter() - start
+        ours, model = timed(lambda: infae.fit(split.train, regs, validation=split))
     jax.clear_caches()
-    start = time.perf_counter()
-    plain = plain_search(split, regs)
-    theirs = time.perf_counter() - start
+    theirs, plain = timed(lambda: plain_search(split, regs))
     pairs = [(row["HR@100"], value) for row, value in zip(model.path_, plain, strict=True) if "HR@100" in row]
     return {
         "plain_s": theirs,
@@ -204,65 +175,58 @@ def _rates(clicks: sp.csr_matrix, repeats: int) -> dict[str, float]:
 
 def _scaling_row(config: Config, n_users: int) -> dict[str, float]:
     clicks = _clicks(config, n_users)
-    start = time.perf_counter()
-    model = infae.fit(clicks, 5.0)
-    fitted = time.perf_counter() - start
-    start = time.perf_counter()
-    model.recommend(clicks.select_users(np.arange(min(1000, n_users))), n=10)
-    return {
-        "users": n_users,
-        "fit_s": fitted,
-        "recommend_1000_s": time.perf_counter() - start,
-        "peak_gib": peak_bytes() / 2**30,
-    }
+    fit_s, model = timed(lambda: infae.fit(clicks, 5.0))
+    seconds, _ = timed(lambda: model.recommend(clicks.select_users(np.arange(min(1000, n_users))), n=10))
+    return {"users": n_users, "fit_s": fit_s, "recommend_1000_s": seconds, "peak_gib": peak_bytes() / 2**30}
 
 
 def _tables(found: dict[str, Any], data: str) -> list[Table]:
-    rates, searches = found["rates"], ("grid_search", "grid_search_above_0")
-    names = ("6 regs; ours passes over reg 0 unsolved", "the 5 regs above 0; both solve 5 times")
-    parts = {
-        "gram": "Gram, as a dense symmetric product",
-        "factor": "inverse, n^3",
-        "coefficients": "coefficients, as a dense product",
+    rates = found["rates"]
+    searches = {
+        "6 regs; ours passes over reg 0 unsolved": found["grid_search"],
+        "the 5 regs above 0; both solve 5 times": found["grid_search_above_0"],
     }
-    gram = "{neural_tangents_s:.2f} s|{fused_s:.2f} s|{times_as_fast:.1f}"
-    search = "{plain_s:.1f} s|{ours_s:.1f} s|{times_as_fast:.1f}"
-    scaling = "{users:,}|{fit_s:.1f} s|{recommend_1000_s:.1f} s|{peak_gib:.2f} GiB"
+    parts = {
+        "Gram, as a dense symmetric product": "gram",
+        "inverse, n^3": "factor",
+        "coefficients, as a dense product": "coefficients",
+    }
     return [
-        Table(
+        table(
             "(a) Gram matrix",
-            ["", "neural-tangents", "fused", "times as fast"],
-            [[name, *gram.format(**row).split("|")] for name, row in found["gram"].items()],
+            "|neural-tangents|fused|times as fast",
+            "{what}|{neural_tangents_s:.2f} s|{fused_s:.2f} s|{times_as_fast:.1f}",
+            [{"what": name, **row} for name, row in found["gram"].items()],
         ),
-        Table(
+        table(
             f"(b) Grid search with evaluation, {data}",
-            ["", "plain", "ours", "times as fast"],
-            [[name, *search.format(**found[key]).split("|")] for name, key in zip(names, searches, strict=True)],
+            "|plain|ours|times as fast",
+            "{what}|{plain_s:.1f} s|{ours_s:.1f} s|{times_as_fast:.1f}",
+            [{"what": name, **row} for name, row in searches.items()],
         ),
-        Table(
+        table(
             f"(c) Of {rates['product_gflops']:.0f} GFLOP/s in a float32 matrix product",
-            ["", "seconds", "share"],
-            [[shown, f"{rates[part + '_s']:.2f}", f"{rates[part + '_share']:.0%}"] for part, shown in parts.items()],
+            "|seconds|share",
+            "{what}|{seconds:.2f}|{share:.0%}",
+            [{"what": x, "seconds": rates[f"{p}_s"], "share": rates[f"{p}_share"]} for x, p in parts.items()],
         ),
-        Table(
+        table(
             "(d) As users grow",
-            ["users", "fit", "1,000 recommendation lists", "peak memory of the process"],
-            [scaling.format(**row).split("|") for row in found["scaling"]],
+            "users|fit|1,000 recommendation lists|peak memory of the process",
+            "{users:,}|{fit_s:.1f} s|{recommend_1000_s:.1f} s|{peak_gib:.2f} GiB",
+            found["scaling"],
         ),
     ]
 
 
 def _draw(path: Path, record: dict[str, Any], n_items: int) -> None:
     drawn, (left, right) = plots.figure(2)
-    bars = {
-        **record["gram"],
-        "grid search": record["grid_search"],
-        "the same above reg 0": record["grid_search_above_0"],
-    }
-    names, factors = list(bars), [row["times_as_fast"] for row in bars.values()]
-    left.barh(names[::-1], factors[::-1], color=plots.INK, height=0.5)
+    searches = {"the same above reg 0": record["grid_search_above_0"], "grid search": record["grid_search"]}
+    bars = searches | dict(reversed(record["gram"].items()))
+    factors = [row["times_as_fast"] for row in bars.values()]
+    left.barh([*bars], factors, color=plots.INK, height=0.5)
     left.axvline(1, color=plots.ACCENT)
-    left.bar_label(left.containers[0], [f"{x:.1f}x" for x in factors[::-1]], padding=4)
+    left.bar_label(left.containers[0], [f"{x:.1f}x" for x in factors], padding=4)
     left.set(xscale="log", xlabel="times as fast as neural-tangents, done plainly")
     left.grid(visible=False)
     left.margins(x=0.2)

@@ -10,7 +10,6 @@ its blocks made anew on each of the fit's two passes, as if read from files.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +20,10 @@ import numpy as np
 import scipy.sparse as sp
 
 import infae
-from experiments.bench.measure import alone, peak_bytes, product_rate
+from experiments.bench.measure import alone, peak_bytes, product_rate, table, timed
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import Run
-from experiments.study.tables import Table
 from infae.data import Blocks
 
 BLOCK = 8192
@@ -57,65 +55,57 @@ def run(config: Config) -> dict[str, Any]:
             rows.append(alone(_fit, config, config.largest, config.largest_anchors, streamed=True))
     job.draw("bench_scale.png", _draw, rows[: len(config.users)], slope)
     notes = [f"Matrix products run at {rate:.0f} GFLOP/s. Seconds of a fit grow as users to the power {slope:.2f}."]
-    return job.write([_table(rows)], notes=notes, product_gflops=rate, rows=rows, slope=slope)
+    columns = "users|landmarks|clicks|fit|of these to make the clicks|1,000 users scored|peak"
+    cells = "{users:,}|{anchors:,}|{clicks:,}|{fit_s:.1f} s|{made_s:.1f} s|{predict_1000_s:.2f} s|{peak_gib:.2f} GiB"
+    fits = table("Fits on landmarks", columns, cells, rows)
+    return job.write([fits], notes=notes, product_gflops=rate, rows=rows, slope=slope)
 
 
-def made_clicks(n_users: int, n_items: int, mean_clicks: float, seed: int = 0) -> Blocks:
+def made_clicks(n_users: int, n_items: int, mean_clicks: float) -> Blocks:
     """Users whose numbers of clicks are log-normal and whose items are drawn by a Zipf law; the same at every pass."""
-    return Blocks(partial(_blocks, n_users, n_items, mean_clicks, seed), n_items)
+    return Blocks(partial(_blocks, n_users, n_items, mean_clicks), n_items)
 
 
-def _blocks(n_users: int, n_items: int, mean_clicks: float, seed: int) -> Iterator[sp.csr_matrix]:
+def _blocks(n_users: int, n_items: int, mean_clicks: float) -> Iterator[sp.csr_matrix]:
     # Offset as in Zipf-Mandelbrot, or the first items would be everybody's.
     weight = 1 / (np.arange(n_items) + 100.0)
     cumulative = np.cumsum(weight / weight.sum())
     for block, start in enumerate(range(0, n_users, BLOCK)):
-        rng = np.random.default_rng([seed, block])
+        rng = np.random.default_rng([0, block])
         n = min(BLOCK, n_users - start)
         # Of a log-normal with this spread the mean is 1.65; an item drawn twice is one click.
         drawn = rng.poisson(mean_clicks * 1.12 / np.exp(0.5) * rng.lognormal(0, 1, n)) + 1
         rows = np.repeat(np.arange(n), np.minimum(drawn, n_items // 4))
         items = np.minimum(np.searchsorted(cumulative, rng.random(rows.size)), n_items - 1)
         cells = np.unique(rows * n_items + items)
-        matrix = sp.csr_matrix((np.ones(cells.size, np.float32), np.divmod(cells, n_items)), shape=(n, n_items))
-        yield matrix
+        yield sp.csr_matrix((np.ones(cells.size, np.float32), np.divmod(cells, n_items)), shape=(n, n_items))
 
 
 def _fit(config: Config, n_users: int, n_anchors: int, streamed: bool = False) -> dict[str, Any]:
     blocks = made_clicks(n_users, config.n_items, config.mean_clicks)
-    started = time.perf_counter()
-    kept = [block.matrix if not streamed else block.n_interactions for block in blocks]
-    made_s = time.perf_counter() - started
-    clicks: Any = blocks if streamed else infae.Interactions.from_matrix(sp.vstack(kept))
-    n_clicks = sum(kept) if streamed else clicks.n_interactions
-    del kept
+    clicks: Any = blocks
+    if streamed:
+        made_s, n_clicks = timed(lambda: sum(block.n_interactions for block in blocks))
+    else:
+        clicks = infae.Interactions.from_matrix(sp.vstack([block.matrix for block in blocks]))
+        made_s, n_clicks = 0.0, clicks.n_interactions
     # Compiled on the first of them, whose blocks have the same shapes.
     first = made_clicks(min(n_users, 2 * BLOCK), config.n_items, config.mean_clicks)
     infae.fit(first, solver="nystrom", n_anchors=n_anchors)
-    started = time.perf_counter()
-    model = infae.fit(clicks, 5.0, solver="nystrom", n_anchors=n_anchors, progress=True)
-    fit_s = time.perf_counter() - started
+    fit_s, model = timed(lambda: infae.fit(clicks, 5.0, solver="nystrom", n_anchors=n_anchors, progress=True))
     histories = next(iter(blocks)).matrix[:1000]
-    started = time.perf_counter()
-    scores = model.predict(histories)
-    predict_s = time.perf_counter() - started
+    predict_s, scores = timed(lambda: model.predict(histories))
     assert np.isfinite(scores).all()
     return {
         "users": n_users,
         "anchors": n_anchors,
         "clicks": n_clicks,
-        "made_s": 2 * made_s if streamed else 0.0,
+        "made_s": 2 * made_s,
         "fit_s": fit_s,
         "predict_1000_s": predict_s,
         "residual": model.residual_,
         "peak_gib": peak_bytes() / 2**30,
     }
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    columns = ("users", "landmarks", "clicks", "fit", "of these to make the clicks", "1,000 users scored", "peak")
-    shown = "{users:,}|{anchors:,}|{clicks:,}|{fit_s:.1f} s|{made_s:.1f} s|{predict_1000_s:.2f} s|{peak_gib:.2f} GiB"
-    return Table("Fits on landmarks", columns, [shown.format(**row).split("|") for row in rows])
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], slope: float) -> None:

@@ -16,6 +16,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ from experiments.recommenders.registry import MODEL_NAMES, MODELS, Search, check
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, every
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, load_split, tested
+from experiments.study.runner import METRICS, Study, Work, each, load_split, tested
 from experiments.study.tables import IN_PERCENT, metrics_table
 from infae.runtime import checks
 
@@ -47,7 +48,6 @@ class Config(flags.SummaryConfig):
         axis=True, quick=IN_PAPER,
     )  # fmt: skip
     model: str = option("ease", "one of " + MODEL_NAMES)
-    full: bool = option(True, "also train it on all data", axis=True)
     epochs: int = option(5, "of AR-CF's networks", quick=50, paper=40)
     out: str = option("out/augmentation", "output folder")
 
@@ -58,50 +58,32 @@ def run(config: Config) -> dict[str, Any]:
     _check(config)
     split = load_split(config)
     check(split, config.budgets, [name for name in config.sources if name != AUGMENTED])
-    users, model = Users(config, split), MODELS[config.model]
+    sources, model = Sources.of(config, split), MODELS[config.model]
     study = Study(
         config, split, title="Users made to look real and users made to learn from", shows="Figure 10", version=1,
-        uses={**users.sources.uses, "grid": model.grid()},
+        uses={**sources.uses, "grid": model.grid()},
     )  # fmt: skip
-    frame = study.run(_work(config, split, users))
+    frame = study.run(_work(config, split, sources))
     tables = [metrics_table(frame, ("source", "users"), METRICS, f"Test, {IN_PERCENT}")]
     panels = {model.title: plots.lines(frame, ["source"], "users", "HR@10")}
     study.draw("augmentation.png", plots.curves, panels, "users", "test HR@10, %")
     return study.write(tables, [*claims(config, frame)], [*_notes(config)])
 
 
-def _work(config: Config, split: infae.Split, users: Users) -> list[Work]:
-    drawn = [(s, b, seed) for seed in config.seeds for s in config.sources for b in config.budgets]
-    if config.full:
-        drawn.append((EVERYBODY, split.train.n_users, config.seeds[0]))
-    return [
-        ({"source": source, "users": n, "seed": seed}, partial(users.result, source, n, seed))
-        for source, n, seed in drawn
-    ]
-
-
-class Users:
-    """Makes or draws users, and trains on them."""
-
-    def __init__(self, config: Config, split: infae.Split):
-        self.config, self.split = config, split
-        self.sources = Sources.of(config, split)
-        self.augmenter = lru_cache(maxsize=1)(self._augmenter)
-
-    def result(self, source: str, n_users: int, seed: int) -> dict[str, float]:
-        clicks = self.interactions(source, n_users, seed)
-        model, _ = MODELS[self.config.model].choose(clicks, self.split, Search.of(self.config, seed))
-        return tested(model, self.split)
-
-    def interactions(self, source: str, n_users: int, seed: int) -> infae.Interactions:
-        if source == AUGMENTED:
-            return self.augmenter(seed).generate(n_users, seed)
-        return self.sources.interactions(source, n_users, seed)
-
-    def _augmenter(self, seed: int) -> Any:
+def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
+    @lru_cache(maxsize=1)
+    def augmenter(seed: int) -> Any:
         from experiments.recommenders.arcf import ARCF
 
-        return ARCF(n_epochs=self.config.epochs, seed=seed).fit(self.split.train, progress=True)
+        return ARCF(n_epochs=config.epochs, seed=seed).fit(split.train, progress=True)
+
+    def result(source: str, users: int, seed: int) -> dict[str, float]:
+        generate = augmenter(seed).generate if source == AUGMENTED else partial(sources.interactions, source)
+        model, _ = MODELS[config.model].choose(generate(users, seed), split, Search.of(config, seed))
+        return tested(model, split)
+
+    drawn = [*product(config.seeds, config.sources, config.budgets), (config.seeds[0], EVERYBODY, split.train.n_users)]
+    return each(({"source": source, "users": n, "seed": seed} for seed, source, n in drawn), result)
 
 
 def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:

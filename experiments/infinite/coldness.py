@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,10 @@ from experiments.infinite.sources import Sources
 from experiments.recommenders import registry
 from experiments.recommenders.registry import CHOSEN_INFAE, MODELS, PUBLISHED_INFAE, Search
 from experiments.study import flags, plots
-from experiments.study.claims import Claim, ahead_of_each, at, every
+from experiments.study.claims import Claim, ahead_of_each, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, Work, load_split
-from experiments.study.tables import Table, spread
+from experiments.study.runner import Study, Work, each, load_split
+from experiments.study.tables import Table, results_table
 from infae.runtime import checks
 
 _SERVED = {"users": users_served, "items": items_served}
@@ -66,56 +65,43 @@ def run(config: Config) -> dict[str, Any]:
         config, split, title="Cold and popular users and items", shows="Figure 7", version=1, uses=sources.uses,
         grids=registry.grids({*config.models, "infae"}),
     )  # fmt: skip
-    bins = {side: coldness_bins(counts, config.bins) for side, counts in _train_clicks(split).items()}
+    bins = {side: coldness_bins(counts, config.bins) for side, counts in _counts(split.train).items()}
     frame = study.run(_work(config, sources, bins))
     tables = [_bins_table(split, bins), *(_table(config, frame, side) for side in _SERVED)]
-    panels = {f"{side}, coldest first": _lines(config, frame, side) for side in _SERVED}
+    panels = {f"{side}, coldest first": _lines(frame, side) for side in _SERVED}
     study.draw("coldness.png", plots.curves, panels, "bin by train clicks", f"test HR@{config.k}, %")
     return study.write(tables, [*claims(config, frame)], [*_notes(config)])
 
 
-def _train_clicks(split: infae.Split) -> dict[str, np.ndarray]:
-    matrix = split.train.matrix
-    return {"users": np.diff(matrix.indptr), "items": np.bincount(matrix.indices, minlength=split.train.n_items)}
+def _counts(clicks: infae.Interactions) -> dict[str, np.ndarray]:
+    matrix = clicks.matrix
+    return {"users": np.diff(matrix.indptr), "items": np.bincount(matrix.indices, minlength=clicks.n_items)}
 
 
 def _work(config: Config, sources: Sources, bins: dict[str, np.ndarray]) -> list[Work]:
-    drawn = [
-        (MODELS[name].title, name, seed)
-        for name in config.models
-        for seed in (config.seeds if MODELS[name].needs_torch else config.seeds[:1])
-    ]
-    if config.chosen:
-        drawn.append((CHOSEN_INFAE, "infae", config.seeds[0]))
-    return [
-        ({"model": title, "seed": seed}, partial(_result, config, sources, bins, title, name, seed))
-        for title, name, seed in drawn
-    ]
+    named = {MODELS[name].title: name for name in config.models} | ({CHOSEN_INFAE: "infae"} if config.chosen else {})
+
+    def result(model: str, seed: int) -> dict[str, Any]:
+        search = Search.of(config, seed, sources.teacher if model == CHOSEN_INFAE else None)
+        fitted, parameters = MODELS[named[model]].choose(sources.split.train, sources.split, search)
+        ranks = held_out_ranks(fitted, sources.split)
+        served = {side: of(ranks, bins[side], config.k) for side, of in _SERVED.items()}
+        return {f"{s} {b}": value for s in served for b, value in enumerate(served[s])} | {"chosen": parameters}
+
+    seeds = {title: config.seeds if MODELS[name].needs_torch else config.seeds[:1] for title, name in named.items()}
+    return each(({"model": title, "seed": seed} for title in named for seed in seeds[title]), result)
 
 
-def _result(
-    config: Config, sources: Sources, bins: dict[str, np.ndarray], title: str, name: str, seed: int
-) -> dict[str, Any]:
-    search = Search.of(config, seed, sources.teacher if title == CHOSEN_INFAE else None)
-    model, parameters = MODELS[name].choose(sources.split.train, sources.split, search)
-    ranks = held_out_ranks(model, sources.split)
-    served = {side: of(ranks, bins[side], config.k) for side, of in _SERVED.items()}
-    return {f"{side} {b}": value for side in _SERVED for b, value in enumerate(served[side])} | {"chosen": parameters}
-
-
-def _places(config: Config, frame: pd.DataFrame, side: str) -> dict[int, str]:
-    """Bins with anything held out, and their columns."""
-    columns = {b: f"{side} {b}" for b in range(config.bins + 1)}
-    return {b: column for b, column in columns.items() if column in frame and frame[column].notna().any()}
+def _served(frame: pd.DataFrame, side: str) -> pd.DataFrame:
+    """A row a cell, by its model, and a column a bin with anything held out."""
+    served = frame.set_index("model").filter(regex=f"^{side} ").dropna(axis=1, how="all")
+    return served.rename(columns=lambda name: int(name.removeprefix(f"{side} ")))
 
 
 def _table(config: Config, frame: pd.DataFrame, side: str) -> Table:
-    places = _places(config, frame, side)
-    rows = [
-        [model, *(spread(group[column].to_list(), "") for column in places.values())]
-        for model, group in frame.groupby("model", sort=False)
-    ]
-    return Table(f"Test HR@{config.k} of {side} by bin, %", ["", *map(_bin_name, places)], rows)
+    served = _served(frame, side).rename(columns=_bin_name)
+    rows = {str(model): group.to_dict("records") for model, group in served.groupby("model", sort=False)}
+    return results_table(f"Test HR@{config.k} of {side} by bin, %", rows, [*served])
 
 
 def _bin_name(number: int) -> str:
@@ -123,10 +109,8 @@ def _bin_name(number: int) -> str:
 
 
 def _bins_table(split: infae.Split, bins: dict[str, np.ndarray]) -> Table:
-    test = split.test.matrix
-    held_out = {"users": np.diff(test.indptr), "items": np.bincount(test.indices, minlength=split.test.n_items)}
-    rows = []
-    for side, counts in _train_clicks(split).items():
+    held_out, rows = _counts(split.test), []
+    for side, counts in _counts(split.train).items():
         for b in np.unique(bins[side]):
             within = bins[side] == b
             clicks = f"{counts[within].min():,} to {counts[within].max():,}"
@@ -134,10 +118,9 @@ def _bins_table(split: infae.Split, bins: dict[str, np.ndarray]) -> Table:
     return Table("The bins", ["", "size", "train clicks of each", "held-out clicks together"], rows)
 
 
-def _lines(config: Config, frame: pd.DataFrame, side: str) -> plots.Panel:
-    places = _places(config, frame, side)
-    long = frame.rename(columns={column: b for b, column in places.items()})
-    return plots.lines(long.melt("model", list(places), "bin", "served"), ["model"], "bin", "served")
+def _lines(frame: pd.DataFrame, side: str) -> plots.Panel:
+    long = _served(frame, side).reset_index().melt("model", var_name="bin", value_name="served")
+    return plots.lines(long, ["model"], "bin", "served")
 
 
 def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
@@ -145,25 +128,24 @@ def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
 
     Bins with nothing held out are left aside.
     """
-    both, torso = (PUBLISHED_INFAE, CHOSEN_INFAE), range(2, config.bins)
-    rivals = frame[~frame["model"].isin(both)]
-    if rivals.empty or config.bins < 3:
+    both = [PUBLISHED_INFAE, CHOSEN_INFAE]
+    if frame["model"].isin(both).all() or config.bins < 3:
         return
     for name in (name for name in both if name in frame["model"].to_numpy()):
-        ours = at(frame, model=name)
         for what, side, numbers in (
             ("tail and head users", "users", (1, config.bins)),
-            ("torso and head items", "items", (*torso, config.bins)),
+            ("torso and head items", "items", range(2, config.bins + 1)),
         ):
-            places = {b: column for b, column in _places(config, frame, side).items() if b in numbers}
-            if not places:
-                yield wording.AHEAD_ON_NOTHING.claim(None, name=name, what=what)
-                continue
+            served = _served(frame, side)
+            rivals = served.drop(index=both, errors="ignore").groupby("model", sort=False)
             rows, verdicts = [], []
-            for b, column in places.items():
-                holds, figures = ahead_of_each(ours[column], dict(list(rivals.groupby("model", sort=False)[column])))
+            for b in served.columns.intersection(numbers):
+                holds, figures = ahead_of_each(served.loc[[name], b], dict(list(rivals[b])))
                 verdicts.append(holds)
                 rows.append({"bin": b, "best": figures["name"], "ours": figures["ours"], "theirs": figures["theirs"]})
+            if not rows:
+                yield wording.AHEAD_ON_NOTHING.claim(None, name=name, what=what)
+                continue
             shared = wording.SHARED_PLACES if True in verdicts else ""
             why = _level(rows) if side == "users" else shared
             yield wording.AHEAD_ON.claim(every(verdicts), rows, why=why, name=name, what=what)

@@ -11,10 +11,12 @@ Split 0 is the data set's own; others are random, 80/10/10 of each user's clicks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
+
+import pandas as pd
 
 import infae
 from experiments.infinite.depth import resplit
@@ -22,7 +24,7 @@ from experiments.recommenders import EASE, select_ease
 from experiments.recommenders.registry import PUBLISHED_REGS
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.runner import Study, load_any
+from experiments.study.runner import Study, each, load_any
 from experiments.study.tables import IN_PERCENT, results_table
 from infae.ranking.evaluate import Recommender
 from infae.runtime import checks
@@ -60,17 +62,9 @@ def run(config: Config) -> dict[str, Any]:
         config, split, title="∞-AE selected, ∞-AE published, and EASE", shows="", version=1,
         uses={"regs": PUBLISHED_REGS, "lambdas": EASE_LAMBDAS},
     )  # fmt: skip
-    frame = study.run(
-        [
-            ({"model": name, "split": number}, partial(_result, config, split, name, number))
-            for number in config.splits
-            for name in config.models
-        ]
-    )
-    results: dict[str, list[dict[str, float]]] = {}
-    for tested in frame["test"]:
-        for title, report in tested.items():
-            results.setdefault(title, []).append(report)
+    places = ({"model": name, "split": number} for number, name in product(config.splits, config.models))
+    frame = study.run(each(places, partial(_result, config, split)))
+    results = {title: found.dropna().to_list() for title, found in pd.DataFrame([*frame["test"]]).items()}
     columns = [f"{metric}@{k}" for k in config.k for metric in _COLUMNS]
     rivals = {title: rows for title, rows in results.items() if not title.endswith(REFIT)}
     if len(rivals) > 1:
@@ -78,51 +72,48 @@ def run(config: Config) -> dict[str, Any]:
     return study.write([results_table(f"Test, {IN_PERCENT}", results, [*columns, "AUC"])])
 
 
-def _result(config: Config, split: infae.Split, name: str, number: int) -> dict[str, Any]:
-    split = resplit(split, number)
-    tested, chosen = {}, {}
-    for title, model, told in MODELS[name](config, split):
-        chosen = told
-        tested[title] = dict(infae.evaluate(model, split, k=config.k, n_negatives=0, progress=True))
-        # The next is fitted without this one beside it.
-        del model
+def _result(config: Config, whole: infae.Split, model: str, split: int) -> dict[str, Any]:
+    part = resplit(whole, split)
+    title, choose = MODELS[model]
+    fitted, chosen, again = choose(config, part)
+    tested = {title: _tested(config, fitted, part)}
+    # What is fitted again has no other model beside it.
+    del fitted
+    if config.refit:
+        tested[title + REFIT] = _tested(config, again.fit(part.train.union(part.validation)), part)
     return {"test": tested, "chosen": chosen}
 
 
-Fitted = Iterator[tuple[str, Recommender, dict[str, Any]]]
-"""Title, model, and how it was chosen: one chosen on validation, and that fitted again with the validation clicks."""
+def _tested(config: Config, model: Recommender, split: infae.Split) -> dict[str, float]:
+    return dict(infae.evaluate(model, split, k=config.k, n_negatives=0, progress=True))
 
 
-def _selected(config: Config, split: infae.Split) -> Fitted:
+Chosen = tuple[Recommender, dict[str, Any], Any]
+"""The model that validation prefers, how it was chosen, and one not fitted yet with the same parameters."""
+
+
+def _selected(config: Config, split: infae.Split) -> Chosen:
     found = infae.select(split.train, split, metric=config.metric, seed=config.seed, progress=True)
     told = {"model": repr(found.model), "tried": found.trials}
-    yield "∞-AE, selected", found.model, told
-    if config.refit:
-        again = infae.InfiniteAE(**found.model.get_params())
-        del found
-        yield "∞-AE, selected" + REFIT, again.fit(split.train.union(split.validation)), told
+    return found.model, told, infae.InfiniteAE(**found.model.get_params())
 
 
-def _published(config: Config, split: infae.Split) -> Fitted:
+def _published(config: Config, split: infae.Split) -> Chosen:
     trials = (Trial({"reg": reg}, infae.fit(split.train, reg)) for reg in PUBLISHED_REGS)
     found = best(trials, lambda model: held_out_metrics(model, split, config.metric)["value"], "value")
-    told = {**found.params, "tried": found.tried}
-    yield "∞-AE, published", found.candidate, told
-    if config.refit:
-        del found
-        yield "∞-AE, published" + REFIT, infae.fit(split.train.union(split.validation), told["reg"]), told
+    return found.candidate, {**found.params, "tried": found.tried}, infae.InfiniteAE(found.params["reg"])
 
 
-def _ease(config: Config, split: infae.Split) -> Fitted:
+def _ease(config: Config, split: infae.Split) -> Chosen:
     found = select_ease(split, EASE_LAMBDAS, metric=config.metric)
-    told = {**found.params, "tried": found.tried}
-    yield "EASE", found.candidate, told
-    if config.refit:
-        del found
-        yield "EASE" + REFIT, EASE(told["lambda"]).fit(split.train.union(split.validation)), told
+    return found.candidate, {**found.params, "tried": found.tried}, EASE(found.params["lambda"])
 
 
-MODELS = {"select": _selected, "published": _published, "ease": _ease}
+MODELS = {
+    "select": ("∞-AE, selected", _selected),
+    "published": ("∞-AE, published", _published),
+    "ease": ("EASE", _ease),
+}
 
 
 if __name__ == "__main__":

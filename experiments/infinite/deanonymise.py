@@ -17,10 +17,9 @@ without noise. Finished cells are kept in `cells/`. Writes `record.json`, `table
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from experiments.recommenders.registry import MODELS, Search, choose_infae
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, Words, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, Work, load_split
+from experiments.study.runner import Study, Work, each, load_split
 from experiments.study.tables import Table, spread
 from infae.data.interactions import item_positions
 from infae.ranking.evaluate import Recommender
@@ -86,16 +85,17 @@ def run(config: Config) -> dict[str, Any]:
     frame = frame.astype({column: float for column in ("2 or more", "5 or more") if column in frame})
     noisy = at(frame, revealed=config.revealed_with_noise, noise=config.noise)
     clean = at(frame, noise=0.0, revealed=config.revealed)
-    matched = at(noisy, attack=config.samplers)
+    clean = clean.assign(revealed=100 * clean["revealed"])
+    by_noise = "by items flipped"
     tables = [
-        _curve_table(noisy, "noise", f"Users de-anonymised, %, {config.revealed_with_noise:.0%} revealed, {_BY_NOISE}"),
-        _curve_table(clean, "revealed", "Users de-anonymised, %, without noise, by clicks revealed", scale=100),
-        _curve_table(matched, "noise", f"Matched clearly but wrongly, %, {_BY_NOISE}", "wrong"),
-        *_detail_tables(config, frame),
-    ]  # fmt: skip
+        _curve(noisy, "noise", f"Users de-anonymised, %, {config.revealed_with_noise:.0%} revealed, {by_noise}"),
+        _curve(clean, "revealed", "Users de-anonymised, %, without noise, by clicks revealed"),
+        _curve(at(noisy, attack=config.samplers), "noise", f"Matched clearly but wrongly, %, {by_noise}", "wrong"),
+        *_details(config, frame),
+    ]
     panels = {
         "items flipped, % (figure 8)": _lines(noisy, "noise"),
-        "clicks revealed, % (figure 9)": _lines(clean.assign(revealed=100 * clean["revealed"]), "revealed"),
+        "clicks revealed, % (figure 9)": _lines(clean, "revealed"),
     }
     study.draw("deanonymise.png", plots.curves, panels, "%", "users de-anonymised, %")
     return study.write(tables, [*claims(config, frame)], [*_notes(config, frame)])
@@ -129,16 +129,15 @@ def _check_missing(config: Config, split: infae.Split) -> None:
 
 
 def _work(config: Config, attacks: Attacks) -> list[Work]:
-    settings = [(config.revealed_with_noise, noise) for noise in config.noise]
-    settings += [(share, 0.0) for share in config.revealed if (share, 0.0) not in settings]
-    kinds: list[tuple[str, Callable[..., dict[str, float]]]] = [(name, attacks.match) for name in config.samplers]
-    kinds += [(name, attacks.complete) for name in config.completed]
-    return [
-        ({"attack": name, "revealed": share, "noise": noise, "seed": seed}, partial(attack, name, share, noise, seed))
-        for seed in config.seeds
-        for name, attack in kinds
-        for share, noise in settings
-    ]
+    both = dict.fromkeys([(config.revealed_with_noise, x) for x in config.noise] + [(x, 0.0) for x in config.revealed])
+    places = product(config.seeds, [*config.samplers, *config.completed], both)
+    return each(
+        (
+            {"attack": name, "revealed": revealed, "noise": noise, "seed": seed}
+            for seed, name, (revealed, noise) in places
+        ),
+        attacks.result,
+    )
 
 
 class Attacks:
@@ -152,6 +151,10 @@ class Attacks:
         self.clicks = everybody.select_users(np.flatnonzero(np.diff(matrix.indptr)))
         self.sources = Sources.of(config, split)
         self._model = functools.lru_cache(maxsize=2)(self._fitted)
+
+    def result(self, attack: str, revealed: float, noise: float, seed: int) -> dict[str, float]:
+        kind = self.match if attack in distillcf.CORESETS else self.complete
+        return kind(attack, revealed, noise, seed)
 
     def match(self, sampler: str, revealed: float, noise: float, seed: int) -> dict[str, float]:
         """Shares of sampled users matched rightly, wrongly, and whose best match is right, clear or not."""
@@ -199,28 +202,27 @@ class Attacks:
         return self.sources.summary(self.config.budget, seed).fit("soft" if source == DISTILLED else "hard")
 
 
-def _curve_table(frame: pd.DataFrame, axis: str, caption: str, column: str = "deanonymised", scale: float = 1) -> Table:
-    return _table(frame, caption, [(f"{scale * x:g}%", frame[axis] == x, column) for x in sorted(frame[axis].unique())])
+def _curve(frame: pd.DataFrame, axis: str, caption: str, column: str = "deanonymised") -> Table:
+    places = {x: f"{x:g}%" for x in sorted(frame[axis].unique())}
+    return _table(caption, frame.set_index(["attack", axis])[column], places)
 
 
-def _detail_tables(config: Config, frame: pd.DataFrame) -> Iterator[Table]:
+def _details(config: Config, frame: pd.DataFrame) -> Iterator[Table]:
     """What is behind a rate, at the most that is revealed without noise."""
     most = max(frame.loc[frame["noise"] == 0, "revealed"], default=0)
-    where = f"with {most:.0%} revealed and no noise, %"
-    for names, caption, columns in (
-        (config.samplers, "Matching", ("deanonymised", "wrong", "best")),
-        (config.completed, "Completion", ("deanonymised", "2 or more", "5 or more", "found", "one missing")),
-    ):
+    for names, caption, columns in ((config.samplers, "Matching", _MATCHED), (config.completed, "Completion", _DONE)):
         if (part := at(frame, noise=0.0, revealed=most, attack=names)).size:
-            shown = [(_SHOWN.get(column, column), part["noise"] == 0, column) for column in columns]
-            yield _table(part, f"{caption} {where}", shown)
+            values = part.set_index("attack")[[*columns]].stack()
+            yield _table(f"{caption} with {most:.0%} revealed and no noise, %", values, columns)
 
 
-_BY_NOISE = "by items flipped"
-_SHOWN = {
+_MATCHED = {
     "deanonymised": "users de-anonymised",
     "wrong": "clear match, but wrong",
     "best": "best match right, clear or not",
+}
+_DONE = {
+    "deanonymised": "users de-anonymised",
     "2 or more": "of users with 2 or more missing",
     "5 or more": "with 5 or more",
     "found": "missing items found, mean over users",
@@ -228,12 +230,11 @@ _SHOWN = {
 }
 
 
-def _table(frame: pd.DataFrame, caption: str, columns: Sequence[tuple[str, pd.Series, str]]) -> Table:
-    rows = []
-    for name in frame["attack"].unique():
-        values = [frame.loc[chosen & (frame["attack"] == name), column].dropna() for _, chosen, column in columns]
-        rows.append([name, *(spread(v.to_list(), "") if len(v) else "-" for v in values)])
-    return Table(caption, ["", *(shown for shown, _, _ in columns)], rows)
+def _table(caption: str, values: pd.Series, columns: Mapping[Any, str]) -> Table:
+    """A row an attack, and a column for each of `columns`, by its title; the index of `values` is both."""
+    known = {place: spread(group.to_list(), "") for place, group in values.dropna().groupby(level=[0, 1])}
+    attacks = values.index.unique(0)
+    return Table(caption, ["", *columns.values()], [[a, *(known.get((a, c), "-") for c in columns)] for a in attacks])
 
 
 def _lines(frame: pd.DataFrame, axis: str) -> plots.Panel:
@@ -267,19 +268,15 @@ def _anonymous(name: str, rates: Rates, frame: pd.DataFrame) -> Claim:
     own = {(revealed, noise): values for (attack, revealed, noise), values in rates.items() if attack == name}
     revealed, noise = max(own, key=lambda place: own[place].mean())
     here = at(frame, revealed=revealed, noise=noise)
-    row = here[["one missing", "2 or more"]].mean()
-    one = row["one missing"]
-    return wording.ANONYMOUS.claim(
-        every(ahead([HIDDEN], values) for values in own.values()),
-        why="" if row["2 or more"] >= HIDDEN else wording.EASILY_GUESSED,
-        name=name,
-        hidden=HIDDEN,
-        rate=_rate(own[revealed, noise]),
-        revealed=revealed,
-        noise=noise,
-        one_missing=wording.ONE_MISSING(percent=100 * one) if one else "",
-        two_or_more=wording.TWO_OR_MORE(rate=_rate(here["2 or more"])) if one < 1 else "",
-    )
+    one, more = here["one missing"].mean(), here["2 or more"]
+    told: dict[str, Any] = {
+        "one_missing": wording.ONE_MISSING(percent=100 * one) if one else "",
+        "two_or_more": wording.TWO_OR_MORE(rate=_rate(more)) if one < 1 else "",
+        "rate": _rate(own[revealed, noise]),
+    }
+    holds = every(ahead([HIDDEN], values) for values in own.values())
+    why = "" if more.mean() >= HIDDEN else wording.EASILY_GUESSED
+    return wording.ANONYMOUS.claim(holds, why=why, name=name, hidden=HIDDEN, revealed=revealed, noise=noise, **told)
 
 
 def _given_away(rates: Mapping[str, np.ndarray], share: float) -> Claim:
@@ -316,8 +313,8 @@ def _control(rates: Rates, clean: pd.DataFrame, share: float) -> Claim:
 
 
 def _rate(values: Iterable[float]) -> str:
-    known = [value for value in values if not np.isnan(value)]
-    return f"{spread(known, '')}%" if known else "none"
+    known = pd.Series(values).dropna()
+    return f"{spread(known.to_list(), '')}%" if len(known) else "none"
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

@@ -13,11 +13,10 @@ the spread is over splits: 0 is the data set's own, others are drawn again from 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from functools import cache, partial
+from itertools import pairwise, product
 from typing import Any
 
 import pandas as pd
@@ -25,10 +24,10 @@ import pandas as pd
 import infae
 from experiments.infinite import wording
 from experiments.study import flags, plots
-from experiments.study.claims import Claim, ahead, every
+from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, load_split, tested
-from experiments.study.tables import IN_PERCENT, Table, metrics_table, spread
+from experiments.study.runner import METRICS, Study, Work, each, load_split, tested
+from experiments.study.tables import IN_PERCENT, Table, label, metrics_table, spread
 
 PUBLISHED, SAME_REG, WEIGHTED = "published", "published at one layer's reg", "popularity^-0.25"
 POWERS = {PUBLISHED: 0.0, SAME_REG: 0.0, WEIGHTED: -0.25}
@@ -56,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
     """Run the study and return the record that is written."""
     split = load_split(config)
     study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6", version=1, uses={"powers": POWERS})
-    frame = study.run(work(config, split))
+    frame = study.run(_work(config, split))
     relative = relative_to_best(frame)
     tables = [
         metrics_table(frame, ("model", "depth"), METRICS, f"Test, {IN_PERCENT}, by hidden layers"),
@@ -79,43 +78,30 @@ def resplit(split: infae.Split, number: int) -> infae.Split:
 def relative_to_best(frame: pd.DataFrame) -> pd.DataFrame:
     """Each metric over that of the depth of at least 1 that is best on the mean of splits, split by split."""
     parts = []
-    for _, group in frame.groupby("model", sort=False):
-        hidden = group[group["depth"] > 0] if (group["depth"] > 0).any() else group
+    for _, part in frame.groupby("model", sort=False):
+        hidden = part[part["depth"] > 0] if (part["depth"] > 0).any() else part
         best = hidden.groupby("depth")[list(METRICS)].mean().idxmax()
-        part = group.copy()
-        for metric in METRICS:
-            base = group[group["depth"] == best[metric]].set_index("split")[metric]
-            part[metric] = group[metric] / group["split"].map(base)
-        parts.append(part)
+        base = {metric: at(part, depth=best[metric]).set_index("split")[metric] for metric in METRICS}
+        parts.append(part.assign(**{metric: part[metric] / part["split"].map(base[metric]) for metric in METRICS}))
     return pd.concat(parts)
 
 
-def work(config: Config, split: infae.Split) -> list[Work]:
-    fits = _Fits(config, split)
-    return [
-        ({"model": model, "depth": depth, "split": number}, partial(fits.result, model, depth, number))
-        for number in config.splits
-        for model in POWERS
-        for depth in config.depths
-    ]
+def _work(config: Config, whole: infae.Split) -> list[Work]:
+    numbered = cache(partial(resplit, whole))
 
+    def fit(split: infae.Split, regs: Sequence[float], depth: int, power: float) -> infae.InfiniteAE:
+        params: dict[str, Any] = {"metric": config.metric, "depth": depth, "popularity_power": power}
+        return infae.fit(split.train, regs, validation=split, **params)
 
-class _Fits:
-    """∞-AE fitted and tested at a depth, on a split by its number."""
+    reg_of_one_layer = cache(lambda number: fit(numbered(number), config.regs, 1, 0.0).reg_)
 
-    def __init__(self, config: Config, split: infae.Split):
-        self.config = config
-        self.split = functools.cache(partial(resplit, split))
-        self.reg_of_one_layer = functools.cache(lambda number: self.fit(number, config.regs, 1, 0.0).reg_)
+    def result(model: str, depth: int, split: int) -> dict[str, float]:
+        regs = (reg_of_one_layer(split),) if model == SAME_REG else config.regs
+        fitted = fit(numbered(split), regs, depth, POWERS[model])
+        return {**tested(fitted, numbered(split)), "reg": fitted.reg_}
 
-    def fit(self, number: int, regs: Sequence[float], depth: int, power: float) -> infae.InfiniteAE:
-        split, metric = self.split(number), self.config.metric
-        return infae.fit(split.train, regs, validation=split, metric=metric, depth=depth, popularity_power=power)
-
-    def result(self, model: str, depth: int, number: int) -> dict[str, float]:
-        regs = (self.reg_of_one_layer(number),) if model == SAME_REG else self.config.regs
-        fitted = self.fit(number, regs, depth, POWERS[model])
-        return {**tested(fitted, self.split(number)), "reg": fitted.reg_}
+    places = product(config.splits, POWERS, config.depths)
+    return each(({"model": model, "depth": depth, "split": split} for split, model, depth in places), result)
 
 
 def _relative_table(relative: pd.DataFrame) -> Table:
@@ -131,12 +117,12 @@ def claims(relative: pd.DataFrame) -> Iterator[Claim]:
     for model, part in relative[relative["depth"] > 0].groupby("model", sort=False):
         if part["depth"].nunique() < 3:
             continue
-        overall = part.assign(share=part[list(METRICS)].mean(axis=1)).pivot(
-            index="split", columns="depth", values="share"
-        )
+        part = part.assign(overall=part[list(METRICS)].mean(axis=1))
+        shares = part.pivot(index="split", columns="depth", values=[*METRICS, "overall"])
+        overall = shares["overall"]
         why = _alike(str(model), overall)
-        if part["depth"].isin((1, 2)).any():
-            yield _shallow_best(str(model), part, why)
+        if overall.columns.isin((1, 2)).any():
+            yield _shallow_best(str(model), shares, why)
         later = overall.loc[:, overall.columns >= 2]
         # Split by split: they are the same for every depth.
         holds = every(ahead(later[a] - later[b], [0]) for a, b in pairwise(later))
@@ -144,12 +130,11 @@ def claims(relative: pd.DataFrame) -> Iterator[Claim]:
         yield wording.DEEPER_WORSE.claim(holds, rows, why=why, model=model)
 
 
-def _shallow_best(model: str, part: pd.DataFrame, why: str) -> Claim:
-    """By every metric the better of depths 1 and 2 is ahead of each deeper one."""
+def _shallow_best(model: str, shares: pd.DataFrame, why: str) -> Claim:
+    """By every metric the better of depths 1 and 2 is ahead of each deeper one; columns are (metric, depth)."""
     rows, verdicts, against = [], [], []
     for metric in METRICS:
-        by_depth = part.pivot(index="split", columns="depth", values=metric)
-        means = by_depth.mean()
+        by_depth, means = shares[metric], shares[metric].mean()
         shallow, deep = means[means.index <= 2].idxmax(), means[means.index > 2].idxmax()
         ours, theirs = by_depth[shallow], by_depth[deep]
         rows.append({"metric": metric, "ours": ours, "shallow": shallow, "theirs": theirs, "deep": deep})
@@ -176,9 +161,8 @@ def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:
     yield f"{edges.sum()} of {len(free)} models chose the least or the largest of regs {least:g} to {largest:g}."
     for model, group in frame.groupby("model", sort=False):
         regs = group.groupby("depth")["reg"].unique()
-        yield (
-            f"reg, {model}: " + "; ".join(f"{', '.join(f'{r:g}' for r in row)} at {d}" for d, row in regs.items()) + "."
-        )
+        listed = [f"{', '.join(map(label, row))} at {depth}" for depth, row in regs.items()]
+        yield f"reg, {model}: {'; '.join(listed)}."
 
 
 if __name__ == "__main__":

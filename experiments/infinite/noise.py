@@ -15,7 +15,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS,
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, load_split
+from experiments.study.runner import METRICS, Study, Work, each, load_split
 from experiments.study.tables import IN_PERCENT, metrics_table
 from infae.runtime import checks
 
@@ -90,20 +91,20 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
     def sources(percent: float, seed: int) -> Sources:
         return Sources.of(config, noisy(config, split, percent, seed))
 
-    def result(name: str, percent: float, seed: int, source: str, n_users: int) -> dict[str, float]:
-        return sources(percent, seed).learnt(config, name, source, n_users, seed)
+    names = {title_with_inner(name): name for name in config.models}
+
+    def result(model: str, noise: float, source: str, users: int, seed: int) -> dict[str, float]:
+        return sources(noise, seed).learnt(config, names[model], source, users, seed)
 
     drawn = [*((source, n) for n in config.budgets for source in config.sources), (EVERYBODY, split.train.n_users)]
-    return [
+    places = product(config.seeds, config.noise, drawn, names)
+    return each(
         (
-            {"model": title_with_inner(name), "noise": percent, "source": source, "users": n_users, "seed": seed},
-            partial(result, name, percent, seed, source, n_users),
-        )
-        for seed in config.seeds
-        for percent in config.noise
-        for source, n_users in drawn
-        for name in config.models
-    ]
+            {"model": model, "noise": percent, "source": source, "users": users, "seed": seed}
+            for seed, percent, (source, users), model in places
+        ),
+        result,
+    )
 
 
 def noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infae.Split:
@@ -117,16 +118,14 @@ def noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infa
     if config.histories == "clean":
         contexts = {"validation_context": split.context("validation"), "test_context": split.context("test")}
         return dataclasses.replace(split, train=train, **contexts)  # type: ignore[arg-type]
-    return dataclasses.replace(
-        split, train=train, validation=_without(split.validation, train), test=_without(split.test, train)
-    )
 
+    def left(held_out: infae.Interactions) -> infae.Interactions:
+        matrix = held_out.matrix - held_out.matrix.multiply(train.matrix.sign())
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+        return held_out.with_matrix(matrix)
 
-def _without(held_out: infae.Interactions, history: infae.Interactions) -> infae.Interactions:
-    left = held_out.matrix - held_out.matrix.multiply(history.matrix.sign())
-    left.eliminate_zeros()
-    left.sort_indices()
-    return held_out.with_matrix(left)
+    return dataclasses.replace(split, train=train, validation=left(split.validation), test=left(split.test))
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
@@ -150,29 +149,27 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
 def _distilled_beats_all(ease: str, cells: pd.DataFrame, percent: float, most: bool, why: str) -> Iterator[Claim]:
     """Summaries against all the data at this noise; at the most of it the smallest summary against the largest."""
     told: dict[str, Any] = {"model": ease, "percent": percent}
-    everybody = at(cells, source=EVERYBODY)
-    summaries = {users: group.set_index("seed") for users, group in at(cells, source=DISTILLED).groupby("users")}
-    for users, group in summaries.items():
+    everybody, summaries = at(cells, source=EVERYBODY), at(cells, source=DISTILLED)
+    for users, group in summaries.groupby("users"):
         for metric in ("HR@10", "HR@100"):
-            ours, theirs = group[metric], everybody[metric]
-            yield wording.BETTER_THAN_ALL.claim(
-                ahead(ours, theirs), why=why, users=users, metric=metric, ours=ours, theirs=theirs, **told
-            )
-    if most and len(summaries) > 1:
+            figures = {"ours": group[metric], "theirs": everybody[metric]}
+            place = {"users": users, "metric": metric}
+            yield wording.BETTER_THAN_ALL.claim(ahead(**figures), why=why, **place, **figures, **told)
+    if most and summaries["users"].nunique() > 1:
         # A seed's summaries are all of the same noisy data, so that they differ by less than seeds do.
-        values = {users: group["HR@10"] for users, group in summaries.items()}
-        few, many = values[min(values)], values[max(values)]
+        values = summaries.pivot(index="seed", columns="users", values="HR@10")
+        few, many = values.iloc[:, 0], values.iloc[:, -1]
         gained = wording.LARGEST_GAINS({"points": 100 * x} for x in many - few)
-        rows = [{"users": users, "values": of} for users, of in values.items()]
+        rows = [{"users": users, "values": values[users]} for users in values]
         yield wording.SMALLEST_BEST.claim(ahead(few, many), rows, why=gained, **told)
 
 
 def _lead_grows(ease: str, everybody: pd.DataFrame, most: float, why: str) -> Claim:
     """∞-AE over EASE on all the data, seed by seed, without noise and with the most."""
-    by_model = everybody.pivot_table(index="seed", columns=["model", "noise"], values="HR@10")
-    before, after = (100 * (by_model[CHOSEN_INFAE][x] - by_model[ease][x]) for x in (0.0, most))
-    means = {"before": before.mean(), "after": after.mean()}
-    return wording.LEAD_GROWS.claim(ahead(after, before), why=why, model=ease, percent=most, **means)
+    by_model = everybody.pivot(index="seed", columns=["model", "noise"], values="HR@10")
+    lead = 100 * (by_model[CHOSEN_INFAE] - by_model[ease])
+    means = {"before": lead[0.0].mean(), "after": lead[most].mean()}
+    return wording.LEAD_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, model=ease, percent=most, **means)
 
 
 def _best_at_most_noise(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
@@ -186,16 +183,20 @@ def _best_at_most_noise(model: str, cells: pd.DataFrame, most: float) -> Iterato
 def _gap_grows(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     """How much more of its clean result the best sampler loses than DISTILL-CF, at the most noise."""
     for users, group in cells.groupby("users"):
-        (ours, theirs), (noisy, their_noisy) = (_distilled_and_sampled(at(group, noise=x)) for x in (0.0, most))
+        _, theirs = _distilled_and_sampled(at(group, noise=0.0))
         if not theirs:
             continue
         best = max(theirs, key=lambda source: theirs[source].mean())
-        before = 100 * (ours.to_numpy() / theirs[best].to_numpy() - 1)
-        after = 100 * (noisy.to_numpy() / their_noisy[best].to_numpy() - 1)
-        changes: dict[str, Any] = {"ours": _change(ours, noisy), "theirs": _change(theirs[best], their_noisy[best])}
+        by_source = group.pivot(index="seed", columns=["source", "noise"], values="HR@10")
+        lead = 100 * (by_source[DISTILLED] / by_source[best] - 1)
+        changes: dict[str, Any] = {
+            "ours": _change(by_source[DISTILLED], most),
+            "theirs": _change(by_source[best], most),
+        }
         why = wording.CHANGES(where="on DISTILL-CF", elsewhere=f"on {best}", **changes)
         told = {"users": users, "model": model, "best": best, "percent": most}
-        yield wording.GAP_GROWS.claim(ahead(after, before), why=why, before=before.mean(), after=after.mean(), **told)
+        means = {"before": lead[0.0].mean(), "after": lead[most].mean()}
+        yield wording.GAP_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, **means, **told)
 
 
 def compounds(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
@@ -204,18 +205,15 @@ def compounds(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     The paper says "compounds" of figure 3, where each loss is from clean data. Read as more than a
     sum of both: noise costs a sample a larger share than it costs all the data.
     """
+    everybody = at(cells, source=EVERYBODY).pivot(index="seed", columns="noise", values="HR@10")
     for users, group in at(cells, source=RANDOM_USERS).groupby("users"):
-        sampled, everybody = (
-            [at(part, noise=percent).set_index("seed")["HR@10"] for percent in (0.0, most)]
-            for part in (group, at(cells, source=EVERYBODY))
-        )
-        before, after = (100 * some / whole for some, whole in zip(sampled, everybody, strict=True))
-        changes: dict[str, Any] = {"ours": _change(*everybody), "theirs": _change(*sampled)}
+        sampled = group.pivot(index="seed", columns="noise", values="HR@10")
+        kept = 100 * sampled / everybody
+        changes: dict[str, Any] = {"ours": _change(everybody, most), "theirs": _change(sampled, most)}
         why = wording.CHANGES(where="with all users", elsewhere=f"with {users:,}", **changes)
-        means = {"before": before.mean(), "after": after.mean()}
-        yield wording.COMPOUNDS.claim(
-            ahead(before - after, [0]), why=why, users=users, model=model, percent=most, **means
-        )
+        told = {"users": users, "model": model, "percent": most}
+        means = {"before": kept[0.0].mean(), "after": kept[most].mean()}
+        yield wording.COMPOUNDS.claim(ahead(kept[0.0] - kept[most], [0]), why=why, **means, **told)
 
 
 def head_users_gain(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
@@ -225,13 +223,11 @@ def head_users_gain(model: str, cells: pd.DataFrame, most: float) -> Iterator[Cl
     if ratio.shape[1] < 2:
         return
     few, many = ratio.columns.min(), ratio.columns.max()
-    why = ""
-    if {few, many} <= set(clean):
-        why = wording.WITHOUT_NOISE(on_few=clean[few].mean(), on_many=clean[many].mean())
+    told = {"percent": most, "few": few, "many": many, "model": model}
     means = {"on_few": ratio[few].mean(), "on_many": ratio[many].mean()}
-    yield wording.HEAD_USERS_GAIN.claim(
-        ahead(ratio[few] - ratio[many], [0]), why=why, percent=most, few=few, many=many, model=model, **means
-    )
+    there = {few, many} <= set(clean)
+    why = wording.WITHOUT_NOISE(on_few=clean[few].mean(), on_many=clean[many].mean()) if there else ""
+    yield wording.HEAD_USERS_GAIN.claim(ahead(ratio[few] - ratio[many], [0]), why=why, **means, **told)
 
 
 def _head_over_others(sampled: pd.DataFrame) -> pd.DataFrame:
@@ -241,8 +237,8 @@ def _head_over_others(sampled: pd.DataFrame) -> pd.DataFrame:
     return 100 * (of_head / others - 1).dropna(axis=1)
 
 
-def _change(clean: pd.Series, noisy: pd.Series) -> float:
-    return 100 * (noisy.mean() / clean.mean() - 1)
+def _change(by_noise: pd.DataFrame, most: float) -> float:
+    return 100 * (by_noise[most].mean() / by_noise[0.0].mean() - 1)
 
 
 def _distilled_and_sampled(group: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:

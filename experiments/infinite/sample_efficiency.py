@@ -21,12 +21,12 @@ import pandas as pd
 import distillcf
 import infae
 from experiments.infinite import wording
-from experiments.infinite.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check
+from experiments.infinite.sources import DISTILLED, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check, drawn
 from experiments.recommenders.registry import MODELS, Search, fit_infae
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead_by_budget, at, every
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, load_split, tested
+from experiments.study.runner import METRICS, Study, each, load_split, tested
 from experiments.study.tables import IN_PERCENT, metrics_table
 
 PAPER_BUDGET = 500
@@ -51,11 +51,14 @@ def run(config: Config) -> dict[str, Any]:
     split = load_split(config)
     check(split, config.budgets, config.sources)
     sources = Sources.of(config, split)
+    places = [
+        at for at in drawn(config, split) if not (at["source"].startswith(DISTILLED) and at["users"] > config.distilled)
+    ]
     study = Study(
         config, split, title="Sample efficiency of ∞-AE", shows="Figures 1 and 12", version=1,
         uses={**sources.uses, "regs": MODELS["infae"].grid()},
     )  # fmt: skip
-    frame = study.run(_work(config, split, sources))
+    frame = study.run(each(places, partial(_result, config, sources)))
     panels = {metric: plots.lines(frame, ["source"], "users", metric) for metric in METRICS}
     study.draw("sample_efficiency.png", plots.curves, panels, "users", "test, %", log=True)
     table = metrics_table(frame, ("source", "users"), METRICS, f"∞-AE, test, {IN_PERCENT}")
@@ -69,25 +72,10 @@ def run(config: Config) -> dict[str, Any]:
     return study.write([table], claims, notes)
 
 
-def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
-    places = [
-        (source, n_users, seed)
-        for seed in config.seeds
-        for n_users in config.budgets
-        for source in config.sources
-        if not (source.startswith(DISTILLED) and n_users > config.distilled)
-    ]
-    places.append((EVERYBODY, split.train.n_users, config.seeds[0]))
-    return [
-        ({"source": source, "users": n_users, "seed": seed}, partial(_result, config, sources, source, n_users, seed))
-        for source, n_users, seed in places
-    ]
-
-
-def _result(config: Config, sources: Sources, source: str, n_users: int, seed: int) -> dict[str, Any]:
+def _result(config: Config, sources: Sources, source: str, users: int, seed: int) -> dict[str, Any]:
     model = sources.teacher
     if source != EVERYBODY:
-        clicks = sources.interactions(source, n_users, seed)
+        clicks = sources.interactions(source, users, seed)
         model = fit_infae(clicks, sources.split, Search.of(config, seed, sources.teacher))
     chosen = infae.InfiniteAE(**{**model.get_params(), "reg": model.reg_, "item_weights": None})
     return {**tested(model, sources.split), "model": repr(chosen)}

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,17 @@ class Sources:
         summary.save(path)
         return summary
 
-    def learnt(self, config: Any, name: str, source: str, n_users: int, seed: int) -> dict[str, float]:
+    def learnt(self, config: Any, name: str, source: str, users: int, seed: int) -> dict[str, float]:
         """Test metrics of the model of this name, chosen on what a source gives it; ∞-AE has the teacher's network."""
         search = Search.of(config, seed, self.teacher if name == "infae" else None)
-        model, _ = MODELS[name].choose(self.interactions(source, n_users, seed), self.split, search)
+        model, _ = MODELS[name].choose(self.interactions(source, users, seed), self.split, search)
         return tested(model, self.split)
+
+
+def drawn(config: Any, split: infae.Split) -> list[dict[str, Any]]:
+    """Places: of each seed and budget all sources, and everybody, with the first seed."""
+    drawn = [*product(config.seeds, config.budgets, config.sources), (config.seeds[0], split.train.n_users, EVERYBODY)]
+    return [{"source": source, "users": users, "seed": seed} for seed, users, source in drawn]
 
 
 def check(split: infae.Split, budgets: Sequence[int], sources: Sequence[str] = ()) -> None:

@@ -28,7 +28,7 @@ from experiments.recommenders.registry import MODELS, PUBLISHED_INFAE, Chosen, M
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, Work, load_split
+from experiments.study.runner import Study, Work, each, load_split
 from experiments.study.tables import IN_PERCENT, metrics_table
 from infae.ranking.evaluate import Recommender
 
@@ -56,7 +56,13 @@ def run(config: Config) -> dict[str, Any]:
     split = load_split(config)
     check(split, [config.n_users])
     sources = Sources.of(config, split)
-    models = _models(config, sources)
+    models = registry.Models(
+        {
+            **MODELS,
+            "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources), grid=lambda: REG_FACTORS),
+            "selected": Model("∞-AE, selected", _choose_selected),
+        }
+    )
     registry.check_models(config.models, models)
     # Without what is said of the split: that of the data.
     name = split.name.partition(",")[0]
@@ -95,20 +101,8 @@ def _notes(config: Config) -> list[str]:
 
 def _published(config: Config) -> Published:
     """The paper's figures of this data set; those of DISTILL-CF only for its number of users."""
-    rows = dict(TABLE_1.get(config.dataset, {}))
-    if config.n_users != PAPER_USERS:
-        rows.pop(DISTILLED_INFAE, None)
-    return rows
-
-
-def _models(config: Config, sources: Sources) -> Mapping[str, Model]:
-    return registry.Models(
-        {
-            **MODELS,
-            "distilled": Model(DISTILLED_INFAE, partial(_choose_distilled, config, sources), grid=lambda: REG_FACTORS),
-            "selected": Model("∞-AE, selected", _choose_selected),
-        }
-    )
+    rows = TABLE_1.get(config.dataset, {})
+    return {title: row for title, row in rows.items() if title != DISTILLED_INFAE or config.n_users == PAPER_USERS}
 
 
 def _choose_distilled(
@@ -126,24 +120,19 @@ def _choose_selected(clicks: infae.Interactions, split: infae.Split, search: Sea
 
 
 def _work(config: Config, split: infae.Split, sources: Sources, models: Mapping[str, Model]) -> list[Work]:
-    return [
-        ({"model": models[name].title, "seed": seed}, partial(_result, config, split, sources, models[name], seed))
-        for name in config.models
-        for seed in (config.seeds if name == "distilled" else config.seeds[:1])
-    ]
+    named = {models[name].title: models[name] for name in config.models}
 
+    def metrics(model: Recommender) -> dict[str, float]:
+        report = infae.evaluate(model, split, k=(10, 100))
+        return {metric: report[metric] for metric in METRICS}
 
-def _result(config: Config, split: infae.Split, sources: Sources, model: Model, seed: int) -> dict[str, Any]:
-    fitted, chosen = model.choose(split.train, split, Search.of(config, seed, progress=True))
-    result = {**_metrics(fitted, split), "chosen": chosen}
-    if model.title == DISTILLED_INFAE:
-        result["matched"] = _metrics(sources.teacher, split)
-    return result
+    def result(model: str, seed: int) -> dict[str, Any]:
+        fitted, chosen = named[model].choose(split.train, split, Search.of(config, seed, progress=True))
+        matched = {"matched": metrics(sources.teacher)} if model == DISTILLED_INFAE else {}
+        return {**metrics(fitted), "chosen": chosen, **matched}
 
-
-def _metrics(model: Recommender, split: infae.Split) -> dict[str, float]:
-    report = infae.evaluate(model, split, k=(10, 100))
-    return {metric: report[metric] for metric in METRICS}
+    seeds = {title: config.seeds if title == DISTILLED_INFAE else config.seeds[:1] for title in named}
+    return each(({"model": title, "seed": seed} for title in named for seed in seeds[title]), result)
 
 
 Published = Mapping[str, Mapping[str, float]]
@@ -166,31 +155,21 @@ def beats_competitors(title: str, models: Mapping[str, pd.DataFrame], published:
     if title not in models or not rivals:
         return
     ours = models[title]
-    verdicts = {(r, metric): ahead(ours[metric], cells[metric]) for r, cells in rivals.items() for metric in RANKING}
-    behind = {
-        rival: [metric for metric in RANKING if not verdicts[rival, metric]]
-        for rival in rivals
-        if not all(verdicts[rival, metric] for metric in RANKING)
-    }
-    found = wording.AHEAD()
-    if behind:
-        found = wording.BEHIND(
-            {
-                "name": rival,
-                "metrics": wording.BEHIND_BY(
-                    {"metric": m, "theirs": rivals[rival][m], "ours": ours[m]} for m in of_rival
-                ),
-            }
-            for rival, of_rival in behind.items()
-        )
+    verdicts = {r: {m: ahead(ours[m], cells[m]) for m in RANKING} for r, cells in rivals.items()}
+    behind = {r: missed for r, of in verdicts.items() if (missed := [m for m in RANKING if not of[m]])}
+    found, rows = wording.AHEAD(), []
+    for rival, missed in behind.items():
+        figures = [{"metric": m, "theirs": rivals[rival][m], "ours": ours[m]} for m in missed]
+        rows.append({"name": rival, "metrics": wording.BEHIND_BY(figures)})
+    if rows:
+        found = wording.BEHIND(rows)
     by_auc = [rival for rival, cells in rivals.items() if not ours["AUC"].mean() > cells["AUC"].mean()]
     if by_auc:
         found += wording.AHEAD_BY_AUC(names=", ".join(by_auc), are="are" if len(by_auc) > 1 else "is")
-    why = ""
-    if "EASE" in behind:
-        why = _tuned_ease(models, published, every(verdicts["EASE", metric] for metric in RANKING))
+    against = {rival: every(of.values()) for rival, of in verdicts.items()}
+    why = _tuned_ease(models, published, against["EASE"]) if "EASE" in behind else ""
     why = why or _both_figures(title, models, published, behind)
-    yield wording.OUTPERFORMS.claim(every(verdicts.values()), why=why, title=title, found=found)
+    yield wording.OUTPERFORMS.claim(every(against.values()), why=why, title=title, found=found)
 
 
 def _both_figures(
@@ -211,10 +190,8 @@ def _tuned_ease(models: Mapping[str, pd.DataFrame], published: Published, verdic
     """How far EASE got, where that is clearly above what the paper prints for it, and the verdict against it."""
     theirs = published.get("EASE", {}).get("NDCG@10", np.inf)
     ours = 100 * models["EASE"]["NDCG@10"].mean()
-    if ours < 1.02 * theirs:
-        return ""
     stands = "does not stand" if verdict is False else "is not decided"
-    return wording.TUNED_EASE(ours=ours, theirs=theirs, stands=stands)
+    return "" if ours < 1.02 * theirs else wording.TUNED_EASE(ours=ours, theirs=theirs, stands=stands)
 
 
 def beside_published(
@@ -225,14 +202,15 @@ def beside_published(
         if title not in published:
             continue
         allowed = 0.01 if "∞-AE" in title else 0.05
-        ratios = {
-            name: cells[name].mean() * (1 if name.startswith("AUC") else 100) / theirs
-            for name, theirs in published[title].items()
-        }
+        theirs = pd.Series(published[title])
+        ratios = cells[theirs.index].mean() * np.where(theirs.index.str.startswith("AUC"), 1, 100) / theirs
         rows = [{"name": name, "percent": 100 * (ratio - 1)} for name, ratio in ratios.items()]
         first = cells.iloc[0]
-        told = [_ties(first["chosen"].get("tried", []), metric, n_validated), _matched(title, first)]
-        holds = bool(min(ratios.values()) >= 1 - allowed)
+        told = [_ties(first["chosen"].get("tried", []), metric, n_validated)]
+        if title == DISTILLED_INFAE:
+            matched = ({"name": name, "percent": 100 * first["matched"][name]} for name in RANKING)
+            told.append(wording.MATCHED(matched))
+        holds = bool(ratios.min() >= 1 - allowed)
         yield wording.REACHES.claim(holds, rows, why=" ".join(filter(None, told)), title=title, allowed=allowed)
 
 
@@ -242,24 +220,14 @@ def _ties(tried: Sequence[Mapping[str, Any]], metric: str, n_users: int) -> str:
     A mean over n users of values in [0, 1] has a standard error of at most sqrt(mean (1 - mean) / n). Differences
     between settings may have a smaller one, for the users are the same. Pooled AUC is no such mean.
     """
-    known = [row[metric] for row in tried if row.get(metric) is not None]
-    values = [value for value in known if np.isfinite(value)]
-    if not values or metric == "AUC-sampled":
-        return ""
-    best = max(values)
+    values = pd.Series([row.get(metric) for row in tried], dtype=float).dropna()
+    best = values.max()
     error = (best * (1 - best) / n_users) ** 0.5
-    near = sum(value >= best - error for value in values)
-    if near < 2:
+    near = int((values >= best - error).sum())
+    if near < 2 or metric == "AUC-sampled":
         return ""
     percents = {"error": 100 * error, "best": 100 * best}
     return wording.TIES(n_users=n_users, near=near, tried=len(values), metric=metric, **percents)
-
-
-def _matched(title: str, cell: pd.Series) -> str:
-    """What a summary was distilled to match."""
-    if title != DISTILLED_INFAE:
-        return ""
-    return wording.MATCHED({"name": name, "percent": 100 * cell["matched"][name]} for name in RANKING)
 
 
 if __name__ == "__main__":

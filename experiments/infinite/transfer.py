@@ -20,22 +20,13 @@ from typing import Any
 import pandas as pd
 
 import distillcf
-import infae
 from experiments.infinite import wording
-from experiments.infinite.sources import (
-    DISTILLED,
-    EVERYBODY,
-    RANDOM_INTERACTIONS,
-    RANDOM_USERS,
-    SOURCES,
-    Sources,
-    check,
-)
+from experiments.infinite.sources import DISTILLED, RANDOM_INTERACTIONS, RANDOM_USERS, SOURCES, Sources, check, drawn
 from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, check_models, grids, title_with_inner
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_by_budget, at, every
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, load_split
+from experiments.study.runner import METRICS, Study, load_split
 from experiments.study.tables import IN_PERCENT, metrics_table
 
 NOTES = (
@@ -57,7 +48,6 @@ class Config(flags.SummaryConfig):
     models: tuple[str, ...] = option(
         ("ease", "infae"), "some of " + MODEL_NAMES, axis=True, paper=("ease", "infae", "mf", "lightgcn", "mvae")
     )
-    full: bool = option(True, "also train each model on all data", axis=True)
     out: str = option("out/transfer", "output folder")
 
 
@@ -71,25 +61,17 @@ def run(config: Config) -> dict[str, Any]:
         config, split, title="Other models on summaries and coresets", shows="Figure 2", version=1, uses=sources.uses,
         grids=grids(config.models),
     )  # fmt: skip
-    frame = study.run(_work(config, split, sources))
+    frame = study.run(
+        [
+            ({"model": title_with_inner(name), **at}, partial(sources.learnt, config, name, **at))
+            for at in drawn(config, split)
+            for name in config.models
+        ]
+    )
     tables = [metrics_table(frame, ("model", "source", "users"), METRICS, f"Test, {IN_PERCENT}")]
     panels = {m: plots.lines(part, ["source"], "users", "NDCG@10") for m, part in frame.groupby("model", sort=False)}
     study.draw("transfer.png", plots.curves, panels, "users", "test NDCG@10, %", log=True)
     return study.write(tables, [*ahead_of_samplers(frame), *interactions_scale_slower(frame)], NOTES)
-
-
-def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
-    drawn = [(s, b, seed) for seed in config.seeds for b in config.budgets for s in config.sources]
-    if config.full:
-        drawn.append((EVERYBODY, split.train.n_users, config.seeds[0]))
-    return [
-        (
-            {"model": title_with_inner(name), "source": source, "users": n, "seed": seed},
-            partial(sources.learnt, config, name, source, n, seed),
-        )
-        for source, n, seed in drawn
-        for name in config.models
-    ]
 
 
 def ahead_of_samplers(frame: pd.DataFrame) -> Iterator[Claim]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -171,6 +171,11 @@ def tested(model: Recommender, split: infae.Split) -> dict[str, float]:
     """`METRICS` of a model on the test part."""
     report = infae.evaluate(model, split, k=(10, 100), n_negatives=0)
     return {metric: report[metric] for metric in METRICS}
+
+
+def each(places: Iterable[Place], result: Callable[..., Mapping[str, Any]]) -> list[Work]:
+    """A cell at each place, of what `result(**place)` finds."""
+    return [(at, partial(result, **at)) for at in places]
 
 
 def described(split: infae.Split) -> str:
