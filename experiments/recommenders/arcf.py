@@ -121,7 +121,7 @@ class Game(Task):
 
     def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
         n_users, n_items = matrix.shape
-        self._matrix, self._model, self._device = matrix, model, rng.device
+        self._matrix, self._model, self._rng = matrix, model, rng
         self.near = nearest_users(matrix, min(model.n_neighbours, n_users - 1))
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
             generator = Conditioned(model.n_noise, n_items, model.n_hidden, n_items)
@@ -134,14 +134,14 @@ class Game(Task):
             generator.out.bias.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
-        rng = np.random.default_rng([self._model.seed, epoch])
-        users = np.arange(len(self.near))
-        neighbours = self.near[users, rng.integers(self.near.shape[1], size=users.size)]
-        return [torch.from_numpy(users).to(self._device), torch.from_numpy(neighbours).to(self._device)]
+        n_users, n_near = self.near.shape
+        users = torch.arange(n_users, device=self._rng.device)
+        drawn = torch.randint(n_near, (n_users, 1), generator=self._rng, device=self._rng.device)
+        return [users, torch.from_numpy(self.near).to(self._rng.device).gather(1, drawn)[:, 0]]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
         generator, discriminator = self.module["generator"], self.module["discriminator"]
-        condition, real = (_rows(self._matrix, rows.cpu().numpy(), self._device) for rows in batch)
+        condition, real = (_rows(self._matrix, rows.cpu().numpy(), rng.device) for rows in batch)
         soft = torch.sigmoid(generator(_noise(len(condition), self._model.n_noise, rng), condition))
         fake = highest(soft.detach(), real.sum(1).long()) + soft - soft.detach()
         yield _told(discriminator(real, condition), 1) + _told(discriminator(fake.detach(), condition), 0)
