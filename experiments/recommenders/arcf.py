@@ -105,7 +105,7 @@ class Game(Task):
 
     def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
         n_users, n_items = matrix.shape
-        self._matrix, self._model, self._device = matrix, model, rng.device
+        self._matrix, self._model, self._rng = matrix, model, rng
         self.near = nearest_users(matrix, min(N_NEIGHBOURS, n_users - 1))
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
             generator = Conditioned(N_NOISE, n_items, model.n_hidden, n_items)
@@ -117,13 +117,14 @@ class Game(Task):
         generator.out.bias.data.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
-        users, rng = np.arange(len(self.near)), np.random.default_rng([self._model.seed, epoch])
-        neighbours = self.near[users, rng.integers(self.near.shape[1], size=users.size)]
-        return [torch.from_numpy(column).to(self._device) for column in (users, neighbours)]
+        n_users, n_near = self.near.shape
+        users = torch.arange(n_users, device=self._rng.device)
+        drawn = torch.randint(n_near, (n_users, 1), generator=self._rng, device=self._rng.device)
+        return [users, torch.from_numpy(self.near).to(self._rng.device).gather(1, drawn)[:, 0]]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
         generator, discriminator = self.module["generator"], self.module["discriminator"]
-        condition, real = (_rows(self._matrix, rows.cpu().numpy(), self._device) for rows in batch)
+        condition, real = (_rows(self._matrix, rows.cpu().numpy(), rng.device) for rows in batch)
         soft = torch.sigmoid(generator(_noise(len(condition), rng), condition))
         fake = highest(soft.detach(), real.sum(1).long()) + soft - soft.detach()
         yield _told(discriminator(real, condition), 1) + _told(discriminator(fake.detach(), condition), 0)

@@ -50,6 +50,11 @@ class Sparse(nn.Module):
         """The same places."""
         return Sparse(self.n_columns, self.columns, self.starts, values)
 
+    def scaled(self, scale: torch.Tensor) -> Sparse:
+        """Each row times its scale, (n_rows,)."""
+        n_stored = self.starts.diff(append=self.starts.new_tensor([len(self.columns)]))
+        return self.with_values(self.values * scale.repeat_interleave(n_stored))
+
     def times(self, table: torch.Tensor) -> torch.Tensor:
         """(n_rows, n) product with a table (n_columns, n)."""
         values = self.values.to(table.dtype)
@@ -84,23 +89,40 @@ def dropped(x: torch.Tensor, share: float, rng: torch.Generator | None) -> torch
     return x * torch.rand(x.shape, generator=rng, device=x.device).ge_(share).div_(1 - share)
 
 
+class Dense(nn.Module):
+    """x -> x W + b, of whatever `look_up` takes.
+
+    `nn.Linear` adds b before the sum is done, and rounds otherwise than the models of the records.
+
+    Attributes:
+      weight: W, (n_in, n_out).
+      bias: b, (n_out,); zeros, and not learned, where the layer is to have none.
+    """
+
+    def __init__(self, n_in: int, n_out: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_in, n_out))
+        self.bias: torch.Tensor = (nn.Parameter if bias else nn.Buffer)(torch.zeros(n_out))
+
+    def forward(self, x: torch.Tensor | Sparse) -> torch.Tensor:
+        return look_up(self.weight, x) + self.bias
+
+
 def dense_layers(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers of these widths, the activation between them."""
-    layers = [part for pair in itertools.pairwise(widths) for part in (nn.Linear(*pair), activation())]
+    """Dense layers of these widths, the activation between them."""
+    layers = [part for pair in itertools.pairwise(widths) for part in (Dense(*pair), activation())]
     return nn.Sequential(*layers[:-1])
 
 
+@torch.no_grad()
 def initialise(module: nn.Module, rng: torch.Generator) -> None:
     """Draw initial values: embeddings N(0, INIT_STD^2); layers as Glorot and Bengio (2010, Eq. 16), offsets zero."""
     for part in module.modules():
         if isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=INIT_STD, generator=rng)
-        elif isinstance(part, (nn.Linear, nn.EmbeddingBag)):
-            weight = part.weight.detach()
-            # Row by row of W in x W, which a linear layer stores transposed: the draws that the records were made with.
-            by_input = weight.T if isinstance(part, nn.Linear) else weight
-            by_input.copy_(nn.init.xavier_normal_(torch.empty_like(by_input.contiguous()), generator=rng))
-        if isinstance(part, nn.Linear) and part.bias is not None:
+        elif isinstance(part, Dense):
+            # Not by `xavier_normal_`, which rounds fewer than 16 values otherwise than the records.
+            nn.init.normal_(part.weight, generator=rng).mul_((2 / sum(part.weight.shape)) ** 0.5)
             nn.init.zeros_(part.bias)
 
 

@@ -7,10 +7,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse as sp
 import torch
+from scipy.sparse.linalg import norm
 from torch import nn
 
-from experiments.recommenders.layers import Sparse, dense_layers, dropped, look_up
+from experiments.recommenders.layers import Sparse, dense_layers, dropped
 from experiments.recommenders.trained import Trained, part, penalty
 from experiments.training.losses import elbo_loss
 from experiments.training.trainer import Task, one_thread
@@ -62,7 +64,7 @@ class MVAE(Trained):
         """(n_users, n_factors) means of the latent distribution; `histories` as in `predict`."""
         clicks = self._clicks(histories).matrix
         with one_thread(), torch.no_grad():
-            mean, _ = self.module.encode(Sparse.of(clicks, self.device))
+            mean, _ = self.module.encode(unit(Sparse.of(clicks, self.device)))
         return mean.cpu().numpy()
 
     def _task(self, clicks: Interactions) -> Likelihood:
@@ -75,34 +77,34 @@ class Autoencoder(nn.Module):
     def __init__(self, n_items: int, n_factors: int, n_layers: int, n_hidden: int, dropout: float = 0.0):
         super().__init__()
         hidden = [n_hidden] * n_layers
-        self.first = nn.EmbeddingBag(n_items, n_hidden, mode="sum")
-        self.offset = nn.Parameter(torch.zeros(n_hidden))
-        self.encoder = dense_layers([*hidden, 2 * n_factors], nn.Tanh)
+        self.encoder = dense_layers([n_items, *hidden, 2 * n_factors], nn.Tanh)
         self.decode = dense_layers([n_factors, *hidden, n_items], nn.Tanh)
         self.dropout = dropout
 
     def encode(
-        self, histories: torch.Tensor | Sparse, rng: torch.Generator | None = None
+        self, rows: torch.Tensor | Sparse, rng: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mu and log sigma^2, (n, n_factors); `rng` draws which clicks are hidden, none are without."""
-        lengths = _squares(histories).sqrt()
-        if isinstance(histories, Sparse):
-            histories = histories.with_values(dropped(histories.values, self.dropout, rng))
+        """Mu and log sigma^2, (n, n_factors), of rows of length 1; `rng` draws the clicks to hide, none without."""
+        if isinstance(rows, Sparse):
+            rows = rows.with_values(dropped(rows.values, self.dropout, rng))
         else:
-            histories = dropped(histories, self.dropout, rng)
-        x = look_up(self.first.weight, histories) / torch.where(lengths > 0, lengths, 1)
-        mean, log_variance = self.encoder(torch.tanh(x + self.offset)).chunk(2, dim=1)
+            rows = dropped(rows, self.dropout, rng)
+        mean, log_variance = self.encoder(rows).chunk(2, dim=1)
         return mean, log_variance
 
     def forward(self, histories: torch.Tensor | Sparse) -> torch.Tensor:
-        return self.decode(self.encode(histories)[0])
+        return self.decode(self.encode(unit(histories))[0])
 
 
-def _squares(histories: torch.Tensor | Sparse) -> torch.Tensor:
-    """(n, 1) sums of squares."""
+def unit(histories: torch.Tensor | Sparse) -> torch.Tensor | Sparse:
+    """Rows x / |x|_2; zeros where x is."""
     if isinstance(histories, Sparse):
-        return histories.with_values(histories.values**2).sums()
-    return (histories**2).sum(1, keepdim=True)
+        return histories.scaled(_per_length(histories.with_values(histories.values**2).sums()[:, 0]))
+    return histories * _per_length((histories**2).sum(1, keepdim=True))
+
+
+def _per_length(squares: torch.Tensor) -> torch.Tensor:
+    return 1 / torch.where(squares > 0, squares, 1).sqrt()
 
 
 class Likelihood(Task):
@@ -116,17 +118,19 @@ class Likelihood(Task):
             raise ValueError(f"no clicks: all {clicks.n_users:,} users have empty rows")
         self.module = Autoencoder(clicks.n_items, model.n_factors, model.n_layers, model.n_hidden, model.dropout)
         self._model, self.beta = model, 0.0
+        # SciPy's product leaves a row's items last first: the order in which the records drew the clicks to hide.
+        self._inputs = sp.csr_matrix(sp.diags_array(1 / norm(self._rows, axis=1)) @ self._rows)
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
         self.beta = self._model.beta * min(1, epoch / self._model.anneal_epochs)
         return [torch.arange(self._rows.shape[0], device=self._model.device)]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
-        rows = self._rows[batch[0].cpu().numpy()]
-        mean, log_variance = self.module.encode(Sparse.of(rows, rng.device), rng)
+        users = batch[0].cpu().numpy()
+        mean, log_variance = self.module.encode(Sparse.of(self._inputs[users], rng.device), rng)
         noise = torch.empty_like(mean).normal_(generator=rng)
         logits = self.module.decode(mean + noise * torch.exp(log_variance / 2))
-        clicks = torch.from_numpy(rows.toarray()).to(rng.device)
+        clicks = torch.from_numpy(self._rows[users].toarray()).to(rng.device)
         yield elbo_loss(logits, clicks, mean, log_variance, self.beta)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from experiments.recommenders.layers import Sparse, dropped, inner, look_up
+from experiments.recommenders.layers import Dense, Sparse, dropped, inner, look_up
 from experiments.recommenders.ranking import Ranking, Vectors
 from experiments.recommenders.trained import Trained, part
 from experiments.training.tuning import Stages, batch_of, chooser, grid
@@ -57,11 +57,11 @@ class Network(Vectors):
         super().__init__(n_users, n_items, n_factors)
         widths = [max(n_factors >> k, 1) for k in range(n_layers)]
         self.bias = nn.Parameter(torch.zeros(n_items))
-        self.first = nn.Linear(2 * n_factors, n_factors)
-        self.others = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(widths))
+        self.first = Dense(2 * n_factors, n_factors)
+        self.others = nn.ModuleList(Dense(*pair) for pair in itertools.pairwise(widths))
         # h, of ones for p * q, so that training starts as MF's does.
         self.h_product = nn.Parameter(torch.ones(n_factors))
-        self.h_hidden = nn.Linear(widths[-1], 1, bias=False)
+        self.h_hidden = Dense(widths[-1], 1, bias=False)
         self.dropout = dropout
 
     def forward(
@@ -69,14 +69,20 @@ class Network(Vectors):
     ) -> torch.Tensor:
         p, q = dropped(self.of_users(users), self.dropout, rng), self.items.weight
         # W_1 [p ; q] is the sum of a user's half and an item's half, of which all pairs share the latter.
-        w_user, w_item = self.first.weight.chunk(2, dim=1)
-        of_user, of_item = p @ w_user.T + self.first.bias, look_up(q @ w_item.T, items)
+        w_user, w_item = self.first.weight.chunk(2)
+        of_user, of_items, weighted = p @ w_user + self.first.bias, q @ w_item, p * self.h_product
         if items is None:
-            parts = of_user.unsqueeze(1).split(max(1, HIDDEN_VALUES // of_item.numel()))
-            hidden = torch.cat([self.hidden(part + of_item) for part in parts])
-        else:
-            hidden = self.hidden(of_user + of_item)
-        return inner(p * self.h_product, q, items) + hidden + look_up(self.bias, items)
+            parts = of_user.unsqueeze(1).split(max(1, HIDDEN_VALUES // of_items.numel()))
+            hidden = torch.cat([self.hidden(part + of_items) for part in parts])
+            return weighted @ q.T + hidden + self.bias
+
+        def score(item: torch.Tensor) -> torch.Tensor:
+            hidden = self.hidden(of_user + look_up(of_items, item))
+            return inner(weighted, q, item) + hidden + look_up(self.bias, item)
+
+        # One item of each user at a time, as in the records: a single product with all would round otherwise.
+        several = items.dim() - items.is_floating_point() > 1
+        return torch.stack([score(item) for item in items]) if several else score(items)
 
     def hidden(self, z: torch.Tensor) -> torch.Tensor:
         """Of W_1 [p ; q] + c_1 (..., n_factors) what h takes of z_L."""

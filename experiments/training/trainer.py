@@ -139,7 +139,7 @@ class Trainer:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                totals[k] += loss.detach() * len(batch[0])
+                totals[k] += loss.detach().double() * len(batch[0])
         means = dict(zip(optimizers, (totals / n).tolist(), strict=True))
         for name, mean in means.items():
             if not np.isfinite(mean):

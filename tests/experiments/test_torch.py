@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader
 from distillcf import torch_data
 from distillcf.torch_data import Pairs, Triples, UserRows
 from experiments.recommenders import PopRec, layers, neumf, ranking
-from experiments.recommenders.layers import FoldIn, Sparse, initialise
+from experiments.recommenders.layers import Dense, FoldIn, Sparse, initialise
 from experiments.recommenders.lightgcn import Graph, LightGCN, Smoothing
 from experiments.recommenders.mf import MF, Factors
-from experiments.recommenders.mvae import MVAE, Autoencoder, Likelihood
+from experiments.recommenders.mvae import MVAE, Autoencoder, Likelihood, unit
 from experiments.recommenders.neumf import Network, NeuMF
 from experiments.recommenders.ranking import Ranking
 from experiments.recommenders.registry import MODELS, Search
@@ -682,9 +682,9 @@ def test_neumf_scores_are_its_network_pair_by_pair(n_layers, widths, clicks, new
     task.settle()
     module = task.module
     first_and_others = [module.first, *module.others]
-    pairs = [arrays(layer.weight.T, layer.bias) for layer in first_and_others]
+    pairs = [arrays(layer.weight, layer.bias) for layer in first_and_others]
     users, items, bias = arrays(module.users.weight, module.items.weight, module.bias)
-    h = np.concatenate(arrays(module.h_product, module.h_hidden.weight[0]))
+    h = np.concatenate(arrays(module.h_product, module.h_hidden.weight[:, 0]))
     assert [len(offset) for _, offset in pairs] == widths
 
     def score(p, i):
@@ -792,8 +792,9 @@ def test_the_loss_of_mvae_is_that_of_distributions():
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_mvae_scores_by_the_mean(n_layers, new_users):
     module = Autoencoder(16, 3, n_layers, 5)
-    linear = [layer for part in (module.encoder, module.decode) for layer in part if isinstance(layer, nn.Linear)]
-    pairs = [arrays(module.first.weight, module.offset), *(arrays(layer.weight.T, layer.bias) for layer in linear)]
+    initialise(module, torch.Generator().manual_seed(0))
+    dense = [layer for part in (module.encoder, module.decode) for layer in part if isinstance(layer, Dense)]
+    pairs = [arrays(layer.weight, layer.bias) for layer in dense]
     assert [weights.shape[1] for weights, _ in pairs] == [*[5] * n_layers, 6, *[5] * n_layers, 16]
     z = new_users / np.maximum(np.linalg.norm(new_users, axis=1, keepdims=True), 1e-9)
     for k, (weights, offset) in enumerate(pairs):
@@ -809,13 +810,21 @@ def test_mvae_scores_by_the_mean(n_layers, new_users):
 def test_mvae_trains_on_what_it_scores_by(soft):
     """Without dropout and noise, and at beta 0, its loss is the likelihood of its own scores."""
     task = Likelihood(soft, MVAE(3, n_hidden=5, dropout=0, beta=0))
+    initialise(task.module, torch.Generator().manual_seed(0))
     variance = task.module.encoder[-1]
-    variance.weight.data[3:], variance.bias.data[3:] = 0, -200
+    variance.weight.data[:, 3:], variance.bias.data[3:] = 0, -200
     rows = soft.matrix.toarray()
     logits = scored(task.module, rows)
     wanted = -(rows * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))).sum(1).mean()
     (loss,) = task.losses(torch.Generator(), *task.examples(0))
     assert_allclose(loss.item(), wanted, rtol=1e-4)
+
+
+def test_mvae_draws_the_clicks_to_hide_last_item_first(soft):
+    """As for the records: SciPy's product, by which rows get length 1, turns their items around."""
+    inputs = Likelihood(soft, MVAE(2, n_hidden=3))._inputs
+    assert all((np.diff(row.indices) < 0).all() for row in inputs)
+    assert_allclose(inputs.toarray(), unit(torch.from_numpy(soft.matrix.toarray())), rtol=1e-6)
 
 
 def test_beta_grows_linearly_and_then_stays(clicks):
