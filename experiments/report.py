@@ -21,8 +21,6 @@ from experiments.study.record import output_folder, write_text
 
 @dataclass(frozen=True)
 class Config:
-    """Flags of the report."""
-
     results: str = option("experiments/results", "folder whose */record.json are gathered")
     out: str = option("", "output folder; that of the results where empty")
 

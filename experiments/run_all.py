@@ -38,8 +38,6 @@ STUDIES = (
 
 @dataclass(frozen=True)
 class Config:
-    """Flags."""
-
     preset: str = option("smoke", f"which defaults the studies have: {', '.join(flags.PRESETS)}")
     data_dir: str = option("", flags.DATA_DIR)
     studies: tuple[str, ...] = option(STUDIES, "which")

@@ -69,7 +69,6 @@ class Config(flags.LoadConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the job and return the record that is written."""
     settings = _settings(config)
     for name in config.export:
         checks.choice("--export", name, ("none", "csv", "parquet", "recbole"))

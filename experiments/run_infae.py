@@ -56,7 +56,6 @@ class Config(flags.LoadConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the job and return the record that is written."""
     for name in config.baselines:
         checks.choice("--baselines", name, ("popularity", "ease", "none"))
     for k in config.k:

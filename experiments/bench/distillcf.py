@@ -57,7 +57,6 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Measure, and return the record that is written."""
     job = Run(config, title="Seconds and memory of a distillation step")
     rate = product_rate()
     with job.clock("measure"):

@@ -57,7 +57,6 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run all four parts and return the record that is written."""
     job = Run(config, title="Speed and memory of ∞-AE")
     with job.clock("measure"):
         # (d) goes first: the process's peak memory only ever rises.

@@ -31,8 +31,6 @@ BLOCK = 8192
 
 @dataclass(frozen=True)
 class Config:
-    """Flags of the benchmark."""
-
     users: tuple[int, ...] = option((10_000, 20_000, 40_000, 80_000, 160_000), "users to compare")
     n_items: int = option(17_770, "items")
     mean_clicks: float = option(208.0, "clicks a user")
@@ -44,7 +42,6 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Measure, and return the record that is written."""
     job = Run(config, title="Seconds and memory as users grow")
     rate = product_rate()
     with job.clock("measure"):

@@ -38,8 +38,6 @@ IN_PAPER = (AUGMENTED, DISTILLED, DISTILLED_BINARY, RANDOM_USERS)
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the study."""
-
     budgets: tuple[int, ...] = option(
         (20, 60), "users made or drawn", axis=True, quick=(30, 90), paper=(50, 100, 200, 500)
     )
@@ -53,7 +51,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     check_models((config.model,))
     _check(config)
     split = load_split(config)

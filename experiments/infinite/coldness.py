@@ -40,8 +40,6 @@ _SERVED = {"users": users_served, "items": items_served}
 
 @dataclass(frozen=True)
 class Config(flags.SeededConfig):
-    """Flags of the study."""
-
     models: tuple[str, ...] = option(
         ("popularity", "ease", "infae"), "some of " + registry.MODEL_NAMES, axis=True,
         paper=("popularity", "ease", "infae", "mf", "lightgcn", "mvae"),
@@ -55,7 +53,6 @@ class Config(flags.SeededConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     registry.check_models(config.models)
     checks.whole("--k", config.k)
     checks.whole("--bins", config.bins)

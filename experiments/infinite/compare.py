@@ -38,8 +38,6 @@ _COLUMNS = ("HR", "NDCG", "Recall", "PSP")
 
 @dataclass(frozen=True)
 class Config(flags.LoadConfig):
-    """Flags of the comparison."""
-
     dataset: str = option("tiny", flags.DATASET)
     splits: tuple[int, ...] = option(
         (0,), "0 for the data set's own split, others for random ones by that seed", axis=True
@@ -54,7 +52,6 @@ class Config(flags.LoadConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Choose, fit and evaluate, and return the record that is written."""
     for name in config.models:
         checks.choice("--models", name, MODELS)
     split = load_any(config, config.seed)

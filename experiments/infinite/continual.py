@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from experiments.recommenders.registry import MODEL_NAMES, MODELS, Search, check
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, tested
+from experiments.study.runner import METRICS, Study, each, tested
 from experiments.study.tables import IN_PERCENT, Table, metrics_table, spread
 from infae.ranking.evaluate import metric_k
 from infae.runtime import checks
@@ -49,8 +50,6 @@ MADE = "synthetic"
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the study."""
-
     dataset: str = option(
         MADE,
         f"name of a data set with a raw log, or the path of a file of one; {MADE} is a made one that drifts",
@@ -70,7 +69,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     check_models((config.model,))
     _check(config)
     made = config.dataset == MADE
@@ -82,31 +80,22 @@ def run(config: Config) -> dict[str, Any]:
         config, sessions, title=f"Continual learning, {model.title}", shows="Figures 5 and 11", version=1,
         uses={**Sources.of(config, sessions).uses, "grid": model.grid()},
     )  # fmt: skip
-    frame = study.run(_work(config, periods, study))
+    drawn = product(config.seeds, range(1, periods.n_periods), config.strategies)
+    places = ({"strategy": strategy, "period": period, "seed": seed} for seed, period, strategy in drawn)
+    frame = study.run(each(places, Learner(config, periods, study).result))
     study.frame = frame = frame.drop(columns="exemplars", errors="ignore")
     means = frame.groupby(["strategy", "seed"], sort=False)[list(METRICS)].mean().reset_index()
     tables = [
         metrics_table(means, ("strategy",), METRICS, f"Test, mean over the periods, {IN_PERCENT}"),
         _by_period(frame, "NDCG@10"),
     ]
-    of_each = {s: g[list(METRICS)].to_dict("records") for s, g in means.groupby("strategy", sort=False)}
-    if INDIVIDUAL in of_each:
-        # Last: all others are drawn relative to it.
-        of_each[INDIVIDUAL] = of_each.pop(INDIVIDUAL)
+    # Individual is last: all others are drawn relative to it.
+    by_strategy = sorted(means.groupby("strategy", sort=False), key=lambda found: found[0] == INDIVIDUAL)
+    of_each = {strategy: group.to_dict("records") for strategy, group in by_strategy}
     study.draw("means.png", plots.bars, of_each, METRICS, f"{model.title}, mean over periods")
     panels = {metric: plots.lines(frame, ["strategy"], "period", metric) for metric in ("NDCG@10", "HR@100")}
     study.draw("periods.png", plots.curves, panels, "period learned from", "test on the next period, %")
     return study.write(tables, [*claims(frame)], [*_notes(config, periods)])
-
-
-def _work(config: Config, periods: Periods, study: Study) -> list[Work]:
-    learner = Learner(config, periods, study)
-    return [
-        ({"strategy": strategy, "period": at + 1, "seed": seed}, partial(learner.result, strategy, at, seed))
-        for seed in config.seeds
-        for at in range(periods.n_periods - 1)
-        for strategy in config.strategies
-    ]
 
 
 class Learner:
@@ -115,10 +104,10 @@ class Learner:
     def __init__(self, config: Config, periods: Periods, study: Study):
         self.config, self.periods, self.study = config, periods, study
 
-    def result(self, strategy: str, at: int, seed: int) -> dict[str, Any]:
+    def result(self, strategy: str, period: int, seed: int) -> dict[str, Any]:
         """Test metrics; for ADER also the `exemplars` that the next period is given, as period:user positions."""
-        config, task = self.config, self.periods.task(at)
-        clicks, drawn_from = self.training(strategy, at, seed)
+        config, at = self.config, period - 1
+        task, (clicks, drawn_from) = self.periods.task(at), self.training(strategy, at, seed)
         model, chosen = MODELS[config.model].choose(clicks, task, Search.of(config, seed, tune=False))
         shown = {name: value for name, value in chosen.items() if name != "tried"}
         n_tested = int((np.diff(task.test.matrix.indptr) > 0).sum())
@@ -139,7 +128,10 @@ class Learner:
         if strategy == ADER:
             stored = self.study.cells[{"strategy": ADER, "period": at, "seed": seed}]["exemplars"].split()
             return stacked(current, self.rows(stored)), places + stored
-        return stacked(current, self.memory(strategy, at - 1, seed)), places
+        # Rows made of the last period alone: a summary's, or its own, drawn at random.
+        last = self.periods.own(at - 1)
+        n_made = min(self.config.budget, last.train.n_users)
+        return stacked(current, Sources.of(self.config, last).interactions(strategy, n_made, seed)), places
 
     def rows(self, places: Sequence[str]) -> infae.Interactions:
         """Rows by period:user, as they were trained on when their period was the current one."""
@@ -147,13 +139,8 @@ class Learner:
         for place in places:
             at, user = map(int, place.split(":"))
             rows = self.periods.current(at)
-            found.append(rows.select_users(np.flatnonzero(rows.user_ids == self.periods.user_ids[user])))
+            found.append(rows.select_users(rows.user_ids == self.periods.user_ids[user]))
         return reduce(stacked, found)
-
-    def memory(self, strategy: str, of: int, seed: int) -> infae.Interactions:
-        """Rows made of period `of` alone: a summary's, or its own, drawn at random."""
-        own = self.periods.own(of)
-        return Sources.of(self.config, own).interactions(strategy, min(self.config.budget, own.train.n_users), seed)
 
 
 def _by_period(frame: pd.DataFrame, metric: str) -> Table:
@@ -201,13 +188,10 @@ def _notes(config: Config, periods: Periods) -> Iterator[str]:
     )
     if MODELS[config.model].needs_torch:
         yield "No strategy is searched over a grid: models are at their defaults, and stop where validation is best."
-    sizes = {at + 1: periods.current(at).n_users for at in range(periods.n_periods - 2)}
-    if few := {period: n for period, n in sizes.items() if n < config.budget}:
-        yield (
-            f"The budget of {config.budget:,} is cut to a period's users where they are fewer: "
-            + ", ".join(f"{n:,} rows of period {period}" for period, n in few.items())
-            + "."
-        )
+    sizes = [periods.current(at).n_users for at in range(periods.n_periods - 2)]
+    if few := [f"{n:,} rows of period {period}" for period, n in enumerate(sizes, 1) if n < config.budget]:
+        listed = ", ".join(few)
+        yield f"The budget of {config.budget:,} is cut to a period's users where they are fewer: {listed}."
 
 
 def _check(config: Config) -> None:

@@ -30,6 +30,7 @@ import infae
 from experiments.infinite import wording
 from experiments.infinite.attacks import complete, match, reveal, revealed_of
 from experiments.infinite.flips import flip
+from experiments.infinite.periods import active
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USERS, Sources, check
 from experiments.recommenders import PopRec
 from experiments.recommenders.registry import MODELS, Search, choose_infae
@@ -51,8 +52,6 @@ HIDDEN, GIVEN_AWAY = 0.01, 0.1
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the study."""
-
     samplers: tuple[str, ...] = option(tuple(distillcf.CORESETS), "that D' is sampled by", axis=True)
     completed: tuple[str, ...] = option(COMPLETED, "whose predictions complete D'", axis=True)
     noise: tuple[float, ...] = option(
@@ -70,7 +69,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     _check(config)
     split = load_split(config)
     check(split, (config.budget,))
@@ -145,10 +143,7 @@ class Attacks:
 
     def __init__(self, config: Config, split: infae.Split):
         self.config, self.split = config, split
-        matrix = split.train.matrix.copy()
-        matrix.data[:] = 1
-        everybody = split.train.with_matrix(matrix)
-        self.clicks = everybody.select_users(np.flatnonzero(np.diff(matrix.indptr)))
+        self.clicks = active(split.train.with_matrix(split.train.matrix.sign()))
         self.sources = Sources.of(config, split)
         self._model = functools.lru_cache(maxsize=2)(self._fitted)
 

@@ -38,8 +38,6 @@ ALIKE = 3.0
 
 @dataclass(frozen=True)
 class Config(flags.StudyConfig):
-    """Flags of the study."""
-
     depths: tuple[int, ...] = option(
         (0, 1, 2, 3), "hidden layers", axis=True, quick=(0, 1, 2, 3, 4), paper=(0, 1, 2, 3, 4, 5, 6)
     )
@@ -52,7 +50,6 @@ class Config(flags.StudyConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     split = load_split(config)
     study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6", version=1, uses={"powers": POWERS})
     frame = study.run(_work(config, split))

@@ -33,6 +33,7 @@ from experiments.study.claims import Claim, ahead, ahead_of_each, at
 from experiments.study.flags import option
 from experiments.study.runner import METRICS, Study, Work, each, load_split
 from experiments.study.tables import IN_PERCENT, metrics_table
+from infae.data.ops import row_of
 from infae.runtime import checks
 
 EASE, UNTUNED = MODELS["ease"].title, MODELS["ease_untuned"].title
@@ -40,8 +41,6 @@ EASE, UNTUNED = MODELS["ease"].title, MODELS["ease_untuned"].title
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the study."""
-
     noise: tuple[float, ...] = option(
         (0.0, 5.0), "percent of all items that are flipped, of each user", axis=True, paper=(0.0, 1.0, 5.0)
     )
@@ -57,7 +56,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     check_models(config.models)
     checks.choice("--histories", config.histories, ("noisy", "clean"))
     if not all(0 <= percent <= 100 for percent in config.noise) or 0.0 not in config.noise:
@@ -120,10 +118,8 @@ def noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infa
         return dataclasses.replace(split, train=train, **contexts)  # type: ignore[arg-type]
 
     def left(held_out: infae.Interactions) -> infae.Interactions:
-        matrix = held_out.matrix - held_out.matrix.multiply(train.matrix.sign())
-        matrix.eliminate_zeros()
-        matrix.sort_indices()
-        return held_out.with_matrix(matrix)
+        cells = row_of(held_out.matrix), held_out.matrix.indices
+        return held_out.masked(np.asarray(train.matrix[cells]).ravel() == 0)
 
     return dataclasses.replace(split, train=train, validation=left(split.validation), test=left(split.test))
 

@@ -51,11 +51,11 @@ class Periods:
 
     def current(self, at: int) -> infae.Interactions:
         """What is learned from in period `at`: the rows of those who clicked in it, without validation."""
-        return _active(self.clicks((self.period == at) & ~self.validation))
+        return active(self.clicks((self.period == at) & ~self.validation))
 
     def so_far(self, at: int) -> infae.Interactions:
         """Everything up to period `at`, a row for each user, without that period's validation clicks."""
-        return _active(self._history(at))
+        return active(self._history(at))
 
     def task(self, at: int) -> Split:
         """What models of period `at` are chosen by (its validation clicks) and tested on (the next period's).
@@ -131,23 +131,14 @@ def in_periods(
     period = np.arange(n) * n_periods // n
     row = period * user_ids.size + users
     size, place = _places(row, np.arange(n))
-    first = np.full(user_ids.size, n)
-    np.minimum.at(first, users, period)
-    newcomer = (first[users] == period).astype(int)
+    first = pd.Series(period).groupby(users).transform("min")
+    newcomer = (first == period).to_numpy(int)
     n_shown = np.clip(np.rint(shown * size).astype(int), newcomer, np.maximum(size - 1, newcomer))
     if shown == 0:
         n_shown = np.where(newcomer, size, n_shown)
     drawn = _places(row, np.random.default_rng(seed).permutation(n))[1]
-    return Periods(
-        users=users,
-        items=items,
-        period=period,
-        validation=drawn < np.minimum(np.rint(held_out * size), size - 1),
-        found=place >= n_shown,
-        user_ids=user_ids,
-        item_ids=item_ids,
-        name=name,
-    )
+    validation = drawn < np.minimum(np.rint(held_out * size), size - 1)
+    return Periods(users, items, period, validation, place >= n_shown, user_ids, item_ids, name)
 
 
 def stacked(first: infae.Interactions, second: infae.Interactions) -> infae.Interactions:
@@ -182,15 +173,13 @@ def drifting_log(
 
 def _places(row: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For every entry the number of entries of its row, and its place (0, 1, ...) among them by `order`."""
-    _, row, size = np.unique(row, return_inverse=True, return_counts=True)
-    sorted_ = np.lexsort((order, row))
-    place = np.empty(row.size, np.int64)
-    place[sorted_] = np.arange(row.size) - np.repeat(np.cumsum(size) - size, size)
-    return size[row], place
+    rows = pd.Series(order).groupby(row)
+    return rows.transform("size").to_numpy(), rows.rank().to_numpy(np.int64) - 1
 
 
-def _active(clicks: infae.Interactions) -> infae.Interactions:
-    return clicks.select_users(np.flatnonzero(np.diff(clicks.matrix.indptr)))
+def active(clicks: infae.Interactions) -> infae.Interactions:
+    """Without users who have no click."""
+    return clicks.select_users(np.diff(clicks.matrix.indptr) > 0)
 
 
 def _check(log: pd.DataFrame, n_periods: int, shown: float, held_out: float) -> None:

@@ -34,8 +34,6 @@ PAPER_BUDGET = 500
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the study."""
-
     budgets: tuple[int, ...] = option(
         (10, 30, 60), "users", axis=True, quick=(10, 30, 90), paper=(10, 50, 100, 200, 500, 1000, 2000)
     )
@@ -47,7 +45,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     split = load_split(config)
     check(split, config.budgets, config.sources)
     sources = Sources.of(config, split)

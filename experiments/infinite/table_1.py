@@ -43,8 +43,6 @@ PAPER = ("popularity", "bias", "mf", "neumf", "lightgcn", "ease", "mvae", "infae
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the table."""
-
     models: tuple[str, ...] = option(OFFLINE, ", ".join(PAPER) + ", or " + registry.OWN_MODEL, axis=True, quick=PAPER)
     n_users: int = option(60, "synthetic users", quick=90, paper=500)
     sharpness: float = option(0.0, "of the summaries, see distillcf.Config; above 0 serves binary rows, unused here")

@@ -39,8 +39,6 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Config(flags.SummaryConfig):
-    """Flags of the study."""
-
     budgets: tuple[int, ...] = option(
         (20, 60), "users of the summary and of each coreset", axis=True, quick=(30, 90), paper=(50, 100, 200, 500)
     )
@@ -52,7 +50,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run the study and return the record that is written."""
     check_models(config.models)
     split = load_split(config)
     check(split, config.budgets, config.sources)
