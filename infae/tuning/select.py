@@ -55,7 +55,6 @@ class Selection:
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
-
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
         for row in sorted(self.trials, key=lambda row: (-row["users"], -np.nan_to_num(row["value"], nan=-1)))[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
