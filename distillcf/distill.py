@@ -129,19 +129,16 @@ def distill(
     if resume is not None:
         begun = checkpoints.load(Path(resume), begun.state, identity)
 
-    def save(done: Progress) -> None:
-        if file is not None:
-            checkpoints.save(file, done, identity)
-
     done = begun
     with bar("distilling", progress, total=config.steps, unit="step") as shown:
         shown.update(begun.step)
         for done in loop.steps(begun, started):
             _show(shown, config, done)
-            if done.step % every == 0 or loop.ended(done):
-                save(done)
-    if diverged := not loop.ended(done):
-        save(done)
+            if file is not None and (done.step % every == 0 or loop.ended(done)):
+                checkpoints.save(file, done, identity)
+    diverged = not loop.ended(done)
+    if diverged and file is not None:
+        checkpoints.save(file, done, identity)
     summary = done.best and _summary(judge, clicks.item_ids, student.inputs.item_weights, identity, done)
     if diverged:
         raise DivergedError(_diagnosis(config, done), summary)

@@ -101,7 +101,7 @@ def kernel_diagonal(kernel: Kernel, rows: Rows) -> np.ndarray:
         if isinstance(kernel, DotProductKernel):
             return np.asarray(_own_products(kernel, jnp.asarray(rows.sq_norms), rows.n_columns))
         # All pairs of a few rows: what a kernel on dense rows computes fastest.
-        blocks = (rows.block(start, 64).dense(rows) for start in range(0, rows.n, 64))
+        blocks = (rows.block(start, 64).dense() for start in range(0, rows.n, 64))
         tiles = (_checked(kernel(block), (len(block), len(block)), rows.head.dtype) for block in blocks)
         return np.concatenate([np.diagonal(tile) for tile in tiles])[: rows.n]
 
@@ -143,10 +143,8 @@ def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBloc
             yield _tile(kernel, tail, a.head, b.head, a.sq_norms, b.sq_norms, rows.n_columns, same)
     else:
         for a, b, same in pairs:
-            left = a.dense(rows)
-            yield _checked(
-                kernel(left, None if same else b.dense(rows)), (len(a.sq_norms), len(b.sq_norms)), a.head.dtype
-            )
+            tile = kernel(a.dense(), None if same else b.dense())
+            yield _checked(tile, (len(a.sq_norms), len(b.sq_norms)), a.head.dtype)
 
 
 def checked_rows(name: str, rows: Any) -> Any:

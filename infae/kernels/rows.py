@@ -1,9 +1,7 @@
 """Inner products of click histories, over their non-zeros or densely, whichever costs less."""
 
-from __future__ import annotations
-
 import copy
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +13,28 @@ from infae.data import ops
 # An item that a share s of n users clicked costs about (s n)^2 scattered additions in a sparse
 # product and n^2 multiply-adds in a dense one, which run some 400 times as fast: 1/sqrt(400).
 HEAD_SHARE = 0.05
+
+
+class RowBlock:
+    """Some rows of a `Rows`: dense head (size, n_head), sparse tail, squared lengths (size,)."""
+
+    def __init__(self, head: jax.Array, head_columns: np.ndarray, tail: sp.csr_matrix | None, sq_norms: jax.Array):
+        self.head, self.head_columns, self.tail, self.sq_norms = head, head_columns, tail, sq_norms
+        self._tail_transposed = None if tail is None else sp.csr_matrix(tail.T)
+
+    def tail_products(self, other: Self) -> np.ndarray | float:
+        """(size, other size) dense inner products over the tail."""
+        if self.tail is None:
+            return 0.0
+        return (self.tail @ other._tail_transposed).toarray()
+
+    def dense(self) -> jax.Array:
+        """(size, d) the rows themselves."""
+        if self.tail is None:
+            return self.head
+        full = self.tail.toarray()
+        full[:, self.head_columns] = self.head
+        return jnp.asarray(full)
 
 
 class Rows:
@@ -50,15 +70,15 @@ class Rows:
         self.tail = ops.masked(csr, ~in_head[csr.indices])
         self.sq_norms = np.asarray(csr.multiply(csr).sum(axis=1), dtype).ravel()
 
-    def like(self, matrix: Any) -> Rows:
+    def like(self, matrix: Any) -> Self:
         """Other rows with the same head, so that the two can be multiplied."""
         if self.tail is not None and not sp.issparse(matrix):
             matrix = sp.csr_matrix(matrix)
         if self.tail is None and sp.issparse(matrix):
             matrix = matrix.toarray()
-        return Rows(matrix, self.head.dtype, head_columns=self.head_columns)
+        return type(self)(matrix, self.head.dtype, head_columns=self.head_columns)
 
-    def copy(self) -> Rows:
+    def copy(self) -> Self:
         """The same rows, to be laid out on another device: `blocks` stay where they are first made."""
         other = copy.copy(self)
         other._blocks = {}
@@ -77,30 +97,6 @@ class Rows:
         if self.tail is not None:
             tail = self.tail[start : start + size]
             tail.resize((size, self.n_columns))
-        return RowBlock(
-            jnp.asarray(np.pad(self.head[start : start + size], [(0, missing), (0, 0)])),
-            tail,
-            jnp.asarray(np.pad(self.sq_norms[start : start + size], (0, missing))),
-        )
-
-
-class RowBlock:
-    """Some rows of a `Rows`: dense head (size, n_head), sparse tail, squared lengths (size,)."""
-
-    def __init__(self, head: jax.Array, tail: sp.csr_matrix | None, sq_norms: jax.Array):
-        self.head, self.tail, self.sq_norms = head, tail, sq_norms
-        self._tail_transposed = None if tail is None else sp.csr_matrix(tail.T)
-
-    def tail_products(self, other: RowBlock) -> np.ndarray | float:
-        """(size, other size) dense inner products over the tail."""
-        if self.tail is None:
-            return 0.0
-        return (self.tail @ other._tail_transposed).toarray()
-
-    def dense(self, rows: Rows) -> jax.Array:
-        """(size, d) the rows themselves."""
-        if self.tail is None:
-            return self.head
-        full = self.tail.toarray()
-        full[:, rows.head_columns] = self.head
-        return jnp.asarray(full)
+        head = jnp.asarray(np.pad(self.head[start : start + size], [(0, missing), (0, 0)]))
+        sq_norms = jnp.asarray(np.pad(self.sq_norms[start : start + size], (0, missing)))
+        return RowBlock(head, self.head_columns, tail, sq_norms)

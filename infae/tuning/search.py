@@ -31,17 +31,11 @@ SETTING = ("depth", "row_power", "popularity_power", "b_std")
 
 @dataclass(frozen=True)
 class Data:
-    """Users to fit, and a split whose validation part is to be found.
+    """Users to fit, and a split whose validation part is to be found."""
 
-    Attributes:
-      users: with clicks, all of them.
-      split: what is held out from them, or from others.
-      hidden: the held-out clicks are the users' own, and part of the fit.
-    """
-
-    users: Interactions
-    split: Split
-    hidden: bool
+    users: Interactions  # with clicks, all of them
+    split: Split  # what is held out from them, or from others
+    hidden: bool  # the held-out clicks are the users' own, and part of the fit
 
 
 @dataclass

@@ -55,7 +55,6 @@ class Selection:
     def table(self, n: int = 10) -> str:
         """The n best trials as Markdown, best first; those of more users before those of fewer."""
         names = [name for name in self.trials[0] if name != "residual"]
-
         lines = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
         for row in sorted(self.trials, key=lambda row: (-row["users"], -np.nan_to_num(row["value"], nan=-1)))[:n]:
             cells = [f"{row[name]:,}" if name == "users" else f"{row[name]:.4g}" for name in names]
@@ -122,8 +121,8 @@ def select(
     InfiniteAE(**params).components(clicks)
     split = None if validation is None else as_split(clicks, validation)
     ordered = clicks if split is None else as_history_interactions(clicks, split.train.item_ids)
-    own = split is not None and split.validation_context is None and split.train.user_ids
-    if refit and not np.array_equal(own, clicks.user_ids):
+    own_users = split is not None and split.validation_context is None and split.train.user_ids
+    if refit and not np.array_equal(own_users, clicks.user_ids):
         raise ValueError("refit needs validation clicks of the users of X, row by row; there are none to add")
     users = drop_empty_users(ordered)
     rng = np.random.default_rng([seed, 9])
