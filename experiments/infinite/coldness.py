@@ -143,7 +143,7 @@ def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
             if not rows:
                 yield wording.AHEAD_ON_NOTHING.claim(None, name=name, what=what)
                 continue
-            shared = wording.SHARED_PLACES if True in verdicts else ""
+            shared = wording.SHARED_PLACES() if True in verdicts else ""
             why = _level(rows) if side == "users" else shared
             yield wording.AHEAD_ON.claim(every(verdicts), rows, why=why, name=name, what=what)
 

@@ -270,7 +270,7 @@ def _anonymous(name: str, rates: Rates, frame: pd.DataFrame) -> Claim:
         "rate": _rate(own[revealed, noise]),
     }
     holds = every(ahead([HIDDEN], values) for values in own.values())
-    why = "" if more.mean() >= HIDDEN else wording.EASILY_GUESSED
+    why = "" if more.mean() >= HIDDEN else wording.EASILY_GUESSED()
     return wording.ANONYMOUS.claim(holds, why=why, name=name, hidden=HIDDEN, revealed=revealed, noise=noise, **told)
 
 
@@ -278,7 +278,7 @@ def _given_away(rates: Mapping[str, np.ndarray], share: float) -> Claim:
     verdicts = {name: ahead(values, [GIVEN_AWAY]) for name, values in rates.items()}
     short = [name for name, verdict in verdicts.items() if not verdict]
     rows = [{"name": name, "rate": _rate(values)} for name, values in rates.items()]
-    why = wording.TOO_FEW_CLICKS if short == [RANDOM_CLICKS] else ""
+    why = wording.TOO_FEW_CLICKS() if short == [RANDOM_CLICKS] else ""
     return wording.GIVES_AWAY.claim(every(verdicts.values()), rows, why=why, share=share)
 
 
@@ -303,7 +303,7 @@ def _control(rates: Rates, clean: pd.DataFrame, share: float) -> Claim:
     ]
     hard = max(values.mean() for values in here.values()) < 2 * HIDDEN
     holds = every([ahead(theirs, [HIDDEN]), ahead(theirs, ours)])
-    why = wording.HARD_FOR_ALL if hard else ""
+    why = wording.HARD_FOR_ALL() if hard else ""
     return wording.DISTILLING_HIDES.claim(holds, rows, why=why, hidden=HIDDEN, share=share)
 
 

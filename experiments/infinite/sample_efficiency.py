@@ -108,7 +108,7 @@ def random_users_best(frame: pd.DataFrame) -> Iterator[Claim]:
         if rows:
             behind = [row["users"] for row, verdict in zip(rows, verdicts, strict=True) if verdict is False]
             of_most = len(rows) > 1 and behind == [max(row["users"] for row in rows)]
-            why = wording.ONLY_OF_MOST if of_most else ""
+            why = wording.ONLY_OF_MOST() if of_most else ""
             yield wording.RANDOM_BEST.claim(every(verdicts), rows, why=why, metric=metric)
 
 
