@@ -9,8 +9,8 @@ timings, metrics), `table.md` and `reg_path.png`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import infae
@@ -19,7 +19,6 @@ from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import Run, described, load_any
 from experiments.study.tables import IN_PERCENT, results_table
-from infae.ranking.evaluate import Recommender
 from infae.runtime import checks
 
 _PARAMETERS = (
@@ -71,10 +70,23 @@ def run(config: Config) -> dict[str, Any]:
     if config.save_model:
         with job.clock("write"):
             model.save(job.folder / "model.npz")
+    test = partial(infae.evaluate, split=split, k=config.k, seed=config.seed, progress=True)
     with job.clock("test"):
-        reports = {f"∞-AE, reg {model.reg_:g}": _test(model, split, config)}
+        reports = {f"∞-AE, reg {model.reg_:g}": test(model)}
     found: dict[str, Any] = {}
-    reports.update(_baselines(config, split, job, found))
+    if "popularity" in config.baselines:
+        with job.clock("popularity"):
+            reports["PopRec"] = test(PopRec().fit(split.train))
+    if "ease" in config.baselines:
+        with job.clock("ease"):
+            try:
+                chosen = select_ease(split, config.ease_lambda, metric=config.metric, progress=True)
+                found["ease_path"] = chosen.tried
+                reports[f"EASE, lambda {chosen.candidate.reg:g}"] = test(chosen.candidate)
+            except (MemoryError, ValueError) as error:
+                # Too many items, or no validation part: the rest of the run stands without it.
+                found["ease_failure"] = str(error)
+                print(f"EASE left out: {error}")
     if len(config.reg) > 1:
         title = f"∞-AE on {config.dataset}"
         job.draw("reg_path.png", plots.reg_path, model.path_, config.metric, model.reg_, title)
@@ -88,29 +100,6 @@ def run(config: Config) -> dict[str, Any]:
     print("  ".join(f"{step} {seconds:.1f} s" for step, seconds in job.clock.seconds.items()))
     print(f"wrote {', '.join(sorted(path.name for path in job.folder.iterdir()))} into {job.folder}")
     return record
-
-
-def _test(model: Recommender, split: infae.Split, config: Config) -> infae.Report:
-    return infae.evaluate(model, split, k=config.k, seed=config.seed, progress=True)
-
-
-def _baselines(
-    config: Config, split: infae.Split, job: Run, found: dict[str, Any]
-) -> Iterator[tuple[str, infae.Report]]:
-    """(name, report) of each; what the record keeps of them is put into `found`."""
-    if "popularity" in config.baselines:
-        with job.clock("popularity"):
-            yield "PopRec", _test(PopRec().fit(split.train), split, config)
-    if "ease" in config.baselines:
-        with job.clock("ease"):
-            try:
-                chosen = select_ease(split, config.ease_lambda, metric=config.metric, progress=True)
-                found["ease_path"] = chosen.tried
-                yield f"EASE, lambda {chosen.candidate.reg:g}", _test(chosen.candidate, split, config)
-            except (MemoryError, ValueError) as error:
-                # Too many items, or no validation part: the rest of the run stands without it.
-                found["ease_failure"] = str(error)
-                print(f"EASE left out: {error}")
 
 
 if __name__ == "__main__":

@@ -54,9 +54,13 @@ def run(config: Config) -> dict[str, Any]:
     study = Study(config, split, title="Depth of ∞-AE", shows="Figure 6", version=1, uses={"powers": POWERS})
     frame = study.run(_work(config, split))
     relative = relative_to_best(frame)
+    rows = [
+        [f"{model}, {depth}", *(spread(group[metric].to_list(), "") for metric in METRICS)]
+        for (model, depth), group in relative.groupby(["model", "depth"], sort=False)
+    ]
     tables = [
         metrics_table(frame, ("model", "depth"), METRICS, f"Test, {IN_PERCENT}, by hidden layers"),
-        _relative_table(relative),
+        Table("In percent of the best depth, linear ones aside", ["", *METRICS], rows),
     ]
     long = relative.melt(["model", "depth", "split"], list(METRICS), "metric", "share")
     panels = {m: plots.lines(part, ["metric"], "depth", "share") for m, part in long.groupby("model", sort=False)}
@@ -99,14 +103,6 @@ def _work(config: Config, whole: infae.Split) -> list[Work]:
 
     places = product(config.splits, POWERS, config.depths)
     return each(({"model": model, "depth": depth, "split": split} for split, model, depth in places), result)
-
-
-def _relative_table(relative: pd.DataFrame) -> Table:
-    rows = [
-        [f"{model}, {depth}", *(spread(group[metric].to_list(), "") for metric in METRICS)]
-        for (model, depth), group in relative.groupby(["model", "depth"], sort=False)
-    ]
-    return Table("In percent of the best depth, linear ones aside", ["", *METRICS], rows)
 
 
 def claims(relative: pd.DataFrame) -> Iterator[Claim]:

@@ -164,35 +164,29 @@ def _lead_grows(ease: str, everybody: pd.DataFrame, most: float, why: str) -> Cl
     """∞-AE over EASE on all the data, seed by seed, without noise and with the most."""
     by_model = everybody.pivot(index="seed", columns=["model", "noise"], values="HR@10")
     lead = 100 * (by_model[CHOSEN_INFAE] - by_model[ease])
-    means = {"before": lead[0.0].mean(), "after": lead[most].mean()}
-    return wording.LEAD_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, model=ease, percent=most, **means)
+    return wording.LEAD_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, model=ease, **_means(lead, most))
 
 
 def _best_at_most_noise(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     for users, group in at(cells, noise=most).groupby("users"):
-        ours, theirs = _distilled_and_sampled(group)
-        if theirs:
-            holds, figures = ahead_of_each(ours, theirs)
+        ours, sampled = at(group, source=DISTILLED)["HR@10"], at(group, source=[*distillcf.CORESETS])
+        if len(ours) and len(sampled):
+            holds, figures = ahead_of_each(ours, dict(list(sampled.groupby("source", sort=False)["HR@10"])))
             yield wording.BEST_AT_NOISE.claim(holds, percent=most, model=model, users=users, **figures)
 
 
 def _gap_grows(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     """How much more of its clean result the best sampler loses than DISTILL-CF, at the most noise."""
     for users, group in cells.groupby("users"):
-        _, theirs = _distilled_and_sampled(at(group, noise=0.0))
-        if not theirs:
-            continue
-        best = max(theirs, key=lambda source: theirs[source].mean())
         by_source = group.pivot(index="seed", columns=["source", "noise"], values="HR@10")
+        sampled = [source for source in distillcf.CORESETS if (source, 0.0) in by_source]
+        if not sampled or (DISTILLED, 0.0) not in by_source:
+            continue
+        best = max(sampled, key=lambda source: by_source[source, 0.0].mean())
         lead = 100 * (by_source[DISTILLED] / by_source[best] - 1)
-        changes: dict[str, Any] = {
-            "ours": _change(by_source[DISTILLED], most),
-            "theirs": _change(by_source[best], most),
-        }
-        why = wording.CHANGES(where="on DISTILL-CF", elsewhere=f"on {best}", **changes)
-        told = {"users": users, "model": model, "best": best, "percent": most}
-        means = {"before": lead[0.0].mean(), "after": lead[most].mean()}
-        yield wording.GAP_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, **means, **told)
+        why = _changes(by_source[DISTILLED], by_source[best], most, where="on DISTILL-CF", elsewhere=f"on {best}")
+        told = {"users": users, "model": model, "best": best, **_means(lead, most)}
+        yield wording.GAP_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, **told)
 
 
 def compounds(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
@@ -205,11 +199,9 @@ def compounds(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
     for users, group in at(cells, source=RANDOM_USERS).groupby("users"):
         sampled = group.pivot(index="seed", columns="noise", values="HR@10")
         kept = 100 * sampled / everybody
-        changes: dict[str, Any] = {"ours": _change(everybody, most), "theirs": _change(sampled, most)}
-        why = wording.CHANGES(where="with all users", elsewhere=f"with {users:,}", **changes)
-        told = {"users": users, "model": model, "percent": most}
-        means = {"before": kept[0.0].mean(), "after": kept[most].mean()}
-        yield wording.COMPOUNDS.claim(ahead(kept[0.0] - kept[most], [0]), why=why, **means, **told)
+        why = _changes(everybody, sampled, most, where="with all users", elsewhere=f"with {users:,}")
+        told = {"users": users, "model": model, **_means(kept, most)}
+        yield wording.COMPOUNDS.claim(ahead(kept[0.0] - kept[most], [0]), why=why, **told)
 
 
 def head_users_gain(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
@@ -233,15 +225,15 @@ def _head_over_others(sampled: pd.DataFrame) -> pd.DataFrame:
     return 100 * (of_head / others - 1).dropna(axis=1)
 
 
-def _change(by_noise: pd.DataFrame, most: float) -> float:
-    return 100 * (by_noise[most].mean() / by_noise[0.0].mean() - 1)
+def _means(by_noise: pd.DataFrame, most: float) -> dict[str, Any]:
+    """Over seeds, without noise and with the most."""
+    return {"before": by_noise[0.0].mean(), "after": by_noise[most].mean(), "percent": most}
 
 
-def _distilled_and_sampled(group: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:
-    """HR@10 of DISTILL-CF, and of each sampler where DISTILL-CF is there."""
-    by_source = {str(source): values for source, values in group.groupby("source")["HR@10"]}
-    ours = by_source.get(DISTILLED, pd.Series(dtype=float))
-    return ours, {name: by_source[name] for name in distillcf.CORESETS if name in by_source and len(ours)}
+def _changes(ours: pd.DataFrame, theirs: pd.DataFrame, most: float, **places: str) -> str:
+    """By how many percent two means over seeds change with the most noise."""
+    changes = [100 * (by_noise[most].mean() / by_noise[0.0].mean() - 1) for by_noise in (ours, theirs)]
+    return wording.CHANGES(ours=changes[0], theirs=changes[1], **places)  # type: ignore[arg-type]
 
 
 def _drops(frame: pd.DataFrame) -> dict[str, plots.Panel]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-_FIGURES = pd.read_csv(Path(__file__).with_name("published.csv"), index_col="model", float_precision="round_trip")
+_FIGURES = pd.read_csv(Path(__file__).with_name("published.csv"), index_col="model")
 
 TABLE_1: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     data: rows.drop(columns="data").to_dict("index") for data, rows in _FIGURES.groupby("data", sort=False)

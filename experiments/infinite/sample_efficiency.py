@@ -59,13 +59,14 @@ def run(config: Config) -> dict[str, Any]:
     panels = {metric: plots.lines(frame, ["source"], "users", metric) for metric in METRICS}
     study.draw("sample_efficiency.png", plots.curves, panels, "users", "test, %", log=True)
     table = metrics_table(frame, ("source", "users"), METRICS, f"∞-AE, test, {IN_PERCENT}")
+    everybody = at(frame, source=EVERYBODY).iloc[0]
     notes = [
-        f"Network and item weights are those that validation prefers for all the data: {_everybody(frame)['model']}.",
+        f"Network and item weights are those that validation prefers for all the data: {everybody['model']}.",
         "reg is chosen on validation for each source, of 12 from 0.01 to 20.",
         "The paper's figures have no numbers to compare with; its table 1 has those of 500 users. Ours of table 1 are "
         "of summaries without the penalty that serves binary rows.",
     ]
-    claims = [*ahead_of_samplers(frame, split.train.n_users), *_saturation(frame), *random_users_best(frame)]
+    claims = [*ahead_of_samplers(frame, split.train.n_users), *_saturation(frame, everybody), *random_users_best(frame)]
     return study.write([table], claims, notes)
 
 
@@ -78,10 +79,6 @@ def _result(config: Config, sources: Sources, source: str, users: int, seed: int
     return {**tested(model, sources.split), "model": repr(chosen)}
 
 
-def _everybody(frame: pd.DataFrame) -> pd.Series:
-    return at(frame, source=EVERYBODY).iloc[0]
-
-
 def ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> Iterator[Claim]:
     """At a tenth of the users and below: DISTILL-CF's worst seed above every sampler's best."""
     few = frame[frame["users"] <= n_users / 10]
@@ -91,11 +88,11 @@ def ahead_of_samplers(frame: pd.DataFrame, n_users: int) -> Iterator[Claim]:
             yield wording.FEW_USERS.claim(every(verdicts), rows, metric=metric)
 
 
-def _saturation(frame: pd.DataFrame) -> Iterator[Claim]:
+def _saturation(frame: pd.DataFrame, everybody: pd.Series) -> Iterator[Claim]:
     """Table 1 and figure 1: 500 synthetic users reach 96% to 105% of all the data."""
     ours = at(frame, source=DISTILLED, users=PAPER_BUDGET)
     if len(ours):
-        percents = {metric: 100 * ours[metric].mean() / _everybody(frame)[metric] for metric in METRICS}
+        percents = {metric: 100 * ours[metric].mean() / everybody[metric] for metric in METRICS}
         rows = [{"metric": metric, "percent": percent} for metric, percent in percents.items()]
         yield wording.SATURATES.claim(min(percents.values()) >= 96, rows)
 
