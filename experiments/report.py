@@ -7,8 +7,6 @@ Gathers every `*/record.json`: a summary of all claims, then the studies in the 
 other runs. Needs the `report` extra.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

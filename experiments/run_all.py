@@ -8,8 +8,6 @@ Each study writes into its own folder, and goes on there where it was stopped; a
 `report.html`. A study that fails is told at the end, and the others are done nevertheless.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import time

@@ -9,8 +9,6 @@ test, ∞-AE on the soft and on the binary synthetic users, on fresh ones from t
 equally many random real users (with their own clicks and with solved labels), and on all data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path

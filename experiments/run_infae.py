@@ -7,8 +7,6 @@ Writes into the output folder: `model.npz` (for `infae.load`), `record.json` (fl
 timings, metrics), `table.md` and `reg_path.png`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

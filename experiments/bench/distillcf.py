@@ -8,8 +8,6 @@ the step beyond its arguments, and the peak of the whole process. Writes `record
 and `bench_distillcf.png`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

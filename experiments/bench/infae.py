@@ -10,8 +10,6 @@ the sides of (a) and (c) are timed in turns and the best counts; (b) runs once a
 with its own compilation, as a person would run it.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from pathlib import Path

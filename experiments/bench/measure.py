@@ -1,7 +1,5 @@
 """What the benchmarks measure with: processes of their own, their memory, seconds, and this machine's product rate."""
 
-from __future__ import annotations
-
 import multiprocessing
 import resource
 import sys

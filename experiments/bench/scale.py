@@ -8,8 +8,6 @@ Netflix's shape: 480,000 users x 17,770 items, 100 million clicks, with --larges
 its blocks made anew on each of the fit's two passes, as if read from files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Two ways to learn the rest of a known person's clicks: find the person in the data, or predict what is missing."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -10,8 +10,6 @@ real users. Each finished cell is kept in `cells/`; a run that was stopped goes 
 Writes `record.json`, `table.md` and `augmentation.png` beside it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Users and items from the coldest to the hottest, in bins of one size, and how well each bin is served."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from infae.data.splits import Part, Split

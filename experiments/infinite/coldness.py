@@ -13,8 +13,6 @@ are a bin of their own, 0. Models are chosen on validation and tested. Beside th
 Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and `coldness.png`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

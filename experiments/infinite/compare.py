@@ -9,8 +9,6 @@ Split 0 is the data set's own; others are random, 80/10/10 of each user's clicks
 `cells/`. Writes `record.json` (settings, all trials, all figures), `table.md` and `compare.png`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from itertools import product

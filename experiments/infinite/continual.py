@@ -16,8 +16,6 @@ The paper is silent on all but the number of periods, the model and the strategi
 instead is said here, in `experiments.infinite.periods` and in `experiments.infinite.exemplars`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce

@@ -11,8 +11,6 @@ the spread is over splits: 0 is the data set's own, others are drawn again from 
 `depth.png`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial

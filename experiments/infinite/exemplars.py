@@ -14,8 +14,6 @@ them is proportional to the item's frequency. What had to be adapted to user row
   and else its scores.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

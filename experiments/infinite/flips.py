@@ -1,7 +1,5 @@
 """Noise as the paper adds it: a share of all items is flipped for each user (section 5 and appendix B.6)."""
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.sparse as sp
 

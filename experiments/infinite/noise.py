@@ -10,8 +10,6 @@ ones. Writes `record.json`, `table.md`, `drop.png` (figures 3 and 13), `budgets.
 `cells/`, from which a run that was stopped goes on.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -233,7 +231,7 @@ def _means(by_noise: pd.DataFrame, most: float) -> dict[str, Any]:
 def _changes(ours: pd.DataFrame, theirs: pd.DataFrame, most: float, **places: str) -> str:
     """By how many percent two means over seeds change with the most noise."""
     changes = [100 * (by_noise[most].mean() / by_noise[0.0].mean() - 1) for by_noise in (ours, theirs)]
-    return wording.CHANGES(ours=changes[0], theirs=changes[1], **places)  # type: ignore[arg-type]
+    return wording.CHANGES(ours=changes[0], theirs=changes[1], **places)
 
 
 def _drops(frame: pd.DataFrame) -> dict[str, plots.Panel]:

@@ -5,8 +5,6 @@ have equally many clicks. Of each row a random part is held out as validation in
 it is learned from, and the last part is what is to be found when it is the next period.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures that the paper prints, to stand beside ours."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

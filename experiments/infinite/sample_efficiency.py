@@ -9,8 +9,6 @@ Writes `record.json`, `table.md`, `sample_efficiency.png` (every metric over bud
 from which a run that was stopped goes on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

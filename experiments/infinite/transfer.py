@@ -10,8 +10,6 @@ chosen on validation clicks, and tested on all real users. Each finished cell is
 a run that was stopped goes on there. Writes `record.json`, `table.md` and `transfer.png` beside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The part of a recommender that does not depend on its model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Self
 

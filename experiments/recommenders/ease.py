@@ -1,7 +1,5 @@
 """EASE: a linear autoencoder with a zero diagonal, in closed form (Steck 2019; paper, appendix B.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 

@@ -1,7 +1,5 @@
 """MF: matrix factorisation trained to rank clicks above non-clicks, in PyTorch (paper, appendix B.1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

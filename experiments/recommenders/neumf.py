@@ -1,7 +1,5 @@
 """NeuMF: matrix factorisation with a network in place of the inner product (He et al. 2017; paper, appendix B.1)."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from typing import ClassVar

@@ -9,8 +9,6 @@ have; what else it has is its library's default. They score the users they were 
 why they serve as a check alone. Needs the `peers` extra (Cornac 3, PyTorch Geometric 2.8) beside `torch`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """PopRec: the most clicked items, whoever asks (paper, appendix B.1)."""
 
-from __future__ import annotations
-
 import numpy as np
 import scipy.sparse as sp
 

@@ -1,7 +1,5 @@
 """What models trained to rank clicks above non-clicks share (Rendle et al. 2009): examples, loss, users folded in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A recommender that is a trained PyTorch module."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields

@@ -1,7 +1,5 @@
 """Finished results of a study on disk, so that one that was stopped goes on where it was."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ A study works out whether a claim holds and the figures that decide it; `Words` 
     DEEPER.claim(ahead(shallow, deep), model="∞-AE", shallow=shallow, deep=deep)
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

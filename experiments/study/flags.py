@@ -7,8 +7,6 @@ A Config with a field `preset` has several sets of defaults: "smoke", made data 
 as CI runs it; "quick", the whole study in reduced form on ml-100k; "paper", the full protocol.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import shlex

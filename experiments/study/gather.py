@@ -1,7 +1,5 @@
 """Records of runs, read back as the page of results shows them."""
 
-from __future__ import annotations
-
 import base64
 import json
 import mimetypes

@@ -1,7 +1,5 @@
 """The page of results, in HTML and Markdown, out of the templates in `pages/`."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

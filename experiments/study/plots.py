@@ -1,7 +1,5 @@
 """Pictures of results; needs the `plots` extra."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

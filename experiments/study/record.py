@@ -1,7 +1,5 @@
 """Records of runs: what was asked for, on what, with which versions, and what came out."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import json

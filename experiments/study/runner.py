@@ -9,8 +9,6 @@ claims and pictures of the finished ones:
     study.write(tables=[...], claims=[...], notes=[...])
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Tables of results: cells of text under a caption, metrics as mean ± standard deviation."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Losses that models share."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn.functional import softplus
 

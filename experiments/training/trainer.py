@@ -3,8 +3,6 @@
 Not imported by `experiments.recommenders`, which works without PyTorch.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How a PyTorch model's parameters are chosen on validation clicks: one after the other, or the paper's whole grid."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
