@@ -164,11 +164,8 @@ GIVES_AWAY = Words(
     "; ",
 )
 TOO_FEW_CLICKS = "A few random clicks of each user may be too little to tell alike users apart."
-MORE_NOISE = Words(
-    "The more noise, the fewer users a sample gives away.", "In percent, step by step: {rows}.", "{name} {steps}", "; "
-)
-MORE_REVEALED = Words(
-    "The more is revealed, the more users a sample gives away.",
+STEP_BY_STEP = Words(
+    "The more {more}, the {gives} users a sample gives away.",
     "In percent, step by step: {rows}.",
     "{name} {steps}",
     "; ",
