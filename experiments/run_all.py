@@ -21,16 +21,9 @@ from experiments.study.record import output_folder
 from infae.runtime import checks
 
 STUDIES = (
-    "table_1",
-    "sample_efficiency",
-    "transfer",
-    "noise",
-    "continual",
-    "depth",
-    "coldness",
-    "deanonymise",
+    "table_1", "sample_efficiency", "transfer", "noise", "continual", "depth", "coldness", "deanonymise",
     "augmentation",
-)
+)  # fmt: skip
 """In the order of the paper's figures."""
 
 

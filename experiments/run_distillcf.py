@@ -10,7 +10,7 @@ equally many random real users (with their own clicks and with solved labels), a
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,10 @@ def run(config: Config) -> dict[str, Any]:
             test(_on_summary(summaries[seed]))
     if config.baselines:
         with job.clock("baselines"):
-            test(_baselines(config, split, summaries))
+            full = choose_teacher(split.train, split, config.metric, progress=True)
+            for seed, summary in summaries.items():
+                test(random_users_models(split, full, summary.n_users, seed, config.metric))
+            test([(f"all {split.train.n_users:,} users, reg {full.reg_:g}", full)])
     histories = {f"seed {seed}": summary.history for seed, summary in summaries.items()}
     job.draw("history.png", plots.history, histories, config.metric, f"DISTILL-CF on {config.dataset}")
     record = job.write(
@@ -119,31 +122,25 @@ def random_users_models(
 ) -> Iterator[tuple[str, Recommender]]:
     """(name, model) of ∞-AE on random users: with their own clicks as labels, and with labels solved from all data.
 
-    Both with the inputs of `inner` and reg chosen on validation; the second is Nyström's
-    approximation of all the data with these users as landmarks.
+    Both with the inputs of `inner` and reg chosen on validation, as the penalty of solved labels; the second
+    is Nyström's approximation of all the data with these users as landmarks.
     """
     users = distillcf.CORESETS["random users"](split.train, n_users, seed)
     kernel, inputs = inner.components(split.train)
     params = {name: getattr(inner, name) for name in ("kernel", "depth", "w_std", "b_std", "row_power")}
     own = infae.InfiniteAE(SMALL_REGS, metric=metric, item_weights=inputs.item_weights, **params)
     yield f"{n_users:,} random users", own.fit(users, split)
-    yield f"{n_users:,} random users, solved labels", _with_solved_labels(users, Student(kernel, inputs), split, metric)
-
-
-def _with_solved_labels(users: infae.Interactions, student: Student, split: infae.Split, metric: str) -> Recommender:
-    """The penalty of the labels and the inner reg are chosen on validation too."""
-    rows = users.matrix.toarray()
+    student, rows = Student(kernel, inputs), users.matrix.toarray()
+    free = Settings(labels="free", objective="squared", metric=metric, reg=(0.1, 1.0, 10.0))
 
     def judged(penalty: float) -> Trial[tuple[float, Judge, float]]:
-        settings = Settings(
-            labels="free", objective="squared", label_penalty=penalty, metric=metric, reg=(0.1, 1.0, 10.0)
-        )
+        settings = replace(free, label_penalty=penalty)
         judge = Judge(student, settings, Batches(split.train.matrix, settings, None), split.train.item_ids, split)
         value, reg = judge.best(rows, 1.0)
         return Trial({"label_penalty": penalty}, (value, judge, reg))
 
     _, judge, reg = best(map(judged, LABEL_PENALTIES), lambda found: found[0], metric).candidate
-    return Fitted(student, judge.support(rows, reg), split.train.item_ids)
+    yield f"{n_users:,} random users, solved labels", Fitted(student, judge.support(rows, reg), split.train.item_ids)
 
 
 def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: int, folder: Path) -> distillcf.Summary:
@@ -180,15 +177,6 @@ def _on_summary(summary: distillcf.Summary) -> Iterator[tuple[str, Recommender]]
     params = {name: value for name, value in summary.model.items() if name != "own_kernel"}
     fresh = infae.fit(summary.sample(seed=1), summary.reg, item_weights=summary.item_weights, **params)
     yield "a fresh sample of them", fresh
-
-
-def _baselines(
-    config: Config, split: infae.Split, summaries: dict[int, distillcf.Summary]
-) -> Iterator[tuple[str, Recommender]]:
-    full = choose_teacher(split.train, split, config.metric, progress=True)
-    for seed, summary in summaries.items():
-        yield from random_users_models(split, full, summary.n_users, seed, config.metric)
-    yield f"all {split.train.n_users:,} users, reg {full.reg_:g}", full
 
 
 def _described(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, Any]:

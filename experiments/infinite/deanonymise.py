@@ -17,9 +17,9 @@ without noise. Finished cells are kept in `cells/`. Writes `record.json`, `table
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,9 +35,9 @@ from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, RANDOM_USE
 from experiments.recommenders import PopRec
 from experiments.recommenders.registry import MODELS, Search, choose_infae
 from experiments.study import flags, plots
-from experiments.study.claims import Claim, Words, ahead, at, every
+from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, Work, each, load_split
+from experiments.study.runner import Study, each, load_split
 from experiments.study.tables import Table, spread
 from infae.data.interactions import item_positions
 from infae.ranking.evaluate import Recommender
@@ -78,7 +78,10 @@ def run(config: Config) -> dict[str, Any]:
         config, split, title="De-anonymisation", shows="Figures 8 and 9", version=1,
         uses={**attacks.sources.uses, "regs": MODELS["infae"].grid()},
     )  # fmt: skip
-    frame = study.run(_work(config, attacks))
+    figure_8, figure_9 = product([config.revealed_with_noise], config.noise), product(config.revealed, [0.0])
+    drawn = product(config.seeds, [*config.samplers, *config.completed], dict.fromkeys([*figure_8, *figure_9]))
+    places = ({"attack": name, "revealed": share, "noise": x, "seed": seed} for seed, name, (share, x) in drawn)
+    frame = study.run(each(places, attacks.result))
     # None in all cells where nobody lacks so much, which pandas takes for no number.
     frame = frame.astype({column: float for column in ("2 or more", "5 or more") if column in frame})
     noisy = at(frame, revealed=config.revealed_with_noise, noise=config.noise)
@@ -117,25 +120,11 @@ def _check(config: Config) -> None:
 
 def _check_missing(config: Config, split: infae.Split) -> None:
     """ValueError where a share leaves nobody anything to complete."""
-    if not config.completed:
-        return
     n = np.diff(split.train.matrix.indptr)
     shares = {*config.revealed, *([config.revealed_with_noise] if 0 in config.noise else [])}
-    if whole := [share for share in sorted(shares) if (revealed_of(n, share) == n).all()]:
-        listed = ", ".join(f"{share:g}" for share in whole)
-        raise ValueError(f"with a share of {listed} revealed nobody lacks anything; reveal less")
-
-
-def _work(config: Config, attacks: Attacks) -> list[Work]:
-    both = dict.fromkeys([(config.revealed_with_noise, x) for x in config.noise] + [(x, 0.0) for x in config.revealed])
-    places = product(config.seeds, [*config.samplers, *config.completed], both)
-    return each(
-        (
-            {"attack": name, "revealed": revealed, "noise": noise, "seed": seed}
-            for seed, name, (revealed, noise) in places
-        ),
-        attacks.result,
-    )
+    whole = [f"{share:g}" for share in sorted(shares) if (revealed_of(n, share) == n).all()]
+    if config.completed and whole:
+        raise ValueError(f"with a share of {', '.join(whole)} revealed nobody lacks anything; reveal less")
 
 
 class Attacks:
@@ -236,80 +225,75 @@ def _lines(frame: pd.DataFrame, axis: str) -> plots.Panel:
     return plots.lines(frame[frame["attack"] != POPULARITY], ["attack"], axis, "deanonymised")
 
 
-Rates = Mapping[tuple[str, float, float], np.ndarray]
-"""(attack, revealed, noise) -> users de-anonymised, of each seed."""
-
-
 def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
     """Of summaries, that they hide users; of samplers, that they do not, and how that goes with noise and knowledge."""
-    places = frame.groupby(["attack", "revealed", "noise"], sort=False)
-    rates = {place: group["deanonymised"].to_numpy() for place, group in places}
     for name in config.completed:
         if name in (DISTILLED, DISTILLED_BINARY):
-            yield _anonymous(name, rates, at(frame, attack=name))
-    shares, share = sorted(config.revealed), config.revealed_with_noise
-    by_share = {name: [rates[name, x, 0.0] for x in shares] for name in config.samplers}
-    by_noise = {name: [rates[name, share, x] for x in sorted(config.noise)] for name in config.samplers}
-    yield _given_away({name: row[-1] for name, row in by_share.items()}, shares[-1])
+            yield _anonymous(name, at(frame, attack=name))
+    sampled, shares = at(frame, attack=config.samplers), sorted(config.revealed)
+    most = shares[-1]
+    yield _given_away(at(sampled, revealed=most, noise=0.0), most)
     if len(config.noise) > 1:
-        yield _monotone(wording.MORE_NOISE, by_noise, -1)
+        noisy = at(sampled, revealed=config.revealed_with_noise, noise=config.noise)
+        yield _monotone(noisy, "noise", -1, more="noise", gives="fewer")
     if len(shares) > 1:
-        yield _monotone(wording.MORE_REVEALED, by_share, 1)
+        clean = at(sampled, noise=0.0, revealed=shares)
+        yield _monotone(clean, "revealed", 1, more="is revealed", gives="more")
     if DISTILLED in config.completed and REAL_USERS in config.completed:
-        yield _control(rates, at(frame, revealed=shares[-1], noise=0.0), shares[-1])
+        yield _control(at(frame, revealed=most, noise=0.0), most)
 
 
-def _anonymous(name: str, rates: Rates, frame: pd.DataFrame) -> Claim:
-    own = {(revealed, noise): values for (attack, revealed, noise), values in rates.items() if attack == name}
-    revealed, noise = max(own, key=lambda place: own[place].mean())
-    here = at(frame, revealed=revealed, noise=noise)
+def _anonymous(name: str, cells: pd.DataFrame) -> Claim:
+    rates = dict(list(cells.groupby(["revealed", "noise"], sort=False)["deanonymised"]))
+    revealed, noise = max(rates, key=lambda place: rates[place].mean())
+    here = at(cells, revealed=revealed, noise=noise)
     one, more = here["one missing"].mean(), here["2 or more"]
     told: dict[str, Any] = {
         "one_missing": wording.ONE_MISSING(percent=100 * one) if one else "",
         "two_or_more": wording.TWO_OR_MORE(rate=_rate(more)) if one < 1 else "",
-        "rate": _rate(own[revealed, noise]),
+        "rate": _rate(here["deanonymised"]),
     }
-    holds = every(ahead([HIDDEN], values) for values in own.values())
+    holds = every(ahead([HIDDEN], values) for values in rates.values())
     why = "" if more.mean() >= HIDDEN else wording.EASILY_GUESSED()
     return wording.ANONYMOUS.claim(holds, why=why, name=name, hidden=HIDDEN, revealed=revealed, noise=noise, **told)
 
 
-def _given_away(rates: Mapping[str, np.ndarray], share: float) -> Claim:
+def _given_away(cells: pd.DataFrame, share: float) -> Claim:
+    rates = dict(list(cells.groupby("attack", sort=False)["deanonymised"]))
     verdicts = {name: ahead(values, [GIVEN_AWAY]) for name, values in rates.items()}
-    short = [name for name, verdict in verdicts.items() if not verdict]
     rows = [{"name": name, "rate": _rate(values)} for name, values in rates.items()]
+    short = [name for name, verdict in verdicts.items() if not verdict]
     why = wording.TOO_FEW_CLICKS() if short == [RANDOM_CLICKS] else ""
     return wording.GIVES_AWAY.claim(every(verdicts.values()), rows, why=why, share=share)
 
 
-def _monotone(words: Words, rates: Mapping[str, Sequence[np.ndarray]], sign: int) -> Claim:
-    """For each sampler rates rise (sign 1) or fall (-1) from each step to the next, or stay; seed by seed."""
-    rows = [{"name": name, "steps": wording.STEPS({"rate": x} for x in row)} for name, row in rates.items()]
-    steps = (sign * (b - a) for row in rates.values() for a, b in pairwise(row))
-    return words.claim(every(_never_below_zero(step) for step in steps), rows)
+def _monotone(cells: pd.DataFrame, axis: str, sign: int, **words: str) -> Claim:
+    """For each sampler rates rise (sign 1) or fall (-1) from each step to the next, or stay; seed by seed.
+
+    Not decided where it is the mean alone that does.
+    """
+    rows, verdicts = [], []
+    for name, group in cells.groupby("attack", sort=False):
+        rates = group.pivot(index="seed", columns=axis, values="deanonymised")
+        rows.append({"name": name, "steps": wording.STEPS({"rate": rates[x]} for x in rates)})
+        for _, step in [*(sign * rates.diff(axis=1)).items()][1:]:
+            verdicts.append(True if step.min() >= 0 else None if step.mean() >= 0 else False)
+    return wording.STEP_BY_STEP.claim(every(verdicts), rows, **words)
 
 
-def _never_below_zero(values: np.ndarray) -> bool | None:
-    """None, not decided, where it is the mean alone that is not."""
-    return True if values.min() >= 0 else None if values.mean() >= 0 else False
-
-
-def _control(rates: Rates, clean: pd.DataFrame, share: float) -> Claim:
-    here = {name: rates[name, share, 0.0] for name in COMPLETED if (name, share, 0.0) in rates}
-    ours, theirs = here[DISTILLED], here[REAL_USERS]
-    rows = [
-        {"name": name, "rate": _rate(values), "found": _rate(at(clean, attack=name)["found"])}
-        for name, values in here.items()
-    ]
-    hard = max(values.mean() for values in here.values()) < 2 * HIDDEN
-    holds = every([ahead(theirs, [HIDDEN]), ahead(theirs, ours)])
+def _control(cells: pd.DataFrame, share: float) -> Claim:
+    here = {name: group for name in COMPLETED if len(group := at(cells, attack=name))}
+    rates = {name: group["deanonymised"] for name, group in here.items()}
+    rows = [{"name": name, "rate": _rate(rates[name]), "found": _rate(here[name]["found"])} for name in here]
+    hard = max(values.mean() for values in rates.values()) < 2 * HIDDEN
+    holds = every([ahead(rates[REAL_USERS], [HIDDEN]), ahead(rates[REAL_USERS], rates[DISTILLED])])
     why = wording.HARD_FOR_ALL() if hard else ""
     return wording.DISTILLING_HIDES.claim(holds, rows, why=why, hidden=HIDDEN, share=share)
 
 
-def _rate(values: Iterable[float]) -> str:
-    known = pd.Series(values).dropna()
-    return f"{spread(known.to_list(), '')}%" if len(known) else "none"
+def _rate(values: pd.Series) -> str:
+    known = values.dropna().to_list()
+    return f"{spread(known, '')}%" if known else "none"
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

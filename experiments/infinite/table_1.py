@@ -50,7 +50,6 @@ class Config(flags.SummaryConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Tune, fit and test every model, and return the record that is written."""
     split = load_split(config)
     check(split, [config.n_users])
     sources = Sources.of(config, split)
