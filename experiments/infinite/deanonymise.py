@@ -14,8 +14,6 @@ without noise. Finished cells are kept in `cells/`. Writes `record.json`, `table
 `deanonymise.png`.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
