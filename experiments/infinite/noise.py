@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any
 
@@ -26,12 +26,12 @@ import distillcf
 import infae
 from experiments.infinite import wording
 from experiments.infinite.flips import flip
-from experiments.infinite.sources import DISTILLED, EVERYBODY, HEAD_USERS, RANDOM_USERS, SOURCES, Sources, check
+from experiments.infinite.sources import DISTILLED, EVERYBODY, HEAD_USERS, RANDOM_USERS, SOURCES, Sources, check, drawn
 from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, check_models, grids, title_with_inner
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, each, load_split
+from experiments.study.runner import METRICS, Study, Work, load_split
 from experiments.study.tables import IN_PERCENT, metrics_table
 from infae.data.ops import row_of
 from infae.runtime import checks
@@ -89,20 +89,15 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
     def sources(percent: float, seed: int) -> Sources:
         return Sources.of(config, noisy(config, split, percent, seed))
 
-    names = {title_with_inner(name): name for name in config.models}
+    def learnt(name: str, percent: float, source: str, users: int, seed: int) -> dict[str, float]:
+        return sources(percent, seed).learnt(config, name, source, users, seed)
 
-    def result(model: str, noise: float, source: str, users: int, seed: int) -> dict[str, float]:
-        return sources(noise, seed).learnt(config, names[model], source, users, seed)
-
-    drawn = [*((source, n) for n in config.budgets for source in config.sources), (EVERYBODY, split.train.n_users)]
-    places = product(config.seeds, config.noise, drawn, names)
-    return each(
-        (
-            {"model": model, "noise": percent, "source": source, "users": users, "seed": seed}
-            for seed, percent, (source, users), model in places
-        ),
-        result,
-    )
+    return [
+        ({"model": title_with_inner(name), "noise": percent, **at}, partial(learnt, name, percent, **at))
+        for seed, percent in product(config.seeds, config.noise)
+        for at in drawn(config, split, [seed])
+        for name in config.models
+    ]
 
 
 def noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infae.Split:

@@ -100,9 +100,9 @@ class Sources:
         return tested(model, self.split)
 
 
-def drawn(config: Any, split: infae.Split) -> list[dict[str, Any]]:
+def drawn(config: Any, split: infae.Split, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Places: of each seed and budget all sources, and everybody, with the first seed."""
-    drawn = [*product(config.seeds, config.budgets, config.sources), (config.seeds[0], split.train.n_users, EVERYBODY)]
+    drawn = [*product(seeds, config.budgets, config.sources), (seeds[0], split.train.n_users, EVERYBODY)]
     return [{"source": source, "users": users, "seed": seed} for seed, users, source in drawn]
 
 
