@@ -11,7 +11,6 @@ Each study writes into its own folder, and goes on there where it was stopped; a
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import time
 from dataclasses import dataclass
 

@@ -7,8 +7,7 @@ At each number of hidden layers (0 is a linear network, which the paper does not
 chosen on validation and the model tested: with the published kernel, with the same but the reg that
 one hidden layer chose, and with inputs times popularity^-0.25. Nothing in a fit is random, so that
 the spread is over splits: 0 is the data set's own, others are drawn again from all its clicks,
-80/10/10 by that seed. Writes `record.json`, `table.md`, `depth.png` and `cells/`, from which a run that was
-stopped goes on.
+80/10/10 by that seed. Writes `record.json`, `table.md`, `depth.png` and `cells/`, from which a stopped run goes on.
 """
 
 from __future__ import annotations
