@@ -9,7 +9,6 @@ Each study writes into its own folder, and goes on there where it was stopped; a
 """
 
 import importlib
-import importlib.util
 import time
 from dataclasses import dataclass
 

@@ -179,11 +179,6 @@ def _on_summary(summary: distillcf.Summary) -> Iterator[tuple[str, Recommender]]
     yield "a fresh sample of them", fresh
 
 
-def _described(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, Any]:
-    described = {name: getattr(summary, name) for name in ("model", "reg", "kept", "history")}
-    return {**described, "nearest real users": _nearness(summary, clicks)}
-
-
 def _settings(config: Config) -> dict[str, Any]:
     """The arguments of `distill` that are flags of the same name."""
     names = {field.name for field in fields(Settings)} - {"seed", "reg", "sharpness"}
@@ -201,13 +196,15 @@ def _reg(text: str) -> float | tuple[float, ...] | None:
     return values[0] if len(values) == 1 else values
 
 
-def _nearness(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, float]:
-    """Of the binary rows, how many equal a real user's history, and the Jaccard similarity to the nearest one."""
+def _described(summary: distillcf.Summary, clicks: infae.Interactions) -> dict[str, Any]:
+    """With how many of the binary rows equal a real user's history, and the Jaccard similarity to the nearest one."""
     synthetic, real = summary.to_csr("hard"), clicks.matrix.sign()
     common_clicks = (synthetic @ real.T).toarray()
     either = synthetic.sum(axis=1) + real.sum(axis=1).T - common_clicks
     nearest = np.asarray(common_clicks / np.maximum(either, 1)).max(axis=1)
-    return {"equal": int((nearest == 1).sum()), "median": float(np.median(nearest)), "most": float(nearest.max())}
+    near = {"equal": int((nearest == 1).sum()), "median": float(np.median(nearest)), "most": float(nearest.max())}
+    described = {name: getattr(summary, name) for name in ("model", "reg", "kept", "history")}
+    return {**described, "nearest real users": near}
 
 
 if __name__ == "__main__":

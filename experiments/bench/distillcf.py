@@ -29,7 +29,7 @@ from experiments.bench.measure import alone, peak_bytes, product_rate, timed
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import Run
-from experiments.study.tables import Table
+from experiments.study.tables import Table, label
 from infae.data.synthetic import synthetic
 from infae.linalg.tiles import precision
 from infae.model import InfiniteAE
@@ -138,16 +138,11 @@ def _measure(config: Config, step: Any, *args: Any) -> dict[str, float]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     columns = "what", "sampler", "draws", "users", "items", "batch", "seconds", "planned MiB", "process peak MiB"
-    shown = [
-        [
-            row["what"],
-            row.get("sampler", ""),
-            *(f"{row[name]:,}" if name in row else "" for name in ("n_draws", "n_users", "n_items", "batch")),
-            f"{row['seconds']:.3f}",
-            *(f"{row[name] / 2**20:,.0f}" for name in ("planned_bytes", "peak_bytes")),
-        ]
-        for row in rows
-    ]
+    shown = []
+    for row in rows:
+        settings = [label(row.get(name, "")) for name in ("what", "sampler", "n_draws", "n_users", "n_items", "batch")]
+        memory = [f"{row[name] / 2**20:,.0f}" for name in ("planned_bytes", "peak_bytes")]
+        shown.append([*settings, f"{row['seconds']:.3f}", *memory])
     return Table("A step, or the sampler alone", columns, shown, n_labels=2)
 
 

@@ -10,7 +10,6 @@ its blocks made anew on each of the fit's two passes, as if read from files.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +57,22 @@ def run(config: Config) -> dict[str, Any]:
 
 def made_clicks(n_users: int, n_items: int, mean_clicks: float) -> Blocks:
     """Users whose numbers of clicks are log-normal and whose items are drawn by a Zipf law; the same at every pass."""
-    return Blocks(partial(_blocks, n_users, n_items, mean_clicks), n_items)
-
-
-def _blocks(n_users: int, n_items: int, mean_clicks: float) -> Iterator[sp.csr_matrix]:
     # Offset as in Zipf-Mandelbrot, or the first items would be everybody's.
     weight = 1 / (np.arange(n_items) + 100.0)
     cumulative = np.cumsum(weight / weight.sum())
-    for block, start in enumerate(range(0, n_users, BLOCK)):
-        rng = np.random.default_rng([0, block])
-        n = min(BLOCK, n_users - start)
-        # Of a log-normal with this spread the mean is 1.65; an item drawn twice is one click.
-        drawn = rng.poisson(mean_clicks * 1.12 / np.exp(0.5) * rng.lognormal(0, 1, n)) + 1
-        rows = np.repeat(np.arange(n), np.minimum(drawn, n_items // 4))
-        items = np.minimum(np.searchsorted(cumulative, rng.random(rows.size)), n_items - 1)
-        cells = np.unique(rows * n_items + items)
-        yield sp.csr_matrix((np.ones(cells.size, np.float32), np.divmod(cells, n_items)), shape=(n, n_items))
+
+    def blocks() -> Iterator[sp.csr_matrix]:
+        for block, start in enumerate(range(0, n_users, BLOCK)):
+            rng = np.random.default_rng([0, block])
+            n = min(BLOCK, n_users - start)
+            # Of a log-normal with this spread the mean is 1.65; an item drawn twice is one click.
+            drawn = rng.poisson(mean_clicks * 1.12 / np.exp(0.5) * rng.lognormal(0, 1, n)) + 1
+            rows = np.repeat(np.arange(n), np.minimum(drawn, n_items // 4))
+            items = np.minimum(np.searchsorted(cumulative, rng.random(rows.size)), n_items - 1)
+            cells = np.unique(rows * n_items + items)
+            yield sp.csr_matrix((np.ones(cells.size, np.float32), np.divmod(cells, n_items)), shape=(n, n_items))
+
+    return Blocks(blocks, n_items)
 
 
 def _fit(config: Config, n_users: int, n_anchors: int, streamed: bool = False) -> dict[str, Any]:

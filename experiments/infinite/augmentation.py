@@ -5,9 +5,8 @@
 
 For each budget of users and each seed, EASE is trained on virtual users alone that AR-CF's user
 generator made (`experiments.recommenders.arcf`, one training a seed), on the users that DISTILL-CF
-made, and on random real users; its lambda is chosen on validation clicks, and it is tested on all
-real users. Each finished cell is kept in `cells/`; a run that was stopped goes on there.
-Writes `record.json`, `table.md` and `augmentation.png` beside it.
+made, and on random real users; its lambda is chosen on validation clicks, and it is tested on all real users.
+Writes `record.json`, `table.md`, `augmentation.png` and `cells/`, from which a run that was stopped goes on.
 """
 
 import importlib.util
@@ -24,7 +23,7 @@ from experiments.infinite import wording
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, RANDOM_USERS, SOURCES, Sources, check
 from experiments.recommenders.registry import MODEL_NAMES, MODELS, Search, check_models
 from experiments.study import flags, plots
-from experiments.study.claims import Claim, ahead, every
+from experiments.study.claims import Claim, ahead, ahead_by_budget, at, every
 from experiments.study.flags import option
 from experiments.study.runner import METRICS, Study, Work, each, load_split, tested
 from experiments.study.tables import IN_PERCENT, metrics_table
@@ -92,19 +91,17 @@ def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
 
 def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
     """By HR@10 over the seeds: at every budget, and the fewest of one source against the most of another."""
-    found = {at: group["HR@10"] for at, group in frame.groupby(["source", "users"], sort=False)}
     if DISTILLED not in config.sources:
         return
-    there = {name: what for name, what in _WHAT.items() if name in config.sources}
-    for other, what in there.items():
-        pairs = {b: (found[DISTILLED, b], found[other, b]) for b in config.budgets}
-        rows = [{"users": b, "ours": ours, "theirs": theirs} for b, (ours, theirs) in pairs.items()]
-        holds = every(ahead(*pair) for pair in pairs.values())
-        yield wording.MADE_FOR_IT.claim(holds, rows, model=MODELS[config.model].title, what=what)
+    distilled = at(frame, source=DISTILLED)
+    for other, what in _WHAT.items():
+        verdicts, rows = ahead_by_budget(distilled, at(frame, source=other), "HR@10")
+        if rows:
+            yield wording.MADE_FOR_IT.claim(every(verdicts), rows, model=MODELS[config.model].title, what=what)
     # What the paper calls impractical: realistic users do not become enough, however many.
     least, most = min(config.budgets), max(config.budgets)
-    if AUGMENTED in there and least < most:
-        ours, theirs = found[DISTILLED, least], found[AUGMENTED, most]
+    if AUGMENTED in config.sources and least < most:
+        ours, theirs = at(distilled, users=least)["HR@10"], at(frame, source=AUGMENTED, users=most)["HR@10"]
         yield wording.IMPRACTICAL.claim(ahead(ours, theirs), ours=ours, theirs=theirs, least=least, most=most)
 
 

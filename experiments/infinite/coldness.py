@@ -9,8 +9,7 @@ their user's 100 best (the paper does not say how it measures items). Items that
 are a bin of their own, 0. Models are chosen on validation and tested. Beside the published ∞-AE there is
 "∞-AE, chosen", with the network and item weights of DISTILL-CF's teacher, and a reg from the grid of
 `experiments.recommenders.registry.fit_infae`, which has more of them than the teacher's: it may be another reg.
-
-Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and `coldness.png`.
+Writes `record.json`, `table.md`, `coldness.png` and `cells/`, from which a run that was stopped goes on.
 """
 
 from collections.abc import Iterator
@@ -62,8 +61,14 @@ def run(config: Config) -> dict[str, Any]:
     )  # fmt: skip
     bins = {side: coldness_bins(counts, config.bins) for side, counts in _counts(split.train).items()}
     frame = study.run(_work(config, sources, bins))
-    tables = [_bins_table(split, bins), *(_table(config, frame, side) for side in _SERVED)]
-    panels = {f"{side}, coldest first": _lines(frame, side) for side in _SERVED}
+    tables, panels = [_bins_table(split, bins)], {}
+    for side in _SERVED:
+        served = _served(frame, side)
+        named = served.rename(columns=_bin_name)
+        rows = {str(model): group.to_dict("records") for model, group in named.groupby("model", sort=False)}
+        tables.append(results_table(f"Test HR@{config.k} of {side} by bin, %", rows, [*named]))
+        long = served.reset_index().melt("model", var_name="bin", value_name="served")
+        panels[f"{side}, coldest first"] = plots.lines(long, ["model"], "bin", "served")
     study.draw("coldness.png", plots.curves, panels, "bin by train clicks", f"test HR@{config.k}, %")
     return study.write(tables, [*claims(config, frame)], [*_notes(config)])
 
@@ -93,12 +98,6 @@ def _served(frame: pd.DataFrame, side: str) -> pd.DataFrame:
     return served.rename(columns=lambda name: int(name.removeprefix(f"{side} ")))
 
 
-def _table(config: Config, frame: pd.DataFrame, side: str) -> Table:
-    served = _served(frame, side).rename(columns=_bin_name)
-    rows = {str(model): group.to_dict("records") for model, group in served.groupby("model", sort=False)}
-    return results_table(f"Test HR@{config.k} of {side} by bin, %", rows, [*served])
-
-
 def _bin_name(number: int) -> str:
     return f"bin {number}" if number else "never in train"
 
@@ -111,11 +110,6 @@ def _bins_table(split: infae.Split, bins: dict[str, np.ndarray]) -> Table:
             clicks = f"{counts[within].min():,} to {counts[within].max():,}"
             rows.append([f"{side}, {_bin_name(b)}", f"{within.sum():,}", clicks, f"{held_out[side][within].sum():,}"])
     return Table("The bins", ["", "size", "train clicks of each", "held-out clicks together"], rows)
-
-
-def _lines(frame: pd.DataFrame, side: str) -> plots.Panel:
-    long = _served(frame, side).reset_index().melt("model", var_name="bin", value_name="served")
-    return plots.lines(long, ["model"], "bin", "served")
 
 
 def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
@@ -141,15 +135,12 @@ def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
             if not rows:
                 yield wording.AHEAD_ON_NOTHING.claim(None, name=name, what=what)
                 continue
-            shared = wording.SHARED_PLACES() if True in verdicts else ""
-            why = _level(rows) if side == "users" else shared
+            why = wording.SHARED_PLACES() if True in verdicts else ""
+            if side == "users":
+                # By how little the best competitor is ahead, where it nowhere is by as much as half a point.
+                gap = 100 * max(row["theirs"].mean() - row["ours"].mean() for row in rows)
+                why = wording.LEVEL(gap=gap) if 0 <= gap < 0.5 else ""
             yield wording.AHEAD_ON.claim(every(verdicts), rows, why=why, name=name, what=what)
-
-
-def _level(rows: list[dict[str, Any]]) -> str:
-    """By how little the best competitor is ahead in a bin, where it nowhere is by as much as half a point."""
-    gap = 100 * max(row["theirs"].mean() - row["ours"].mean() for row in rows)
-    return wording.LEVEL(gap=gap) if 0 <= gap < 0.5 else ""
 
 
 def _notes(config: Config) -> Iterator[str]:

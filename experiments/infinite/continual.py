@@ -8,9 +8,9 @@ what a strategy gives it: the period's rows alone (Individual), one row a user o
 (Joint), or the period's rows and beside them `budget` more: real rows by ADER's choice out of the last
 period and the exemplars it was trained with, or the rows of a summary that DISTILL-CF made of the
 last period. It is chosen by a tenth of the period's clicks, held out of training for every
-strategy, and tested on the next period: a user's whole past and first clicks there are shown,
-the last ones are to be found. Each finished cell is kept in `cells/`; a run that was stopped
-goes on there. Writes `record.json`, `table.md`, `means.png` and `periods.png` beside it.
+strategy, and tested on the next period: a user's whole past and first clicks there are shown, the last
+ones are to be found. Writes `record.json`, `table.md`, `means.png`, `periods.png` and `cells/`, from which a
+run that was stopped goes on.
 
 The paper is silent on all but the number of periods, the model and the strategies; what was chosen
 instead is said here, in `experiments.infinite.periods` and in `experiments.infinite.exemplars`.
@@ -68,7 +68,11 @@ class Config(flags.SummaryConfig):
 
 def run(config: Config) -> dict[str, Any]:
     check_models((config.model,))
-    _check(config)
+    if unknown := [name for name in config.strategies if name not in STRATEGIES]:
+        raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {', '.join(STRATEGIES)}")
+    metric_k(config.metric)
+    checks.whole("--periods", config.periods, 3, remedy="with fewer none that is learned from has one before it")
+    checks.whole("--budget", config.budget)
     made = config.dataset == MADE
     log = drifting_log() if made else infae.data.datasets.load_log(config.dataset, config.data_dir or None)
     name = Path(config.dataset).name
@@ -190,14 +194,6 @@ def _notes(config: Config, periods: Periods) -> Iterator[str]:
     if few := [f"{n:,} rows of period {period}" for period, n in enumerate(sizes, 1) if n < config.budget]:
         listed = ", ".join(few)
         yield f"The budget of {config.budget:,} is cut to a period's users where they are fewer: {listed}."
-
-
-def _check(config: Config) -> None:
-    if unknown := [name for name in config.strategies if name not in STRATEGIES]:
-        raise ValueError(f"unknown strategy {', '.join(unknown)}; expected some of {', '.join(STRATEGIES)}")
-    metric_k(config.metric)
-    checks.whole("--periods", config.periods, 3, remedy="with fewer none that is learned from has one before it")
-    checks.whole("--budget", config.budget)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ how many they are, and must name all of them exactly (`attacks.complete`). The s
 of as many real users, of ∞-AE of all the data and of popularity, which say how hard it is.
 
 Figure 8 varies the noise with the share `revealed_with_noise` revealed, figure 9 the share revealed
-without noise. Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and
-`deanonymise.png`.
+without noise. Writes `record.json`, `table.md`, `deanonymise.png` and `cells/`, from which a stopped run goes on.
 """
 
 import functools
@@ -92,12 +91,21 @@ def run(config: Config) -> dict[str, Any]:
         _curve(at(noisy, attack=config.samplers), "noise", f"Matched clearly but wrongly, %, {by_noise}", "wrong"),
         *_details(config, frame),
     ]
+    figures = {"items flipped, % (figure 8)": (noisy, "noise"), "clicks revealed, % (figure 9)": (clean, "revealed")}
     panels = {
-        "items flipped, % (figure 8)": _lines(noisy, "noise"),
-        "clicks revealed, % (figure 9)": _lines(clean, "revealed"),
+        title: plots.lines(part[part["attack"] != POPULARITY], ["attack"], axis, "deanonymised")
+        for title, (part, axis) in figures.items()
     }
     study.draw("deanonymise.png", plots.curves, panels, "%", "users de-anonymised, %")
-    return study.write(tables, [*claims(config, frame)], [*_notes(config, frame)])
+    notes = [
+        f"Fixed by us, where the paper is silent: D is the train part; {config.sampled:.0%} of users are sampled; "
+        f"figure 8 is with {config.revealed_with_noise:.0%} of each user's clicks revealed, for samples and summaries "
+        "alike; clicks are revealed first, and noise comes on top; completion is asked of all users of D."
+    ]
+    if config.completed:
+        least, most = frame["excluded"].min(), frame["excluded"].max()
+        notes.append(f"Users with nothing missing, left out of completion: {least:,.0f} to {most:,.0f}.")
+    return study.write(tables, [*claims(config, frame)], notes)
 
 
 def _check(config: Config) -> None:
@@ -219,10 +227,6 @@ def _table(caption: str, values: pd.Series, columns: Mapping[Any, str]) -> Table
     return Table(caption, ["", *columns.values()], [[a, *(known.get((a, c), "-") for c in columns)] for a in attacks])
 
 
-def _lines(frame: pd.DataFrame, axis: str) -> plots.Panel:
-    return plots.lines(frame[frame["attack"] != POPULARITY], ["attack"], axis, "deanonymised")
-
-
 def claims(config: Config, frame: pd.DataFrame) -> Iterator[Claim]:
     """Of summaries, that they hide users; of samplers, that they do not, and how that goes with noise and knowledge."""
     for name in config.completed:
@@ -292,17 +296,6 @@ def _control(cells: pd.DataFrame, share: float) -> Claim:
 def _rate(values: pd.Series) -> str:
     known = values.dropna().to_list()
     return f"{spread(known, '')}%" if known else "none"
-
-
-def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:
-    yield (
-        f"Fixed by us, where the paper is silent: D is the train part; {config.sampled:.0%} of users are sampled; "
-        f"figure 8 is with {config.revealed_with_noise:.0%} of each user's clicks revealed, for samples and summaries "
-        "alike; clicks are revealed first, and noise comes on top; completion is asked of all users of D."
-    )
-    if "excluded" in frame and frame["excluded"].notna().any():
-        excluded = frame["excluded"].dropna()
-        yield f"Users with nothing missing, left out of completion: {excluded.min():,.0f} to {excluded.max():,.0f}."
 
 
 if __name__ == "__main__":

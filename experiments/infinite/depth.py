@@ -7,8 +7,7 @@ At each number of hidden layers (0 is a linear network, which the paper does not
 chosen on validation and the model tested: with the published kernel, with the same but the reg that
 one hidden layer chose, and with inputs times popularity^-0.25. Nothing in a fit is random, so that
 the spread is over splits: 0 is the data set's own, others are drawn again from all its clicks,
-80/10/10 by that seed. Finished cells are kept in `cells/`. Writes `record.json`, `table.md` and
-`depth.png`.
+80/10/10 by that seed. Writes `record.json`, `table.md`, `depth.png` and `cells/`, from which a stopped run goes on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -111,7 +110,9 @@ def claims(relative: pd.DataFrame) -> Iterator[Claim]:
         part = part.assign(overall=part[list(METRICS)].mean(axis=1))
         shares = part.pivot(index="split", columns="depth", values=[*METRICS, "overall"])
         overall = shares["overall"]
-        why = _alike(str(model), overall)
+        means = 100 * overall.mean()
+        gap, own = means.max() - means.min(), "" if model == SAME_REG else ", each with a reg of its own"
+        why = wording.ALIKE(own=own, gap=gap) if gap < ALIKE else ""
         if overall.columns.isin((1, 2)).any():
             yield _shallow_best(str(model), shares, why)
         later = overall.loc[:, overall.columns >= 2]
@@ -135,14 +136,6 @@ def _shallow_best(model: str, shares: pd.DataFrame, why: str) -> Claim:
     if not why and 0 < len(against) <= len(METRICS) / 2:
         why = wording.DEEPER_BY(against)
     return wording.SHALLOW_BEST.claim(every(verdicts), rows, why=why, model=model)
-
-
-def _alike(model: str, overall: pd.DataFrame) -> str:
-    """How little depths differ, where they do by little; `overall` is (splits, depths)."""
-    means = 100 * overall.mean()
-    gap = means.max() - means.min()
-    own = "" if model == SAME_REG else ", each with a reg of its own"
-    return wording.ALIKE(own=own, gap=gap) if gap < ALIKE else ""
 
 
 def _notes(config: Config, frame: pd.DataFrame) -> Iterator[str]:

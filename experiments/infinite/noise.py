@@ -13,7 +13,7 @@ ones. Writes `record.json`, `table.md`, `drop.png` (figures 3 and 13), `budgets.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any
 
@@ -24,12 +24,12 @@ import distillcf
 import infae
 from experiments.infinite import wording
 from experiments.infinite.flips import flip
-from experiments.infinite.sources import DISTILLED, EVERYBODY, HEAD_USERS, RANDOM_USERS, SOURCES, Sources, check
+from experiments.infinite.sources import DISTILLED, EVERYBODY, HEAD_USERS, RANDOM_USERS, SOURCES, Sources, check, drawn
 from experiments.recommenders.registry import CHOSEN_INFAE, MODEL_NAMES, MODELS, check_models, grids, title_with_inner
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at
 from experiments.study.flags import option
-from experiments.study.runner import METRICS, Study, Work, each, load_split
+from experiments.study.runner import METRICS, Study, Work, load_split
 from experiments.study.tables import IN_PERCENT, metrics_table
 from infae.data.ops import row_of
 from infae.runtime import checks
@@ -68,7 +68,11 @@ def run(config: Config) -> dict[str, Any]:
     )  # fmt: skip
     frame = study.run(_work(config, split))
     study.draw("drop.png", plots.curves, _drops(frame), "items flipped, %", "change of HR@10, %")
-    study.draw("budgets.png", plots.curves, _budgets(frame), "users", "test HR@10, %", log=True)
+    shown = at(frame, source=[DISTILLED, RANDOM_USERS, EVERYBODY]).groupby("noise", sort=False)
+    budgets = {
+        f"{percent:g}% noise": plots.lines(part, ["model", "source"], "users", "HR@10") for percent, part in shown
+    }
+    study.draw("budgets.png", plots.curves, budgets, "users", "test HR@10, %", log=True)
     caption = f"Test on clean clicks, {IN_PERCENT}; noise is the percentage of items flipped"
     table = metrics_table(frame, ("model", "noise", "source", "users"), METRICS, caption)
     notes = [
@@ -87,20 +91,15 @@ def _work(config: Config, split: infae.Split) -> list[Work]:
     def sources(percent: float, seed: int) -> Sources:
         return Sources.of(config, noisy(config, split, percent, seed))
 
-    names = {title_with_inner(name): name for name in config.models}
+    def learnt(name: str, percent: float, source: str, users: int, seed: int) -> dict[str, float]:
+        return sources(percent, seed).learnt(config, name, source, users, seed)
 
-    def result(model: str, noise: float, source: str, users: int, seed: int) -> dict[str, float]:
-        return sources(noise, seed).learnt(config, names[model], source, users, seed)
-
-    drawn = [*((source, n) for n in config.budgets for source in config.sources), (EVERYBODY, split.train.n_users)]
-    places = product(config.seeds, config.noise, drawn, names)
-    return each(
-        (
-            {"model": model, "noise": percent, "source": source, "users": users, "seed": seed}
-            for seed, percent, (source, users), model in places
-        ),
-        result,
-    )
+    return [
+        ({"model": title_with_inner(name), "noise": percent, **at}, partial(learnt, name, percent, **at))
+        for seed, percent in product(config.seeds, config.noise)
+        for at in drawn(config, split, [seed])
+        for name in config.models
+    ]
 
 
 def noisy(config: Config, split: infae.Split, percent: float, seed: int) -> infae.Split:
@@ -132,7 +131,11 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         for percent in sorted(set(frame["noise"]) - {0.0}):
             yield from _distilled_beats_all(ease, at(frame, noise=percent, model=ease), percent, percent == most, why)
         if {ease, CHOSEN_INFAE} <= there:
-            yield _lead_grows(ease, at(frame, source=EVERYBODY), most, why)
+            # On all the data, seed by seed.
+            hits = at(frame, source=EVERYBODY).pivot(index="seed", columns=["model", "noise"], values="HR@10")
+            lead = 100 * (hits[CHOSEN_INFAE] - hits[ease])
+            grows = ahead(lead[most], lead[0.0])
+            yield wording.LEAD_GROWS.claim(grows, why=why, model=ease, **_means(lead, most))
     for model, cells in frame.groupby("model", sort=False):
         yield from _best_at_most_noise(str(model), cells, most)
         yield from _gap_grows(str(model), cells, most)
@@ -156,13 +159,6 @@ def _distilled_beats_all(ease: str, cells: pd.DataFrame, percent: float, most: b
         gained = wording.LARGEST_GAINS({"points": 100 * x} for x in many - few)
         rows = [{"users": users, "values": values[users]} for users in values]
         yield wording.SMALLEST_BEST.claim(ahead(few, many), rows, why=gained, **told)
-
-
-def _lead_grows(ease: str, everybody: pd.DataFrame, most: float, why: str) -> Claim:
-    """∞-AE over EASE on all the data, seed by seed, without noise and with the most."""
-    by_model = everybody.pivot(index="seed", columns=["model", "noise"], values="HR@10")
-    lead = 100 * (by_model[CHOSEN_INFAE] - by_model[ease])
-    return wording.LEAD_GROWS.claim(ahead(lead[most], lead[0.0]), why=why, model=ease, **_means(lead, most))
 
 
 def _best_at_most_noise(model: str, cells: pd.DataFrame, most: float) -> Iterator[Claim]:
@@ -245,15 +241,6 @@ def _drops(frame: pd.DataFrame) -> dict[str, plots.Panel]:
             change = shown.assign(change=shown["HR@10"] / clean - 1)
             panels[f"{model}, {n_users:,} users"] = plots.lines(change, ["source"], "noise", "change")
     return panels
-
-
-def _budgets(frame: pd.DataFrame) -> dict[str, plots.Panel]:
-    """Of each noise: HR@10 over budgets, of DISTILL-CF and random users."""
-    shown = at(frame, source=[DISTILLED, RANDOM_USERS, EVERYBODY])
-    return {
-        f"{percent:g}% noise": plots.lines(cells, ["model", "source"], "users", "HR@10")
-        for percent, cells in shown.groupby("noise", sort=False)
-    }
 
 
 if __name__ == "__main__":

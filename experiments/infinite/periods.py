@@ -98,7 +98,7 @@ class Periods:
 
 
 def in_periods(
-    log: pd.DataFrame, n_periods: int, *, shown: float = 0.8, held_out: float = 0.1, seed: int = 0, name: str = ""
+    log: pd.DataFrame, n_periods: int, *, shown: float = 0.8, held_out: float = 0.1, name: str = ""
 ) -> Periods:
     """Part a log into periods of equally many clicks.
 
@@ -112,8 +112,7 @@ def in_periods(
         made from, besides everything earlier. At least one is to be found. Users without a
         past are shown at least one, and those who then have none left are not tested; at 0
         nobody without a past is.
-      held_out: share of a row's clicks that are its validation, drawn by `seed`, never all of them.
-      seed: of the draw.
+      held_out: share of a row's clicks that are its validation, drawn at random, never all of them.
       name: for records.
 
     Raises ValueError for other shares, too few clicks, missing columns or times.
@@ -134,7 +133,7 @@ def in_periods(
     n_shown = np.clip(np.rint(shown * size).astype(int), newcomer, np.maximum(size - 1, newcomer))
     if shown == 0:
         n_shown = np.where(newcomer, size, n_shown)
-    drawn = _places(row, np.random.default_rng(seed).permutation(n))[1]
+    drawn = _places(row, np.random.default_rng(0).permutation(n))[1]
     validation = drawn < np.minimum(np.rint(held_out * size), size - 1)
     return Periods(users, items, period, validation, place >= n_shown, user_ids, item_ids, name)
 
@@ -144,23 +143,20 @@ def stacked(first: infae.Interactions, second: infae.Interactions) -> infae.Inte
     if not np.array_equal(first.item_ids, second.item_ids):
         raise ValueError(f"rows over other items cannot be stacked: {first.n_items:,} and {second.n_items:,}")
     matrix = sp.csr_matrix(sp.vstack([first.matrix, second.matrix]))
-    matrix.sort_indices()
     return infae.Interactions(matrix, np.arange(matrix.shape[0]), first.item_ids)
 
 
-def drifting_log(
-    n_users: int = 400, n_items: int = 160, *, n_groups: int = 8, mean_clicks: float = 20, seed: int = 0
-) -> pd.DataFrame:
+def drifting_log(n_users: int = 400, n_items: int = 160, *, mean_clicks: float = 20) -> pd.DataFrame:
     """A made log: the users of `infae.data.synthetic`, whose taste groups come into fashion one after another.
 
-    The whole is one turn of a wheel: a user of group g comes at time g / n_groups + uniform(0, 1/2),
+    The whole is one turn of a wheel: a user of group g of 8 comes at time g / 8 + uniform(0, 1/2),
     modulo 1, so that at any time users of half the groups come, and makes the first half of the
     clicks. The others come after uniform(0, 1/2) more, where that is before the end; those who
     would not come back make all of them at once. Times are in seconds, of which a turn has 1e7, a click taking one.
     """
-    made = synthetic(n_users, n_items, n_groups=n_groups, mean_clicks=mean_clicks, seed=seed)
-    rng = np.random.default_rng(seed + 1)
-    arrival = (made.user_group / n_groups + rng.random(n_users) / 2) % 1
+    made = synthetic(n_users, n_items, n_groups=8, mean_clicks=mean_clicks, seed=0)
+    rng = np.random.default_rng(1)
+    arrival = (made.user_group / 8 + rng.random(n_users) / 2) % 1
     again = arrival + rng.random(n_users) / 2
     coo = made.interactions.matrix.tocoo()
     size, place = _places(coo.row, rng.permutation(coo.nnz))

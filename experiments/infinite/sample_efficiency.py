@@ -47,7 +47,9 @@ def run(config: Config) -> dict[str, Any]:
     check(split, config.budgets, config.sources)
     sources = Sources.of(config, split)
     places = [
-        at for at in drawn(config, split) if not (at["source"].startswith(DISTILLED) and at["users"] > config.distilled)
+        at
+        for at in drawn(config, split, config.seeds)
+        if not (at["source"].startswith(DISTILLED) and at["users"] > config.distilled)
     ]
     study = Study(
         config, split, title="Sample efficiency of ∞-AE", shows="Figures 1 and 12", version=1,

@@ -63,10 +63,6 @@ class Sources:
         """∞-AE of all the data, as `distillcf.distill` chooses it."""
         return choose_teacher(self.split.train, self.split, self.metric, progress=True)
 
-    @functools.cached_property
-    def _fingerprint(self) -> str:
-        return split_fingerprint(self.split)
-
     def interactions(self, name: str, n_users: int, seed: int) -> infae.Interactions:
         """One of `SOURCES`, of so many users (as many clicks as they have, for random interactions), or everybody."""
         if name == EVERYBODY:
@@ -82,7 +78,7 @@ class Sources:
         # Defaults, and what the teacher is chosen from, decide what a summary is as well.
         depends_on = json.dumps(plain([whole, CANDIDATES, REGS]), sort_keys=True)
         named = hashlib.sha256(depends_on.encode()).hexdigest()[:12]
-        path = Path(self.folder) / f"summary_{self._fingerprint[:12]}_{n_users}_{seed}_{named}.npz"
+        path = Path(self.folder) / f"summary_{split_fingerprint(self.split)[:12]}_{n_users}_{seed}_{named}.npz"
         if path.exists():
             return distillcf.load(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +96,9 @@ class Sources:
         return tested(model, self.split)
 
 
-def drawn(config: Any, split: infae.Split) -> list[dict[str, Any]]:
+def drawn(config: Any, split: infae.Split, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Places: of each seed and budget all sources, and everybody, with the first seed."""
-    drawn = [*product(config.seeds, config.budgets, config.sources), (config.seeds[0], split.train.n_users, EVERYBODY)]
+    drawn = [*product(seeds, config.budgets, config.sources), (seeds[0], split.train.n_users, EVERYBODY)]
     return [{"source": source, "users": users, "seed": seed} for seed, users, source in drawn]
 
 

@@ -154,12 +154,11 @@ def beats_competitors(title: str, models: Mapping[str, pd.DataFrame], published:
     ours = models[title]
     verdicts = {r: {m: ahead(ours[m], cells[m]) for m in RANKING} for r, cells in rivals.items()}
     behind = {r: missed for r, of in verdicts.items() if (missed := [m for m in RANKING if not of[m]])}
-    found, rows = wording.AHEAD(), []
+    rows = []
     for rival, missed in behind.items():
         figures = [{"metric": m, "theirs": rivals[rival][m], "ours": ours[m]} for m in missed]
         rows.append({"name": rival, "metrics": wording.BEHIND_BY(figures)})
-    if rows:
-        found = wording.BEHIND(rows)
+    found = wording.BEHIND(rows) if rows else wording.AHEAD()
     by_auc = [rival for rival, cells in rivals.items() if not ours["AUC"].mean() > cells["AUC"].mean()]
     if by_auc:
         found += wording.AHEAD_BY_AUC(names=", ".join(by_auc), are="are" if len(by_auc) > 1 else "is")

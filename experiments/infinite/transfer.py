@@ -6,8 +6,8 @@
 For each budget of users and each seed the data is distilled, and as many users are taken by each
 coreset sampler (as many clicks as they have, for random interactions). Every model is trained on
 each, its regularisation (for those in PyTorch the epoch to stop at, and on all the data the rest)
-chosen on validation clicks, and tested on all real users. Each finished cell is kept in `cells/`;
-a run that was stopped goes on there. Writes `record.json`, `table.md` and `transfer.png` beside it.
+chosen on validation clicks, and tested on all real users. Writes `record.json`, `table.md`,
+`transfer.png` and `cells/`, from which a run that was stopped goes on.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
     frame = study.run(
         [
             ({"model": title_with_inner(name), **at}, partial(sources.learnt, config, name, **at))
-            for at in drawn(config, split)
+            for at in drawn(config, split, config.seeds)
             for name in config.models
         ]
     )
@@ -80,19 +80,18 @@ def ahead_of_samplers(frame: pd.DataFrame) -> Iterator[Claim]:
 
 def interactions_scale_slower(frame: pd.DataFrame) -> list[Claim]:
     """HR@10 on the most over that on the fewest: EASE's growth over ∞-AE's, of interactions and of users, by seed."""
-    slower, rows = {}, []
-    for source in (RANDOM_INTERACTIONS, RANDOM_USERS):
-        cells = at(frame, source=source).pivot(index="seed", columns=["model", "users"], values="HR@10")
-        if not {"EASE", CHOSEN_INFAE} <= set(cells.columns.get_level_values("model")):
-            return []
-        few, many = cells["EASE"].columns.min(), cells["EASE"].columns.max()
-        if few == many or not cells.all(axis=None):
-            return []
-        ease, ours = (cells[model, many] / cells[model, few] for model in ("EASE", CHOSEN_INFAE))
-        slower[source] = ease / ours
-        rows.append({"source": source, "ease": ease.mean(), "infae": ours.mean()})
-    interactions, users = slower[RANDOM_INTERACTIONS], slower[RANDOM_USERS]
-    fewest = 100 * at(frame, source=RANDOM_INTERACTIONS, users=few).groupby("model")["HR@10"].mean()
+    sources = [RANDOM_INTERACTIONS, RANDOM_USERS]
+    cells = at(frame, source=sources, model=["EASE", CHOSEN_INFAE])
+    hits = cells.pivot(index="seed", columns=["users", "model", "source"], values="HR@10")
+    if cells["users"].nunique() < 2 or not hits.all(axis=None):
+        return []
+    few, many = cells["users"].min(), cells["users"].max()
+    gains = (hits[many] / hits[few]).dropna(axis=1)
+    if gains.shape[1] < 4:
+        return []
+    rows = [{"source": s, "ease": gains["EASE"][s].mean(), "infae": gains[CHOSEN_INFAE][s].mean()} for s in sources]
+    interactions, users = (gains["EASE"][source] / gains[CHOSEN_INFAE][source] for source in sources)
+    fewest = 100 * at(cells, source=RANDOM_INTERACTIONS, users=few).groupby("model")["HR@10"].mean()
     why = ""
     if ahead(-interactions, [-1]) is False and fewest["EASE"] < fewest[CHOSEN_INFAE]:
         why = wording.BEGINS_LOWER(few=few, ease=fewest["EASE"], infae=fewest[CHOSEN_INFAE])
