@@ -58,6 +58,12 @@ class Config(flags.LoadConfig):
     patience: int = option(8, "validations without improvement before stopping, where sharpness is 0")
     metric: str = option("HR@100", "what everything is chosen by, on validation")
     start: str = option("mixed", "mixed, random, head, or the path of a summary to start from")
+    model: str = option("auto", "the inner model: auto, chosen on validation, or given, by the next flags")
+    model_reg: float = option(1.0, "reg of a given model on all the data")
+    depth: int = option(1, "hidden layers of a given model")
+    b_std: float = option(0.1, "bias scale of a given model")
+    popularity_power: float = option(-0.25, "item weighting of a given model")
+    row_power: float = option(0.0, "row power of a given model")
     checkpoint_every: int = option(50, "steps between checkpoints")
     resume: bool = option(True, "continue from a checkpoint of the same run where there is one")
     baselines: bool = option(True, "also fit random users and all the data")
@@ -67,7 +73,7 @@ class Config(flags.LoadConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    settings = _settings(config)
+    settings, given = _settings(config), _given_model(config)
     for name in config.export:
         checks.choice("--export", name, ("none", "csv", "parquet", "recbole"))
     job = Run(config, title="A summary by DISTILL-CF, and ∞-AE on it")
@@ -90,12 +96,12 @@ def run(config: Config) -> dict[str, Any]:
     summaries = {}
     for seed in config.seeds:
         with job.clock("distil"):
-            summaries[seed] = _distil(config, settings, split, seed, job.folder)
+            summaries[seed] = _distil(config, settings, given, split, seed, job.folder)
         with job.clock("test"):
             test(_on_summary(summaries[seed]))
     if config.baselines:
         with job.clock("baselines"):
-            full = choose_teacher(split.train, split, config.metric, progress=True)
+            full = given.fit(split.train) if given else choose_teacher(split.train, split, config.metric, progress=True)
             for seed, summary in summaries.items():
                 test(random_users_models(split, full, summary.n_users, seed, config.metric))
             test([(f"all {split.train.n_users:,} users, reg {full.reg_:g}", full)])
@@ -143,7 +149,21 @@ def random_users_models(
     yield f"{n_users:,} random users, solved labels", Fitted(student, judge.support(rows, reg), split.train.item_ids)
 
 
-def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: int, folder: Path) -> distillcf.Summary:
+def _given_model(config: Config) -> infae.InfiniteAE | None:
+    if checks.choice("--model", config.model, ("auto", "given")) == "auto":
+        return None
+    params = {name: getattr(config, name) for name in ("depth", "b_std", "popularity_power", "row_power")}
+    return infae.InfiniteAE(config.model_reg, **params)
+
+
+def _distil(
+    config: Config,
+    settings: dict[str, Any],
+    model: infae.InfiniteAE | None,
+    split: infae.Split,
+    seed: int,
+    folder: Path,
+) -> distillcf.Summary:
     checkpoint = folder / f"checkpoint_{seed}.npz"
     path = folder / f"summary_{seed}.npz"
     try:
@@ -151,6 +171,7 @@ def _distil(config: Config, settings: dict[str, Any], split: infae.Split, seed: 
             split.train,
             validation=split if split.validation.n_interactions else None,
             seed=seed,
+            model=model,
             start=config.start if config.start in ("mixed", "random", "head") else distillcf.load(config.start),
             checkpoint=checkpoint,
             checkpoint_every=config.checkpoint_every,

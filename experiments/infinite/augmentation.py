@@ -44,6 +44,7 @@ class Config(flags.SummaryConfig):
     )  # fmt: skip
     model: str = option("ease", "one of " + MODEL_NAMES)
     epochs: int = option(5, "of AR-CF's networks", quick=50, paper=40)
+    full: bool = option(True, "also train it on all data", axis=True)
     out: str = option("out/augmentation", "output folder")
 
 
@@ -85,7 +86,9 @@ def _work(config: Config, split: infae.Split, sources: Sources) -> list[Work]:
         model, _ = MODELS[config.model].choose(generate(users, seed), split, Search.of(config, seed))
         return tested(model, split)
 
-    drawn = [*product(config.seeds, config.sources, config.budgets), (config.seeds[0], EVERYBODY, split.train.n_users)]
+    drawn = [*product(config.seeds, config.sources, config.budgets)]
+    if config.full:
+        drawn.append((config.seeds[0], EVERYBODY, split.train.n_users))
     return each(({"source": source, "users": n, "seed": seed} for seed, source, n in drawn), result)
 
 

@@ -96,9 +96,9 @@ class Sources:
         return tested(model, self.split)
 
 
-def drawn(config: Any, split: infae.Split, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Places: of each seed and budget all sources, and everybody, with the first seed."""
-    drawn = [*product(seeds, config.budgets, config.sources), (seeds[0], split.train.n_users, EVERYBODY)]
+def drawn(config: Any, split: infae.Split, seeds: Sequence[int], *, full: bool = True) -> list[dict[str, Any]]:
+    """Places: of each seed and budget all sources, and in `full` everybody, with the first seed."""
+    drawn = [*product(seeds, config.budgets, config.sources), *[(seeds[0], split.train.n_users, EVERYBODY)] * full]
     return [{"source": source, "users": users, "seed": seed} for seed, users, source in drawn]
 
 

@@ -44,6 +44,7 @@ class Config(flags.SummaryConfig):
     models: tuple[str, ...] = option(
         ("ease", "infae"), "some of " + MODEL_NAMES, axis=True, paper=("ease", "infae", "mf", "lightgcn", "mvae")
     )
+    full: bool = option(True, "also train each model on all data", axis=True)
     out: str = option("out/transfer", "output folder")
 
 
@@ -59,7 +60,7 @@ def run(config: Config) -> dict[str, Any]:
     frame = study.run(
         [
             ({"model": title_with_inner(name), **at}, partial(sources.learnt, config, name, **at))
-            for at in drawn(config, split, config.seeds)
+            for at in drawn(config, split, config.seeds, full=config.full)
             for name in config.models
         ]
     )

@@ -155,6 +155,7 @@ def test_without_a_validation_part_the_flag_to_make_one_is_named(tmp_path, split
     ("flags", "message"),
     [
         ({"reg": "some"}, "learn, a number"),
+        ({"model": "other"}, "--model must be one of"),
         ({"export": ("xlsx",)}, "--export must be one of"),
         ({"n_draws": 0}, "n_draws"),
     ],
