@@ -200,6 +200,7 @@ def test_held_out_clicks_are_learnt_from(objective, labels, planted):
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.slow
 def test_l1_makes_for_fewer_clicks_and_sharpness_for_surer_ones(planted):
     plain, few, sharp = (
         distil(planted.train, start="random", **settings).history[-1]
@@ -709,6 +710,7 @@ def test_without_held_out_clicks_the_last_recorded_state_is_kept(planted, monkey
     assert steps_of(raised.value.summary) == [4, 8]
 
 
+@pytest.mark.slow
 def test_a_huge_learning_rate_ends_in_finite_users(planted):
     """Adam's steps are bounded, and so are probabilities."""
     summary = distil(planted.train, validation=planted, learning_rate=1e30)
@@ -756,6 +758,7 @@ def step_bytes(n_users, n_items, batch_size, **settings):
         ((200, 200, 256), {"objective": "logistic", "labels": "free"}),
     ],
 )
+@pytest.mark.slow
 def test_the_estimate_is_near_what_the_compiled_step_takes(shape, settings):
     assert 0.7 < required_bytes(*shape, 20) / step_bytes(*shape, **settings) < 2.5
 

@@ -225,6 +225,7 @@ def temporary_bytes(sampler, n_draws):
     return jax.jit(jax.grad(total)).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_memory_of_the_gradient_does_not_grow_with_the_draws():
     flat, growing = (
         [temporary_bytes(f, n_draws) for n_draws in (50, 200, 700)] for f in (gumbel_inclusion, stored_samples)

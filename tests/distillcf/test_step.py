@@ -21,7 +21,7 @@ from infae.kernels import ReluNTK
 
 FEW = {"n_users": N_SYNTHETIC, "n_draws": 6, "steps": 40, "learning_rate": 0.01, "reg": 0.5, "sharpness": 0.0}
 FORMS = [
-    {"objective": "squared"},
+    pytest.param({"objective": "squared"}, marks=pytest.mark.slow),
     {"objective": "logistic", "sampler": "gumbel", "reg": None, "l1": 0.01, "seed": 5},
     {"objective": "match", "labels": "free", "sharpness": 0.5},
 ]

@@ -14,7 +14,7 @@ from infae.data.synthetic import tiny
 # Makers of unfitted recommenders; the personal ones learn which items go together.
 PERSONAL = [
     pytest.param(lambda: infae.InfiniteAE(reg=0.1), id="InfiniteAE"),
-    pytest.param(lambda: infae.InfiniteAE(reg=0.1, solver="cg"), id="InfiniteAE, cg"),
+    pytest.param(lambda: infae.InfiniteAE(reg=0.1, solver="cg"), id="InfiniteAE, cg", marks=pytest.mark.slow),
     pytest.param(lambda: EASE(reg=1.0), id="EASE"),
 ]
 if find_spec("torch"):

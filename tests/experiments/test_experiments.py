@@ -154,6 +154,7 @@ def test_bench_infae_measures_all_four_parts(tmp_path, monkeypatch):
     assert (tmp_path / "bench_infae.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_compare_tests_each_choice_and_the_same_fitted_on_validation_too(tmp_path, clicks, monkeypatch):
     split = infae.data.random_split(clicks, seed=1)
     monkeypatch.setattr(infae.data, "load", lambda *args, **kwargs: split)

@@ -39,6 +39,7 @@ def small_data(split, monkeypatch):
 # --- sources ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_studies_share_a_folder_of_summaries_and_other_data_gets_its_own(split, tmp_path, monkeypatch):
     sources = Sources(split, str(tmp_path), "HR@10", steps=2)
     made = sources.interactions(DISTILLED, 5, 0)
@@ -489,6 +490,7 @@ def test_how_many_settings_come_near_the_best_on_validation():
     assert claim.why == ""
 
 
+@pytest.mark.slow
 def test_a_summarys_reg_is_chosen_on_validation_and_what_it_was_to_match_is_told(split, tmp_path):
     config = table_1.Config(
         models=("distilled",), n_users=5, seeds=(0,), out=str(tmp_path), shared=str(tmp_path), **SMALL

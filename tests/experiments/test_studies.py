@@ -107,6 +107,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(tmp_path, split, mon
     assert called == [tmp_path / "checkpoint_0.npz"]
 
 
+@pytest.mark.slow
 def test_finished_seeds_are_not_distilled_again(tmp_path, split, monkeypatch):
     config = run_distillcf.Config(
         dataset="made", out=str(tmp_path), baselines=False, plot=False, **{**SMALL, "seeds": (0, 1)}
@@ -263,6 +264,7 @@ def test_bench_distillcf_measures_every_shape(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "table.md", "bench_distillcf.png"}
 
 
+@pytest.mark.slow
 def test_the_benchmarks_stored_samples_are_the_samplers_own():
     import jax
 

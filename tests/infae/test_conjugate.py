@@ -108,6 +108,7 @@ def test_columns_of_zeros_stay_zero(targets):
     assert (nothing.residual, nothing.iterations) == (0.0, 0)
 
 
+@pytest.mark.slow
 def test_the_preconditioner_saves_iterations(targets):
     gram = gram_of(targets)
     found = [

@@ -183,6 +183,7 @@ def test_product_kernels_and_callables_agree(long_tailed, small_tiles):
         assert_allclose(gram(ReluNTK(3), x), by_rows, **tolerance("float64"))
 
 
+@pytest.mark.slow
 def test_other_architectures_fit(clicks, new_users):
     from infae.kernels.stax import ntk_kernel, stax
 

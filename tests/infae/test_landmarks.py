@@ -94,6 +94,7 @@ def test_an_own_kernel(clicks, histories):
     assert_allclose(model.predict(histories), fit(clicks).predict(histories), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_many_small_blocks_and_tiles_give_the_same(clicks, histories, monkeypatch):
     whole = fit(clicks).predict(histories)
     monkeypatch.setattr(sums, "block_users", lambda n_landmarks: 7)
@@ -243,6 +244,7 @@ def test_pivots_span_what_there_is(dtype):
     assert np.linalg.matrix_rank(rows[chosen]) == chosen.size == 6
 
 
+@pytest.mark.slow
 def test_pivots_are_drawn_as_one_at_a_time():
     """The chance of the pair, against the product of the two chances; three of a kind, so that blocks would repeat."""
     clicks = np.zeros((4, 14))
@@ -400,6 +402,7 @@ def test_centroids_serve_as_if_handed_in(settings, clicks, histories):
     assert_array_equal(model.user_ids_, np.arange(20))
 
 
+@pytest.mark.slow
 def test_on_planted_groups_means_are_nearer_the_exact_fit_than_users():
     clicks, _ = planted(300, 8, 4)
     exact = infae.fit(clicks, 0.5, dtype="float64").predict(clicks)

@@ -206,6 +206,7 @@ def test_a_climb_ends_where_no_neighbour_is_better(depth, parts):
             assert value_of(fitted(near, parts.train), parts) <= best[METRIC]
 
 
+@pytest.mark.slow
 def test_other_parameters_are_the_models(parts):
     chosen = select(
         parts.train, parts, space={"row_power": (0.0, 0.5)}, solver="nystrom", n_anchors=15, w_std=1.0, dtype="float32"
@@ -275,6 +276,7 @@ def test_gram_matrices_and_products_are_shared(parts, monkeypatch):
     assert len(kernels) < len(grams) < len(trials)
 
 
+@pytest.mark.slow
 def test_trials_are_far_fewer_than_the_grid(parts):
     chosen = infae.select(parts.train, parts, metric=METRIC)
     n_regs = len({row["reg"] for row in chosen.trials})
