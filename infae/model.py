@@ -308,7 +308,7 @@ class InfiniteAE:
     def _kernel(self) -> Kernel:
         if self.kernel is None:
             return ReluNTK(self.depth, self.w_std, self.b_std)
-        if not callable(self.kernel):
+        if not callable(self.kernel) or isinstance(self.kernel, type):
             raise ValueError(f"kernel must be callable as kernel(x1, x2), got {checks.shown(self.kernel)}")
         return self.kernel
 

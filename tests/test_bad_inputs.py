@@ -197,6 +197,8 @@ INFAE: list[Row] = [
     ("Nystrom anchors", lambda: Nystrom(5, np.ones((2, 2))), "anchors must be"),
     ("fit item_weights", lambda: infae.fit(clicks(), item_weights=["a"] * M), "item_weights must be"),
     ("fit kernel", lambda: infae.fit(clicks(), kernel="ntk"), "kernel must be callable"),
+    ("fit kernel type", lambda: infae.fit(clicks(), kernel=dict), "kernel must be callable"),
+    ("gram kernel type", lambda: gram(Linear, np.ones((2, 2))), "kernel must be callable"),
     ("fit mesh", lambda: infae.fit(clicks(), mesh=2), "mesh must be"),
     ("fit regs without validation", lambda: infae.fit(clicks(), (1.0, 2.0)), "reg is a sequence"),
     ("fit validation matrix", lambda: infae.fit(clicks(), validation=np.ones((N, M))), "validation must be"),

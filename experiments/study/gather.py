@@ -89,10 +89,10 @@ def gather(results: Path) -> list[Section]:
 def _section(path: Path) -> Section:
     text = path.read_text(encoding="utf-8")
     # Looked for in the text, to be there in a broken record too.
-    command = re.search(r'"command": ("(?:[^"\\]|\\.)+")', text)
+    command = re.search(r'"command": "([^"\\]+)"', text)
     again = f"run the binary again that wrote it, with --out={path.parent}"
     if command:
-        again = f"make it again: {json.loads(command[1])}"
+        again = f"make it again: {command[1]}"
     try:
         record = json.loads(text)
         if not isinstance(record, dict):
@@ -101,10 +101,10 @@ def _section(path: Path) -> Section:
         raise ValueError(f"{path} is broken ({error}); {again}") from error
     if absent := [key for key in _KEYS if key not in record]:
         raise ValueError(f"{path} lacks {', '.join(absent)}; {again}")
-    for name in record["pictures"]:
-        if name != Path(name).name or not (path.parent / name).is_file():
-            raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")
     try:
+        for name in record["pictures"]:
+            if name != Path(name).name or not (path.parent / name).is_file():
+                raise ValueError(f"{path.parent.name} names a picture {name!r} that is not in its folder; {again}")
         shown = f"{record['title']}{record['data'] and ', ' + record['data']}; its figures are in the tables"
         pictures = [Picture(path.parent / n, f"{Path(n).stem.replace('_', ' ')}: {shown}") for n in record["pictures"]]
         section = Section(

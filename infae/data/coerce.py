@@ -64,7 +64,8 @@ def as_split(clicks: Interactions | Blocks, validation: Any) -> Split:
     """A split to choose by on its validation part, checked against the clicks to be fitted.
 
     `validation` is a `Split`, or `Interactions` held out from the users of `clicks`, row by row.
-    Raises ValueError for anything else, other items, other users, or no clicks to rank.
+    Raises ValueError for anything else, other items, other users, or no clicks to rank: none at all, or
+    only ones that the histories hold too.
     """
     if isinstance(validation, Interactions):
         if isinstance(clicks, Blocks):

@@ -4,7 +4,7 @@ While there is one id a click, texts stay a list of Python strings: as a NumPy a
 take four bytes for every character of the longest one. Only distinct ids become arrays.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -27,7 +27,7 @@ def read_ids(ids: Any, name: str) -> Values:
     """
     if np.ma.isMaskedArray(ids):
         raise ValueError(f"{name} must not be a masked array; pass the ids that are not masked, ids.compressed()")
-    unordered = isinstance(ids, (Set, Mapping)) or sp.issparse(ids)
+    unordered = isinstance(ids, (set, frozenset, Mapping)) or sp.issparse(ids)
     if unordered or isinstance(ids, (str, bytes)) or not (hasattr(ids, "__array__") or hasattr(ids, "__iter__")):
         raise ValueError(f"{name} must be a sequence of ids, got {shown(ids)}")
     values = ids if hasattr(ids, "__array__") else list(ids)

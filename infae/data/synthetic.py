@@ -40,7 +40,8 @@ def synthetic(
 
     A user makes 3 + Poisson(mean_clicks - 3) clicks, at most one an item. Each is in the user's
     own group with probability `focus`, as far as that has items, and falls there on an item
-    with weight rank ** -zipf; ranks are a random order of all items. Groups are of one size.
+    with weight rank ** -zipf, zipf from -4 to 4; ranks are a random order of all items. Groups are
+    of one size.
 
     Raises ValueError for numbers that no such data can have.
     """

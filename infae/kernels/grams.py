@@ -112,7 +112,7 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
     Beyond the result and a copy of the rows, 8 tiles of at most 1,024 x 1,024 are in memory at
     once. Raises ValueError for rows of unequal length, or none.
     """
-    if not callable(kernel):
+    if not callable(kernel) or isinstance(kernel, type):
         raise ValueError(f"kernel must be callable as kernel(x1, x2), got {shown(kernel)}")
     x1 = checked_rows("x1", x1)
     x2_rows = x1 if x2 is None else checked_rows("x2", x2)
@@ -130,8 +130,11 @@ def gram(kernel: Kernel, x1: Any, x2: Any = None) -> jax.Array:
 
 
 def finite(kernel: jax.Array) -> jax.Array:
-    """The kernel itself; ValueError where entries of the rows were so large that it overflowed."""
-    if not bool(jnp.isfinite(kernel).all()):
+    """The kernel itself; ValueError where entries of the rows were so large that it overflowed.
+
+    A tracer passes: it has no values yet.
+    """
+    if not isinstance(kernel, jax.core.Tracer) and not bool(jnp.isfinite(kernel).all()):
         raise ValueError(f"the kernel of these rows is beyond {kernel.dtype}: scale the rows down, or use float64")
     return kernel
 
@@ -148,7 +151,9 @@ def _block_tiles(kernel: Kernel, rows: Rows, pairs: list[tuple[RowBlock, RowBloc
 
 
 def checked_rows(name: str, rows: Any) -> Any:
-    """Sparse or dense rows that a caller hands in: ValueError unless they are finite numbers."""
+    """Sparse or dense rows that a caller hands in: ValueError unless they are finite numbers, as far as is known."""
+    if isinstance(rows, jax.core.Tracer):
+        return rows
     if sp.issparse(rows):
         check_sparse(rows, name)
     elif not isinstance(rows, jax.Array) or rows.ndim != 2 or not jnp.isrealobj(rows):

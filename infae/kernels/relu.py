@@ -84,8 +84,6 @@ class ReluNTK:
         """The (n1, n2) kernel between dense or SciPy sparse rows; see `relu_ntk`."""
         if sp.issparse(x1) or sp.issparse(x2):
             return gram(self, x1, x2)
-        if isinstance(x1, jax.core.Tracer) or isinstance(x2, jax.core.Tracer):
-            return _dense(self, x1, x2)  # What is traced has no values to check yet.
         x1 = jnp.asarray(checked_rows("x1", x1))
         return finite(_dense(self, x1, None if x2 is None else jnp.asarray(checked_rows("x2", x2))))
 

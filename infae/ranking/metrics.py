@@ -84,7 +84,10 @@ def held_out_ranks(scores: jax.Array | np.ndarray, context: sp.csr_matrix, targe
 
 
 def mask(scores: jax.Array | np.ndarray, context: sp.csr_matrix) -> jax.Array:
-    """Scores with minus infinity where the context has a click."""
+    """Scores with minus infinity where the context has a click.
+
+    Raises ValueError for scores that are no finite numbers, masked ones among them, and for other shapes.
+    """
     _check_clicks(context=context)
     return jnp.asarray(_masked(_check_scores(scores, context), context))
 

@@ -258,7 +258,8 @@ class Job:
             return
         for reg, solved, failure in path(system, self.regs, progress=progress):
             if solved is None:
-                warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=6)
+                if len(self.regs) > 1:  # A single one's failure is raised.
+                    warnings.warn(f"passed over: {failure}", IllConditionedWarning, stacklevel=6)
                 yield Trial({"reg": reg}, None, failure)
             else:
                 yield Trial(solved.row(), fitted(solved))

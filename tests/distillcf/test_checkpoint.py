@@ -86,6 +86,7 @@ def about(path, **changes):
 # --- going on -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_writes_gives_the_bits_of_one_that_does_not(planted, recorded):
     assert_same_bits(run(planted), recorded[0])
 
@@ -96,15 +97,16 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(step, planted, rec
     assert_same_bits(run(planted, resume=folder / f"{step}.npz"), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
         {"sampler": "gumbel"},
         {"labels": "free", "held_out": 0.3},
-        pytest.param({"reg": (0.1, 1.0, 10.0)}, marks=pytest.mark.slow),
-        pytest.param({"batch_size": 37, "sharpness": 0.02, "l1": 0.001}, marks=pytest.mark.slow),
-        pytest.param({"validation": None, "objective": "softmax", "metric": "AUC"}, marks=pytest.mark.slow),
-        pytest.param({"seed": 5, "model": None, "start": "head"}, marks=pytest.mark.slow),
+        {"reg": (0.1, 1.0, 10.0)},
+        {"batch_size": 37, "sharpness": 0.02, "l1": 0.001},
+        {"validation": None, "objective": "softmax", "metric": "AUC"},
+        {"seed": 5, "model": None, "start": "head"},
     ],
     ids=str,
 )
@@ -178,6 +180,7 @@ def test_seconds_go_on_from_those_before(planted, recorded, tmp_path):
     assert 1000 < run(planted, resume=path).history[-1]["seconds"] < 1100
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_version_0_1_is_gone_on_from():
     """Of step 3 of 4; its two validations are one and the run's own."""
     clicks = synthetic(30, 10, n_groups=2, mean_clicks=4, seed=0).interactions
@@ -258,7 +261,8 @@ def worker(folder, cache, pipe):
     run(planted_split(), checkpoint=path, resume=path if path.exists() else None, **KILLED)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(14, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 14])
 def test_killed_at_random_moments_the_run_goes_on_to_the_same_bits(kills, planted, tmp_path):
     """Processes in a row, each killed with SIGKILL; the first compiles for itself."""
     path, cache = tmp_path / "run.npz", jax.config.jax_compilation_cache_dir
@@ -323,6 +327,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(change, message,
         run(planted, resume=recorded[1] / "6.npz", **change(planted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["users", "summary"])
 def test_so_is_one_of_another_start_of_the_same_form(form, planted, tmp_path):
     starts = [random_users(planted.train, 8, seed) for seed in range(2)]
@@ -341,6 +346,7 @@ def test_so_is_one_of_other_scores_of_any_user(planted, tmp_path):
         run(planted, scores=scores, model=teacher(), resume=tmp_path / "run.npz")
 
 
+@pytest.mark.slow
 def test_so_is_one_of_another_kernel_of_the_callers_own(planted, tmp_path):
     settings = {"objective": "softmax"}
     run(planted, model=InfiniteAE(kernel=ReluNTK(1)), checkpoint=tmp_path / "run.npz", **settings)

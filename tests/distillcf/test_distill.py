@@ -173,6 +173,7 @@ def losses_samplers_labels():
                 yield pytest.param(objective, sampler, labels, marks=() if quick else pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("objective", "sampler", "labels"), list(losses_samplers_labels()))
 def test_the_loss_begins_at_its_formula_and_falls(objective, sampler, labels, planted):
     settings = {"objective": objective, "sampler": sampler, "labels": labels, "l1": 0.001, "sharpness": 0.001}
@@ -193,6 +194,7 @@ def test_the_loss_begins_at_its_formula_and_falls(objective, sampler, labels, pl
         assert_allclose(loss[0], first_loss(clicks, targets.astype(np.float64), config), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("objective", "labels"), [("match", "clicks"), ("match", "free"), ("squared", "clicks")])
 def test_held_out_clicks_are_learnt_from(objective, labels, planted):
     settings = {"objective": objective, "labels": labels, "steps": 24, "validate_every": 6, "batch_size": 40}
@@ -210,6 +212,7 @@ def test_l1_makes_for_fewer_clicks_and_sharpness_for_surer_ones(planted):
     assert sharp["variance"] < 0.9 * plain["variance"]
 
 
+@pytest.mark.slow
 def test_one_user_of_one_draw(planted):
     one = planted.train.select_users(np.array([7]))
     summary = distil(one, n_users=1, n_draws=1, steps=1, objective="softmax")
@@ -327,6 +330,7 @@ def test_a_run_begins_at_the_clicks_of_its_start(planted):
     assert soft[clicked].min() > 2 * soft[~clicked].max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", LABELS)
 def test_a_run_goes_on_from_another_summary(labels, planted):
     earlier = distil(planted.train, labels=labels, validate_every=1)
@@ -418,6 +422,7 @@ def test_without_validation_all_steps_are_taken_and_the_last_state_is_kept(plant
     assert summary.reg == summary.history[-1]["reg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "n_steps", "kept"), [([0.1, 0.3, 0.2], 12, 10), ([0.3, 0.2], 11, 9)])
 def test_with_sharpness_the_best_of_the_last_quarter_is_kept_and_patience_counts_there(
     values, n_steps, kept, planted, monkeypatch
@@ -449,6 +454,7 @@ def linear(x1, x2=None):
     return x1 @ (x1 if x2 is None else x2).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("params", "settings"),
     [
@@ -496,6 +502,7 @@ def test_a_history_is_a_table(planted):
     assert np.isfinite(table.to_numpy(float)).all()
 
 
+@pytest.mark.slow
 def test_the_full_data_model_is_chosen_on_validation(planted, monkeypatch):
     candidates = ({"row_power": 1.0, "b_std": 0.0}, {"b_std": 0.3, "popularity_power": -0.5})
     monkeypatch.setattr("distillcf.inner.CANDIDATES", candidates)
@@ -531,6 +538,7 @@ def test_the_global_state_of_chance_is_neither_used_nor_moved(planted):
     assert_same_bits(first, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", LABELS)
 def test_a_session_in_64_bits_gives_the_same_bits(labels, planted):
     expected = distil(planted.train, validation=planted, labels=labels)
@@ -552,6 +560,7 @@ def test_held_out_clicks_serve_for_a_split(planted):
     assert_same_bits(by_split, by_clicks)
 
 
+@pytest.mark.slow
 def test_new_users_serve_for_validation():
     log = synthetic(90, 30, n_groups=3, mean_clicks=8, seed=1).interactions
     split = user_split(log, fractions=(0.6, 0.2, 0.2))
@@ -580,6 +589,7 @@ def test_users_without_clicks_are_left_out_with_one_warning(planted):
     assert_same_bits(summary, distil(planted.train))
 
 
+@pytest.mark.slow
 def test_scores_are_row_by_row_with_the_clicks_handed_in(planted):
     scores = np.random.default_rng(0).random((123, 60))
     kept = np.flatnonzero(with_gaps(planted).any(axis=1))
@@ -593,6 +603,7 @@ def test_repeated_clicks_are_told_once(planted):
     assert len([m for m in messages if "repeats" in m]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", LABELS)
 def test_the_default_scores_are_those_of_users_left_out(labels, planted):
     full = infae.fit(planted.train, 1.0, popularity_power=-0.25)
@@ -604,6 +615,7 @@ def test_the_default_scores_are_those_of_users_left_out(labels, planted):
         assert not np.array_equal(echo.logits, default.logits)
 
 
+@pytest.mark.slow
 def test_reg_of_the_model_is_the_full_data_models(planted):
     usual, large = (
         distil(planted.train, validate_every=1, model=model).history[0]

@@ -65,6 +65,7 @@ def parts_of(batch, *cuts):
     return [Batch(*parts) for parts in zip(*(np.split(array, cuts) for array in batch), strict=True)]
 
 
+@pytest.mark.slow
 def test_label_systems_add_up_over_batches():
     student, clicks, batch = Student(ReluNTK(), PLAIN), soft(), a_batch()
     with precision(np.float64):
@@ -104,6 +105,7 @@ def test_free_labels_are_the_solved_ones(dtype):
     assert_allclose(labels, oracles.ridge(phi.T @ phi, phi.T @ batch.targets, 0.3), **tolerance(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "holes"),
     [

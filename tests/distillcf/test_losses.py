@@ -174,6 +174,7 @@ def test_the_objective_equals_equation_3(twins, inputs):
             assert_allclose(value, plain(scores, batch) / 2.5 + penalty, **tolerance("float64"))
 
 
+@pytest.mark.slow
 def test_the_papers_own_form_by_neural_tangents():
     """Logistic loss, raw rows, clicks for labels, and the kernel and all else by neural-tangents and NumPy."""
     from infae.kernels.stax import fully_connected

@@ -64,6 +64,7 @@ def value_and_slope(sampler, logits, key, weights, n_draws=N_DRAWS, temperature=
     return x, pull_back(weights)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_draws", "temperature", "dtype"),
     [
@@ -115,6 +116,7 @@ def test_a_shift_of_a_row_of_logits_changes_nothing():
         assert np.abs(slope).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
 def test_under_vmap_and_with_either_kind_of_key(make_key):
     logits, keys = random_logits(dtype=np.float32), jax.vmap(make_key)(jnp.arange(3))
@@ -205,6 +207,7 @@ def test_at_a_low_temperature_it_estimates_the_closed_form_and_its_jacobian():
         assert_equal_means(slopes[:, item], expected, slack=0.015)
 
 
+@pytest.mark.slow
 def test_a_cold_sample_is_nearly_binary_and_a_warm_one_is_not():
     logits = random_logits(dtype=np.float32)
     spread = []

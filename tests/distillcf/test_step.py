@@ -36,6 +36,7 @@ def prepared(step=0, **settings):
     return config, objective, batch, state, make_update(config, objective)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", FORMS, ids=str)
 def test_a_small_step_lowers_the_loss(settings):
     config, objective, batch, state, update = prepared(**settings)

@@ -581,6 +581,7 @@ def test_samples_go_by_their_seed(summary):
     assert not np.array_equal(other_run.sample(1).matrix.toarray(), first)
 
 
+@pytest.mark.slow
 def test_the_mean_of_samples_is_the_soft_support(summary):
     n = 3000
     mean = sum(summary.sample(seed).matrix for seed in range(n)).toarray() / n
@@ -649,6 +650,7 @@ def test_kernels_of_the_callers_own(clicks, tmp_path):
         loaded.fit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

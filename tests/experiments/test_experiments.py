@@ -97,6 +97,7 @@ def test_run_infae_with_one_reg_needs_no_validation(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["record.json", "table.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["cg", "auto"])
 def test_run_infae_takes_the_name_of_a_solver(solver, tmp_path):
     flags = {"dataset": "tiny", "reg": (1.0,), "k": (2,), "baselines": ("none",), "out": str(tmp_path)}

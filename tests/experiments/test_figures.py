@@ -80,6 +80,7 @@ def chilled(tmp_path_factory, split):
         return cold(folder), coldness.run(cold(folder))
 
 
+@pytest.mark.slow
 def test_coldness_has_every_model_and_the_chosen_one(chilled, split):
     config, record = chilled
     assert [cell["model"] for cell in record["cells"]] == ["PopRec", "EASE", "∞-AE", "∞-AE, chosen"]
@@ -185,6 +186,7 @@ def deepened(tmp_path_factory, split):
         return shallow(folder), depth.run(shallow(folder))
 
 
+@pytest.mark.slow
 def test_depth_has_every_model_depth_and_split(deepened):
     _, record = deepened
     found = {(cell["model"], cell["depth"], cell["split"]) for cell in record["cells"]}

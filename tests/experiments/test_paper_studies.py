@@ -296,6 +296,7 @@ def test_nothing_is_claimed_of_noise_where_there_is_none():
 # --- table 1 ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_table_1_puts_the_published_figure_beside_ours(tmp_path, monkeypatch, split):
     monkeypatch.setattr(table_1, "TABLE_1", {"made": TABLE_1["ml-1m"]})
     config = table_1.Config(

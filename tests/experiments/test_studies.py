@@ -42,6 +42,7 @@ def finished(tmp_path_factory, split):
         return folder, run_distillcf.run(config)
 
 
+@pytest.mark.slow
 def test_run_distillcf_writes_all_it_promises_and_no_checkpoint_stays(finished):
     folder, _ = finished
     each = {f"summary_{seed}.{ending}" for seed in (0, 1) for ending in ("npz", "csv", "inter")}
@@ -130,6 +131,7 @@ def test_finished_seeds_are_not_distilled_again(tmp_path, split, monkeypatch):
     assert not list(tmp_path.glob("checkpoint*"))
 
 
+@pytest.mark.slow
 def test_the_best_state_of_a_run_that_diverged_is_saved(tmp_path, split, monkeypatch):
     summary = distillcf.distill(split.train, 6, seed=0, **{k: v for k, v in SMALL.items() if k in ("steps", "metric")})
 

@@ -114,6 +114,7 @@ def test_auto_fits_by_what_it_chose_and_says_so(clicks, capsys):
     np.testing.assert_array_equal(model.predict(clicks), infae.fit(clicks, 2.0).predict(clicks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", NAMES)
 def test_auto_can_choose_each(solver, clicks, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(module, "choose", lambda costs, available: next(s for s in costs if s.name == solver))

@@ -121,6 +121,7 @@ def test_the_preconditioner_saves_iterations(targets):
     assert exactly.iterations <= 4
 
 
+@pytest.mark.slow
 def test_the_preconditioner_stays_positive_in_single_precision():
     """One direction ten million times as strong as the ridge: without care I - E E' would be rounded below zero."""
     for n in range(40, 60):
@@ -130,6 +131,7 @@ def test_the_preconditioner_stays_positive_in_single_precision():
         assert 0 < 1 - (e.T @ e).item() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 def test_kept_and_recomputed_tiles_give_the_same_bits(targets, dtype):
     kept, anew = (gram_of(targets, dtype, recomputed) for recomputed in (False, True))
@@ -154,6 +156,7 @@ def easy_and_hard():
     return matrix, targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least", [1, 4, 16])
 def test_columns_that_wait_are_solved_too(least, monkeypatch):
     matrix, targets = easy_and_hard()
@@ -166,6 +169,7 @@ def test_columns_that_wait_are_solved_too(least, monkeypatch):
     assert abs(few.iterations - whole.iterations) <= 3
 
 
+@pytest.mark.slow
 def test_columns_that_are_solved_cost_nothing_more(monkeypatch):
     matrix, targets = easy_and_hard()
     widths = []
@@ -321,6 +325,7 @@ def test_own_scores_need_no_kernel(clicks):
     assert_allclose(model.predict(clicks), new.scores(model.inputs_(clicks.matrix, np.float64)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_reg_is_chosen_as_by_the_exact_solver(split):
     regs = (0.1, 1.0, 10.0)
     exact, cg = (infae.fit(split.train, regs, validation=split, solver=solver) for solver in ("exact", "cg"))
@@ -351,6 +356,7 @@ def test_what_needs_the_inverse_or_landmarks_is_refused(clicks):
         model.partial_fit(clicks)
 
 
+@pytest.mark.slow
 def test_short_of_memory_the_tiles_are_computed_anew(monkeypatch):
     train = random_interactions(150, 8)
     kept = infae.fit(train, solver="cg")

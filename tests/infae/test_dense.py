@@ -28,6 +28,7 @@ def test_the_dense_solve_equals_numpy(n, dtype):
     assert_allclose(coef, oracles.ridge(gram, targets, 0.3), **tolerance(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3, 70])
 def test_gradient_of_the_dense_solve(n):
     targets = np.random.default_rng(1).standard_normal((n, 2))

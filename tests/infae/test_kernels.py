@@ -152,6 +152,7 @@ def test_several_tiles_of_the_real_size_and_a_ragged_one():
     assert_allclose(relu_ntk(sp.csr_matrix(x[:600]), sp.csr_matrix(x)), kernel[:600], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 16, 17, 40])
 def test_blocks_of_a_cross_kernel(n, small_tiles):
     x1, x2 = random_clicks(n, 8), random_clicks(35, 8, seed=1)
@@ -198,6 +199,7 @@ def test_other_architectures_fit(clicks, new_users):
     assert_allclose(model.predict(new_users), expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_gaussian_process_kernel_by_name():
     from infae.kernels.stax import ntk_kernel, stax
 
@@ -208,6 +210,7 @@ def test_a_gaussian_process_kernel_by_name():
         ntk_kernel(kernel_fn, "both")
 
 
+@pytest.mark.slow
 def test_neural_tangents_comes_without_tensorflow():
     code = "import sys, infae.kernels.stax; print([m for m in ('tensorflow', 'tf2jax', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -226,6 +229,7 @@ def finite_difference(f, x, step=1e-6):
     return slope
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_gradients_of_a_cross_kernel(depth):
     x1, x2, weights = rows(3, 4), rows(2, 4, seed=1), rows(3, 2, seed=2)
@@ -283,6 +287,12 @@ def test_under_jit_and_vmap():
     kernels = jax.jit(jax.vmap(lambda x: relu_ntk(x, others)))(batch)
     assert_allclose(kernels, [relu_ntk(x, others) for x in batch], rtol=1e-5)
     assert_allclose(jax.vmap(relu_ntk)(batch), [relu_ntk(x) for x in batch], rtol=1e-5)
+    x = batch[0]
+    for known in (x, jnp.asarray(x), x.tolist()):
+        assert_allclose(jax.jit(lambda scale, x=known: scale * relu_ntk(x))(1.0), relu_ntk(x), rtol=1e-5)
+        assert_allclose(jax.jit(lambda y, x=known: relu_ntk(x, y))(others), relu_ntk(x, others), rtol=1e-5)
+    with pytest.raises(ValueError, match="x1 holds NaN"):
+        jax.jit(lambda y: relu_ntk(np.full((2, 5), np.nan), y))(others)
 
 
 # --- errors ---------------------------------------------------------------------------------------

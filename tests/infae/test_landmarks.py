@@ -71,6 +71,7 @@ def test_the_formula(settings, clicks, histories, dtype):
     assert model.residual_ < (1e-9 if dtype == np.float64 else 1e-3)
 
 
+@pytest.mark.slow
 def test_with_all_users_as_landmarks_it_is_the_exact_fit(clicks, histories):
     exact = infae.fit(clicks, 2.0, dtype="float64")
     model = fit(clicks, n_anchors=N_USERS)
@@ -103,6 +104,7 @@ def test_many_small_blocks_and_tiles_give_the_same(clicks, histories, monkeypatc
     assert_allclose(fit(clicks).predict(histories), whole, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_equal_landmarks_do_no_harm(clicks, histories):
     repeated = Interactions.from_matrix(np.concatenate([clicks[:10]] * 3))
     twice, once = (fit(clicks, anchors=a) for a in (repeated, Interactions.from_matrix(clicks[:10])))
@@ -135,6 +137,7 @@ def test_several_regs_share_the_sums(clicks, monkeypatch):
 # --- users who come later, or in blocks -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [8, 64, 512])
 @pytest.mark.parametrize("sizes", [(90,), (1, 50, 39), (30, 30, 30)])
 def test_blocks_are_fitted_as_one_matrix(sizes, height, clicks, histories, monkeypatch):
@@ -388,6 +391,7 @@ def directions():
     return [[half, half, 0, 0], [0, 0, half, half], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_centroids_serve_as_if_handed_in(settings, clicks, histories):
     model = fit(clicks, anchors="kmeans", **settings)

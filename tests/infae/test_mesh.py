@@ -115,11 +115,13 @@ def assert_as_on_one_device(name, found):
     assert found["residual"] < (1e-3 if single else 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(ON_DEVICES))
 def test_eight_devices_fit_as_one(name, on_devices):
     assert_as_on_one_device(name, on_devices[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", marked(ON_PROCESSES))
 def test_two_processes_fit_as_one(name, on_processes):
     assert_as_on_one_device(name, on_processes[0])

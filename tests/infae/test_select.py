@@ -95,6 +95,7 @@ def best_of(trials):
 # --- trials ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [0.0, -0.5])
 @pytest.mark.parametrize("row_power", [0.0, 0.25, 0.5, 1.0])
 @pytest.mark.parametrize("depth", [0, 1, 2, 3])
@@ -180,6 +181,7 @@ def test_the_best_trial_is_chosen_and_fitted_to_all(found, parts):
     assert_array_equal(found.model.predict(parts.train), fitted(best, parts.train).predict(parts.train))
 
 
+@pytest.mark.slow
 def test_several_metrics_are_compared_by_their_mean(parts):
     metrics = ("NDCG@5", "HR@20", "AUC-sampled")
     chosen = select(parts.train, parts, metric=metrics, space={"row_power": (0.0, 0.5, 1.0)})
@@ -251,6 +253,7 @@ def test_refit_adds_the_validation_clicks(parts):
 # --- what it costs --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 9, 11])
 def test_no_trial_is_made_twice(seed):
     """Nor at a reg that differs in its last digits, as half steps back to a whole one might."""
@@ -446,6 +449,7 @@ def test_the_draw_is_the_seeds(validated, parts):
     assert_array_equal(first.model.predict(parts.train), again.model.predict(parts.train))
 
 
+@pytest.mark.slow
 def test_other_users_validate_the_search_on_some(others, searches):
     chosen = select(others.train, others, n_screen=25, space={"row_power": (0.0, 0.5)})
     assert searches[0].data.split is others

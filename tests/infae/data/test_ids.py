@@ -65,6 +65,7 @@ def test_ids_that_are_refused(ids, message):
         ["b", "a"],
         ["", " "],
         [np.str_("b"), "a"],
+        dict.fromkeys(["b", "a"]).keys(),
         pd.Series(["b", "a"], dtype="string"),
         pd.Series([3, 1], dtype="Int64"),
         pd.Series(["b", "a"], dtype="category"),
