@@ -127,7 +127,7 @@ def best_of_random_users(split, n_users):
     return max(served(random_users(split.train, n_users, seed)) for seed in range(3))
 
 
-@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("labels", ["clicks", pytest.param("free", marks=pytest.mark.slow)])
 def test_distilled_users_serve_better_than_as_many_random_ones(labels):
     split = random_split(synthetic(200, 80, mean_clicks=12, n_groups=4, seed=5).interactions, fractions=(0.6, 0.2, 0.2))
     summary = distil(split.train, n_users=10, validation=split, steps=80, validate_every=20, labels=labels)

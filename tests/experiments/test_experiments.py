@@ -116,6 +116,7 @@ def test_run_infae_refuses_an_unknown_baseline(tmp_path):
         run_infae.run(run_infae.Config(dataset="tiny", baselines=("svd",), out=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_the_command_line_reads_lists_and_explains_mistakes(tmp_path):
     def call(*flags):
         command = [sys.executable, "-m", "experiments.run_infae", "--dataset=tiny", f"--out={tmp_path}", *flags]

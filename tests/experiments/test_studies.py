@@ -50,6 +50,7 @@ def test_run_distillcf_writes_all_it_promises_and_no_checkpoint_stays(finished):
     assert distillcf.load(folder / "summary_1.npz").config["seed"] == 1
 
 
+@pytest.mark.slow
 def test_its_table_compares_the_summary_with_random_users_and_all_data(finished):
     folder, record = finished
     table = (folder / "table.md").read_text()

@@ -29,12 +29,6 @@ ON_DEVICES = (
     *("exact float32", "exact float64", "exact few", "exact chosen"),
 )
 ON_PROCESSES = [name for name in mesh_worker.CASES if name not in ("few", "exact few")]
-QUICK = ("few", "exact float64")
-
-
-def marked(names):
-    """Cases for `parametrize`; of each solver and dtype one is not slow."""
-    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
 def free_port():
@@ -116,18 +110,19 @@ def assert_as_on_one_device(name, found):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", marked(ON_DEVICES))
+@pytest.mark.parametrize("name", ON_DEVICES)
 def test_eight_devices_fit_as_one(name, on_devices):
     assert_as_on_one_device(name, on_devices[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", marked(ON_PROCESSES))
+@pytest.mark.parametrize("name", ON_PROCESSES)
 def test_two_processes_fit_as_one(name, on_processes):
     assert_as_on_one_device(name, on_processes[0])
     assert_same(name, *on_processes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["drawn"])
 def test_landmarks_drawn_by_several_processes_are_the_same_on_all(name, on_processes):
     assert on_processes[0][f"{name}/anchors"] == 30
