@@ -65,6 +65,7 @@ def test_its_table_compares_the_summary_with_random_users_and_all_data(finished)
     assert json.loads((folder / "record.json").read_text())["test"].keys() == record["test"].keys()
 
 
+@pytest.mark.slow
 def test_its_figures_are_those_of_the_saved_summary(finished, split):
     folder, record = finished
     report = infae.evaluate(distillcf.load(folder / "summary_1.npz").fit("hard"), split)

@@ -156,6 +156,7 @@ def test_the_readme_tells_how_to_start(tmp_path):
     assert_allclose(infae.load(tmp_path / "model.npz").predict(clicks), expected, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "messages"),
     [
