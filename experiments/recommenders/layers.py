@@ -46,14 +46,34 @@ class Sparse(nn.Module):
     def __len__(self) -> int:
         return len(self.starts)
 
+    def lengths(self) -> torch.Tensor:
+        """(n_rows,) stored values of each row."""
+        return self.starts.diff(append=self.starts.new_tensor([len(self.columns)]))
+
+    def __getitem__(self, rows: torch.Tensor) -> Sparse:
+        """Rows of these positions."""
+        n_stored = self.lengths()[rows]
+        starts = n_stored.cumsum(0) - n_stored
+        at = torch.arange(int(n_stored.sum()), device=starts.device)
+        at += (self.starts[rows] - starts).repeat_interleave(n_stored)
+        return Sparse(self.n_columns, self.columns[at], starts, self.values[at])
+
+    def split(self, n: int) -> list[Sparse]:
+        """Parts of n rows each, the last maybe of fewer."""
+        bounds = [*range(0, len(self), n), len(self)]
+        ends = [*self.starts[bounds[:-1]].tolist(), len(self.columns)]
+        parts = zip(bounds, bounds[1:], ends, ends[1:], strict=False)
+        return [
+            Sparse(self.n_columns, self.columns[i:j], self.starts[a:b] - i, self.values[i:j]) for a, b, i, j in parts
+        ]
+
     def with_values(self, values: torch.Tensor) -> Sparse:
         """The same places."""
         return Sparse(self.n_columns, self.columns, self.starts, values)
 
     def scaled(self, scale: torch.Tensor) -> Sparse:
         """Each row times its scale, (n_rows,)."""
-        n_stored = self.starts.diff(append=self.starts.new_tensor([len(self.columns)]))
-        return self.with_values(self.values * scale.repeat_interleave(n_stored))
+        return self.with_values(self.values * scale.repeat_interleave(self.lengths()))
 
     def times(self, table: torch.Tensor) -> torch.Tensor:
         """(n_rows, n) product with a table (n_columns, n)."""

@@ -101,6 +101,20 @@ def load_log(name: str | PathLike[str], data_dir: DataDir = None) -> pd.DataFram
     return form.read(*paths)
 
 
+def located(name: str, *files: str, data_dir: DataDir = None) -> list[Path]:
+    """The paths of a data set's files, packed or not, in `data_dir` or INFAE_DATA.
+
+    `files` may have wildcards, of which the first found is taken. Raises DataNotFoundError where one is missing.
+    """
+    folder = data_dir or os.environ.get("INFAE_DATA")
+    root = Path(folder).expanduser() if folder else None
+    found = [_located(root, file)[:1] if root else [] for file in files]
+    if missing := [file for file, paths in zip(files, found, strict=True) if not paths]:
+        where = f"not found in {root}" if root else "nowhere to look: pass data_dir, or set INFAE_DATA"
+        raise DataNotFoundError(f"{name}: {', '.join(missing)} {where}")
+    return [path for (path,) in found]
+
+
 def _own_file(name: str | PathLike[str], data_dir: DataDir) -> Path | None:
     if not isinstance(data_dir, str | PathLike | None):
         raise ValueError(f"data_dir must be the path of a folder, got {checks.shown(data_dir)}")

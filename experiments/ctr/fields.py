@@ -1,0 +1,198 @@
+"""What the columns of a click-through table mean, and how their values become numbers.
+
+    fields = Fields.of(train, kinds={"user": "category", "genres": "several", "age": "bins", "price": "standard"})
+    rows = fields.rows(test, label="click")
+
+A value that training rows do not hold is value 0 of its field. A missing one is a value of its own where training
+rows lack it too, and value 0 otherwise.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from experiments.ctr.rows import Rows, Values
+from experiments.study.record import write_json
+from infae.data.interactions import check_columns
+from infae.runtime import checks
+
+KINDS = ("category", "several", "bins", "standard")
+N_BINS = 20
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column.
+
+    category: one of `values`. several: some of them, as a list or as text between bars; a row is the mean of theirs.
+    bins: a number, by the quantiles of training rows (`edges`). standard: a number less `mean`, in units of `scale`,
+    which multiplies the field's one vector.
+    """
+
+    name: str
+    kind: str = "category"
+    values: tuple[Any, ...] = ()  # value k + 1 is values[k]
+    edges: tuple[float, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """Rows of its table: of value 0, and of the others; standard: of the number, and of a missing one."""
+        return {"bins": len(self.edges) + 2, "standard": 2}.get(self.kind, len(self.values) + 1)
+
+    @property
+    def on_simplex(self) -> bool:
+        """Whether a soft value is a probability vector."""
+        return self.kind != "standard"
+
+    @classmethod
+    def of(cls, column: pd.Series, kind: str = "category", n_bins: int = N_BINS) -> Self:
+        """As the values of training rows tell. ValueError for a column that cannot be of this kind."""
+        name = str(column.name)
+        checks.choice(f"kind of {name!r}", kind, KINDS)
+        if kind == "category":
+            return cls(name, kind, _sorted(_plain(column).unique()))
+        if kind == "several":
+            return cls(name, kind, _sorted({value for values in _lists(column) for value in values}))
+        numbers = _numbers(column)
+        known = numbers[np.isfinite(numbers)]
+        if not known.size:
+            raise ValueError(f"field {name!r} has no number in the training rows")
+        if kind == "standard":
+            return cls(name, kind, mean=float(known.mean()), scale=float(known.std()) or 1.0)
+        edges = np.unique(np.quantile(known, np.arange(1, n_bins) / n_bins))
+        return cls(name, kind, edges=tuple(map(float, edges)))
+
+    def encode(self, column: pd.Series) -> Values:
+        """(n,) ids, or (n, size) soft values of a column."""
+        if self.kind == "category":
+            return self._ids(_plain(column))
+        if self.kind == "several":
+            lists = _lists(column)
+            n_values = np.array([max(len(values), 1) for values in lists])
+            flat = pd.Series([value for values in lists for value in (values or [None])], dtype=object)
+            indptr = np.concatenate([[0], np.cumsum(n_values)])
+            shares = np.repeat(1 / n_values, n_values).astype(np.float32)
+            matrix = sp.csr_matrix((shares, self._ids(flat), indptr), shape=(len(lists), self.size))
+            matrix.sum_duplicates()
+            return matrix
+        numbers = _numbers(column)
+        known = np.isfinite(numbers)
+        if self.kind == "bins":
+            return np.where(known, 1 + np.searchsorted(self.edges, numbers, side="right"), 0)
+        scaled = np.where(known, (numbers - self.mean) / self.scale, 0)
+        return np.stack([scaled, ~known], axis=1).astype(np.float32)
+
+    def _ids(self, column: pd.Series) -> np.ndarray:
+        return pd.Index(self.values, dtype=object).get_indexer(pd.Index(column, dtype=object)) + 1
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a table, in the order in which models take them."""
+
+    fields: tuple[Field, ...]
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        if not names or len({*names}) < len(names):
+            raise ValueError(f"expected at least one field, each of a name of its own, got {names}")
+
+    @classmethod
+    def of(cls, train: pd.DataFrame, kinds: Mapping[str, str]) -> Self:
+        """The fields named in `kinds`, as training rows tell."""
+        check_columns(train, [*kinds])
+        return cls(tuple(Field.of(train[name], kind) for name, kind in kinds.items()))
+
+    @classmethod
+    def numbered(cls, **sizes: int) -> Self:
+        """Category fields of the ids 0, 1, ..., size - 1, all known."""
+        return cls(tuple(Field(name, values=tuple(range(size))) for name, size in sizes.items()))
+
+    def rows(self, frame: pd.DataFrame, label: str | None = None) -> Rows:
+        """The rows of a table. ValueError where it lacks a field, and for labels outside [0, 1]."""
+        check_columns(frame, [*self.names, *([] if label is None else [label])])
+        labels = None if label is None else _numbers(frame[label])
+        return Rows(self, tuple(field.encode(frame[field.name]) for field in self.fields), labels)
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    def position(self, name: str) -> int:
+        """Which field has this name."""
+        checks.choice("field", name, self.names)
+        return self.names.index(name)
+
+    def save(self, path: str | Path) -> None:
+        """As JSON."""
+        write_json(Path(path), {"fields": [asdict(field) for field in self.fields]})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """What `save` wrote; ValueError where the file is none of it."""
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))["fields"]
+            return cls(tuple(_field(**field) for field in stored))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} holds no fields as Fields.save writes them ({error})") from error
+
+
+def _field(**stored: Any) -> Field:
+    parts: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in stored.items()}
+    return Field(**parts)
+
+
+def _sorted(values: Sequence[Any] | set[Any] | np.ndarray) -> tuple[Any, ...]:
+    """Texts after numbers, a missing value last."""
+    return tuple(sorted(values, key=lambda value: (value is None, isinstance(value, str), value or 0)))
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Whole numbers as integers, other values as text, missing ones as None."""
+    if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
+        return pd.Series(column.astype(np.int64).tolist(), dtype=object)
+    return pd.Series([_one(value) for value in column.astype(object)], dtype=object)
+
+
+def _one(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return None
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    return int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
+
+
+def _lists(column: pd.Series) -> list[list[Any]]:
+    return [_list(value) for value in column]
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return value.split("|") if value else []
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_one(each) for each in value]
+    one = _one(value)
+    return [] if one is None else [one]
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    try:
+        return pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{column.name!r} must hold numbers: {error}") from error

@@ -1,0 +1,121 @@
+"""What click-through models are made of; fields come as `look_up` takes them: ids, or soft values."""
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from experiments.recommenders.layers import Dense, Sparse, dropped, look_up
+
+Column = torch.Tensor | Sparse
+"""Of a field: ids (n,) int64, soft values (n, size) or `Sparse`."""
+
+
+class Embeddings(nn.Module):
+    """(n, n_fields, width) vectors of a row's fields: a table each, of which a soft value takes p @ table."""
+
+    def __init__(self, sizes: Iterable[int], width: int):
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
+
+    def table(self, field: int) -> torch.Tensor:
+        """(size, width) of a field."""
+        return cast(nn.Embedding, self.tables[field]).weight
+
+    def forward(self, x: Sequence[Column]) -> torch.Tensor:
+        return torch.stack([look_up(self.table(field), column) for field, column in enumerate(x)], 1)
+
+
+class Linear(nn.Module):
+    """(n,) b + sum over fields of a weight of the value."""
+
+    def __init__(self, sizes: Iterable[int]):
+        super().__init__()
+        self.weights, self.bias = Embeddings(sizes, 1), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Sequence[Column]) -> torch.Tensor:
+        return self.bias + self.weights(x).sum((1, 2))
+
+
+def pairwise_sum(vectors: torch.Tensor) -> torch.Tensor:
+    """(n,) sum over pairs of fields f < g of v_f . v_g, of vectors (n, n_fields, width) (Rendle 2010, lemma 3.1)."""
+    return (vectors.sum(1).square() - vectors.square().sum(1)).sum(1) / 2
+
+
+def pairwise_products(vectors: torch.Tensor) -> torch.Tensor:
+    """(n, n_fields (n_fields - 1) / 2) inner products of each pair of fields."""
+    first, second = torch.triu_indices(vectors.shape[1], vectors.shape[1], 1, device=vectors.device)
+    return (vectors[:, first] * vectors[:, second]).sum(2)
+
+
+class MLP(nn.Module):
+    """ReLU layers, with batch normalisation before the ReLU and dropout after it if asked for."""
+
+    def __init__(self, n_in: int, widths: Sequence[int], batch_norm: bool = False, dropout: float = 0.0):
+        super().__init__()
+        self.dropout, self.n_out = dropout, [n_in, *widths][-1]
+        self.dense = nn.ModuleList(Dense(*pair) for pair in zip([n_in, *widths], widths, strict=False))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths) if batch_norm else None
+
+    def forward(self, x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+        for k, dense in enumerate(self.dense):
+            x = dense(x)
+            x = torch.relu(x if self.norms is None else self.norms[k](x))
+            x = dropped(x, self.dropout, rng)
+        return x
+
+
+class Cross(nn.Module):
+    """x_{l+1} = x_0 (x_l . w_l) + b_l + x_l, of x_0 (n, width) (Wang et al. 2017, Eq. 3)."""
+
+    def __init__(self, width: int, n_layers: int):
+        super().__init__()
+        self.weights = nn.ModuleList(Dense(width, 1, bias=False) for _ in range(n_layers))
+        self.biases = nn.Parameter(torch.zeros(n_layers, width))
+
+    def forward(self, x0: torch.Tensor) -> torch.Tensor:
+        x = x0
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = x0 * weight(x) + bias + x
+        return x
+
+
+class CIN(nn.Module):
+    """Compressed interactions of vectors (n, n_fields, width) (Lian et al. 2018, Eq. 6 to 8).
+
+    X_k[h] = sum_ij W_k[h, i, j] (X_{k-1}[i] * X_0[j]); the sums over the width of all X_k[h] come out.
+    """
+
+    def __init__(self, n_fields: int, heights: Sequence[int]):
+        super().__init__()
+        befores = [n_fields, *heights]
+        self.dense = nn.ModuleList(
+            Dense(before * n_fields, height, bias=False) for before, height in zip(befores, heights, strict=False)
+        )
+        self.n_out = sum(heights)
+
+    def forward(self, x0: torch.Tensor) -> torch.Tensor:
+        x, sums = x0, []
+        for dense in self.dense:
+            pairs = (x[:, :, None] * x0[:, None]).flatten(1, 2)  # (n, before * n_fields, width)
+            x = dense(pairs.transpose(1, 2)).transpose(1, 2)
+            sums.append(x.sum(2))
+        return torch.cat(sums, 1)
+
+
+class Attention(nn.Module):
+    """Self-attention over fields, with a residual and a ReLU (Song et al. 2019, Eq. 5 to 8)."""
+
+    def __init__(self, n_in: int, width: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.query, self.key, self.value, self.residual = (Dense(n_in, width, bias=False) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, n_fields, width) of (n, n_fields, n_in)."""
+        query, key, value = (
+            part(x).unflatten(2, (self.n_heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        mixed = torch.softmax(query @ key.transpose(2, 3), dim=3) @ value
+        return torch.relu(mixed.transpose(1, 2).flatten(2) + self.residual(x))

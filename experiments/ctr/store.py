@@ -1,0 +1,52 @@
+"""Trained click-through models on disk."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.ctr.fields import Fields
+from experiments.ctr.models import MODELS, Model
+from infae.storage.atomic import replacing
+
+_PARTS = {"model", "params", "state"}
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Name, parameters and state, as `torch.save` writes them; its fields go into a file of their own."""
+    content = {"model": type(model).__name__.lower(), "params": model.params, "state": model.state_dict()}
+    with replacing(Path(path)) as aside:
+        torch.save(content, aside)
+
+
+def load(path: str, fields: Fields) -> Model:
+    """A model that `save` wrote, in evaluation mode; or of your own, `my_module:build`, by `build(fields)`.
+
+    Weights alone are read: a file cannot run code. ValueError for a file that is no such model, or of other fields.
+    """
+    if ":" in path and not Path(path).exists():
+        return _built(path, fields)
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no file; give a model's, or my_module:build")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of foreign bytes the unpickler raises whatever it stumbles over
+        raise ValueError(f"{path} is no model of experiments.ctr.store.save: it cannot be read") from error
+    if not isinstance(content, dict) or content.keys() != _PARTS or content["model"] not in MODELS:
+        raise ValueError(f"{path} is no model of experiments.ctr.store.save: it holds something else")
+    try:
+        model = MODELS[content["model"]](fields, **content["params"])
+        model.load_state_dict(content["state"])
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"{path} holds a {content['model']} of other fields than {fields.names}: {reason}") from error
+    return model.eval()
+
+
+def _built(name: str, fields: Fields) -> Any:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)(fields).eval()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name} gives no model: expected module:function, called as function(fields)") from error

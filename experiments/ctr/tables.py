@@ -1,0 +1,144 @@
+"""Click-through tables: a label and fields, from public data sets or a file, and how they are split."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.ctr.fields import KINDS, Fields
+from experiments.ctr.rows import Rows
+from infae.data.datasets import located
+from infae.data.interactions import check_columns
+from infae.data.readers import read_movielens
+from infae.runtime import checks
+
+LABEL, TIME, PART = "label", "time", "part"
+CLICK = 4.0
+"""A rating of so much or more is a click."""
+
+DataDir = str | PathLike[str] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A frame with a column `label` (0 or 1), `kinds` of its fields, maybe `time` (seconds) and `part` (0, 1, 2)."""
+
+    name: str
+    frame: pd.DataFrame
+    kinds: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        check_columns(self.frame, [LABEL, *self.kinds])
+        for name, kind in self.kinds.items():
+            checks.choice(f"kind of {name!r}", kind, KINDS)
+        labels = self.frame[LABEL].unique()
+        if {*labels} != {0, 1}:
+            raise ValueError(f"{self.name}: labels must be 0 and 1, both of them, got {sorted(labels)[:5]}")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Rows of three parts, by the fields that training rows tell."""
+
+    name: str
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    @property
+    def fields(self) -> Fields:
+        return self.train.fields
+
+
+def parted(table: Table, parts: Sequence[np.ndarray], name: str) -> Data:
+    """The table's rows at these places as train, validation and test."""
+    fields = Fields.of(table.frame.iloc[parts[0]], table.kinds)
+    return Data(f"{table.name}, {name}", *(fields.rows(table.frame.iloc[part], LABEL) for part in parts))
+
+
+def random_parts(table: Table, seed: int = 0, shares: tuple[float, float] = (0.8, 0.1)) -> Data:
+    """A random split, by default 8:1:1 as in the paper; the table's own where it has a column `part`."""
+    if PART in table.frame:
+        return parted(table, [np.flatnonzero(table.frame[PART] == part) for part in range(3)], "its own split")
+    n = len(table.frame)
+    order = checks.generator(seed).permutation(n)
+    ends = np.round(np.cumsum(shares) * n).astype(int)
+    return parted(table, [np.sort(part) for part in np.split(order, ends)], f"random split {seed}")
+
+
+def windows(table: Table, n: int = 3) -> list[pd.DataFrame]:
+    """The table in n windows of time with as many rows each, the oldest first; ValueError where it has no times."""
+    if TIME not in table.frame:
+        raise ValueError(f"{table.name} has no times to part it by")
+    order = np.argsort(table.frame[TIME].to_numpy(), kind="stable")
+    return [table.frame.iloc[np.sort(part)] for part in np.array_split(order, checks.whole("n", n))]
+
+
+def yahoo(part: str, data_dir: DataDir = None) -> Table:
+    """Yahoo! R3, ratings of songs: "uniform", of songs drawn at random, or "selected", of songs that users chose."""
+    file = {"uniform": "random.txt", "selected": "user.txt"}[checks.choice("part", part, ("uniform", "selected"))]
+    (path,) = located("yahoo-r3", f"yahoo-r3/{file}", data_dir=data_dir)
+    frame = pd.read_csv(path, header=None, names=["user", "item", "rating"])
+    return _rated(f"yahoo-r3 {part}", frame, {"user": "category", "item": "category"})
+
+
+def ml_1m(data_dir: DataDir = None, *, side: bool = False) -> Table:
+    """MovieLens-1M: user and movie; with `side` also gender, age, occupation, first digit of zip code, genres, year."""
+    paths = located("ml-1m", "ml-1m/ratings*", "ml-1m/users.dat", "ml-1m/movies.dat", data_dir=data_dir)
+    ratings, users, movies = paths
+    frame = read_movielens(ratings)[["user_id", "item_id", "rating", "timestamp"]]
+    frame.columns = ["user", "item", "rating", TIME]
+    kinds = {"user": "category", "item": "category"}
+    if side:
+        names = ["user", "gender", "age", "occupation", "zip"]
+        about_users = _split_by_colons(users, names).assign(region=lambda each: each["zip"].str[:1]).drop(columns="zip")
+        about_items = _split_by_colons(movies, ["item", "title", "genres"])
+        about_items["year"] = about_items.pop("title").str.extract(r"\((\d{4})\)\s*$")[0].astype(float)
+        frame = frame.merge(about_users, on="user", how="left").merge(about_items, on="item", how="left")
+        kinds |= dict.fromkeys(("gender", "age", "occupation", "region"), "category")
+        kinds |= {"genres": "several", "year": "bins"}
+    return _rated("ml-1m with fields" if side else "ml-1m", frame, kinds)
+
+
+def frappe(data_dir: DataDir = None) -> Table:
+    """Frappe_x1, use of apps: ten fields, a public split of its own, two rows without use for each with one."""
+    files = ("frappe-x1/train*.csv", "frappe-x1/valid.csv", "frappe-x1/test.csv")
+    paths = located("frappe-x1", *files, data_dir=data_dir)
+    frame = pd.concat([pd.read_csv(path).assign(**{PART: part}) for part, path in enumerate(paths)], ignore_index=True)
+    return Table("frappe-x1", frame, dict.fromkeys(frame.columns.difference([LABEL, PART], sort=False), "category"))
+
+
+def read(path: str | Path, kinds: Mapping[str, str], label: str = LABEL) -> Table:
+    """A CSV or Parquet file with a column of labels and one for each field; ValueError where it lacks one."""
+    path = Path(path)
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is no table: expected a CSV or Parquet file with a header ({error})") from error
+    check_columns(frame, [label, *kinds])
+    return Table(path.stem, frame.rename(columns={label: LABEL}), kinds)
+
+
+def _rated(name: str, frame: pd.DataFrame, kinds: Mapping[str, str]) -> Table:
+    return Table(name, frame.assign(**{LABEL: (frame.pop("rating") >= CLICK).astype(np.int8)}), kinds)
+
+
+def _split_by_colons(path: Path, names: Sequence[str]) -> pd.DataFrame:
+    lines = path.read_text(encoding="latin-1").splitlines()
+    frame = pd.DataFrame([re.split("::", line) for line in lines], columns=list(names))
+    return frame.assign(**{names[0]: frame[names[0]].astype(np.int64)})
+
+
+TABLES: Mapping[str, Callable[[DataDir], Table]] = {
+    "yahoo-uniform": partial(yahoo, "uniform"),
+    "yahoo-selected": partial(yahoo, "selected"),
+    "ml-1m": ml_1m,
+    "ml-1m-side": partial(ml_1m, side=True),
+    "frappe": frappe,
+}
+"""By the names that flags take."""

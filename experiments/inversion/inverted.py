@@ -1,0 +1,144 @@
+"""Algorithm 1 of the model-inversion paper (Wang et al., RecSys 2023): soft rows that the model gives random labels."""
+
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from experiments.ctr.models import Model
+from experiments.ctr.rows import Rows
+from experiments.ctr.train import labelled
+from experiments.training.trainer import one_thread
+from infae.runtime import checks
+from infae.runtime.memory import require_memory
+from infae.runtime.progress import bar
+
+FREEZE = ("half", "none")
+SPACES = ("softmax", "weights")
+LABELS = ("hard", "teacher")
+
+
+def synthesise(
+    model: Model, n_rows: int, seed: int = 0, *, positives: float = 0.5, threshold: float = 0.3,
+    learning_rate: float = 0.1, weight_decay: float = 0.0, freeze: str = "half", space: str = "softmax",
+    norm_weight: float = 0.0, labels: str = "hard", batch_size: int = 500, max_steps: int = 1000,
+    progress: bool = False,
+) -> Rows:  # fmt: skip
+    """Rows by gradient descent on soft values, from noise, batch by batch until a loss is reached.
+
+        mean over a batch of BCE(f(p_1, ..., p_F), r) + norm_weight R_feature < threshold          (Eq. 9, 15 to 17)
+
+    Args:
+      model: the trained model f, in evaluation mode; it is not changed.
+      n_rows: how many.
+      seed: of noise and labels.
+      positives: share of labels r that are 1.
+      threshold: loss (nats) below which a batch is done.
+      learning_rate: of Adam on the values. The paper's 1e-4 to 1e-6 are for `space="weights"`.
+      weight_decay: of Adam.
+      freeze: "half": in half of a batch's rows the first field stays as it was drawn, in the others all the rest do
+        (Eq. 14); "none"; or the name of a field that stays.
+      space: "softmax": p = softmax(w), w ~ U(0, 1), and w moves, so that p stays on the simplex; "weights": p itself
+        moves, as Algorithm 1 is printed, and leaves it: it is clipped and scaled back at the end.
+      norm_weight: of R_feature: sum over batch normalisations of |batch mean - running mean| + |batch variance -
+        running variance|, Euclidean norms. A model without any refuses a weight above 0.
+      labels: "hard": r; "teacher": sigmoid(f).
+      batch_size: rows that descend together.
+      max_steps: steps after which a batch is taken as it is.
+      progress: show a bar.
+
+    Raises:
+      ValueError: bad arguments.
+      FloatingPointError: the model's logits are NaN or infinite.
+    """
+    n_rows, rng = checks.whole("n_rows", n_rows), torch.Generator().manual_seed(checks.seed("seed", seed))
+    checks.share("positives", positives)
+    checks.choice("space", space, SPACES)
+    checks.choice("freeze", freeze, (*FREEZE, *model.fields.names))
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm1d)]
+    if norm_weight and not norms:
+        raise ValueError(f"norm_weight is of batch normalisations, and this {type(model).__name__} has none")
+    checks.choice("labels", labels, LABELS)
+    for name, value in (("threshold", threshold), ("norm_weight", norm_weight), ("weight_decay", weight_decay)):
+        checks.number(name, value, least=0)
+    checks.number("learning_rate", learning_rate, above=0)
+    for name, value in (("batch_size", batch_size), ("max_steps", max_steps)):
+        checks.whole(name, value)
+    require_memory(40 * batch_size * sum(model.sizes) + 4 * n_rows * sum(model.sizes), f"{n_rows:,} soft rows")
+    done: list[list[torch.Tensor]] = []
+    model.eval()
+    with one_thread(), _Statistics(norms) as statistics, bar("rows", progress, total=n_rows, unit="row") as shown_bar:
+        for start in range(0, n_rows, batch_size):
+            n = min(batch_size, n_rows - start)
+            noise = [torch.rand(n, size, generator=rng) for size in model.sizes]
+            values = [w if space == "softmax" else torch.softmax(w, 1) for w in noise]
+            moving = _moving(freeze, n, model)
+            wanted = (torch.rand(n, generator=rng) < positives).float()
+            leaves = [value.requires_grad_() for value in values]
+            optimizer = torch.optim.Adam(leaves, lr=learning_rate)
+            for _ in range(max_steps):
+                shares = [torch.softmax(w, 1) for w in leaves] if space == "softmax" else leaves
+                logits = model(shares)
+                if not logits.isfinite().all():
+                    raise FloatingPointError("the model's logits are NaN or infinite: it has diverged; train it again")
+                loss = binary_cross_entropy_with_logits(logits, wanted)
+                if norm_weight:
+                    loss = loss + norm_weight * statistics.distance()
+                if loss.item() < threshold:
+                    break
+                slopes = torch.autograd.grad(loss, leaves)
+                for leaf, slope, mask in zip(leaves, slopes, moving, strict=True):
+                    leaf.grad = mask * (slope + weight_decay * leaf.detach())
+                optimizer.step()
+            found = [w.detach() for w in leaves]
+            shares = [torch.softmax(w, 1) if space == "softmax" else _on_simplex(w) for w in found]
+            done.append([*shares, wanted])
+            shown_bar.update(n)
+    *columns, given = (torch.cat(parts).numpy() for parts in zip(*done, strict=True))
+    rows = Rows(model.fields, tuple(columns), given)
+    return rows if labels == "hard" else labelled(model, rows)
+
+
+def _moving(freeze: str, n: int, model: Model) -> list[torch.Tensor]:
+    """(n, 1) ones where a field's values move."""
+    masks = [torch.ones(n, 1) for _ in model.sizes]
+    if freeze == "half":
+        masks[0][: n // 2] = 0
+        for mask in masks[1:]:
+            mask[n // 2 :] = 0
+    elif freeze != "none":
+        masks[model.fields.position(freeze)][:] = 0
+    return masks
+
+
+def _on_simplex(weights: torch.Tensor) -> torch.Tensor:
+    clipped = weights.clamp(min=0)
+    return clipped / clipped.sum(1, keepdim=True)
+
+
+class _Statistics:
+    """Mean and variance of what goes into each batch normalisation, as of the last forward."""
+
+    def __init__(self, norms: list[nn.BatchNorm1d]):
+        self._norms = norms
+        self._inputs: dict[nn.Module, torch.Tensor] = {}
+
+    def __enter__(self) -> "_Statistics":
+        self._hooks = [norm.register_forward_pre_hook(self._keep) for norm in self._norms]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep(self, norm: nn.BatchNorm1d, inputs: tuple[torch.Tensor]) -> None:
+        self._inputs[norm] = inputs[0]
+
+    def distance(self) -> torch.Tensor:
+        """R_feature of the paper (Eq. 15)."""
+        total = torch.zeros(())
+        for norm in self._norms:
+            x, mean, variance = self._inputs[norm], cast(torch.Tensor, norm.running_mean), norm.running_var
+            total = total + (x.mean(0) - mean).norm() + (x.var(0, correction=0) - variance).norm()
+        return total

@@ -1,0 +1,273 @@
+"""Click-through models, their training, and their files."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+torch = pytest.importorskip("torch")
+
+from experiments.ctr import store
+from experiments.ctr.fields import Field, Fields
+from experiments.ctr.layers import CIN, Attention, Cross, pairwise_products, pairwise_sum
+from experiments.ctr.models import MODELS
+from experiments.ctr.rows import Rows
+from experiments.ctr.train import Training, evaluate, fit, initialise, logits, on
+from experiments.recommenders.layers import Sparse
+
+FIELDS = Fields.numbered(user=12, item=9, day=3)
+WITH_HISTORY = Fields(
+    (
+        Field("user", values=tuple(range(12))),
+        Field("item", values=tuple(range(9))),
+        Field("history", "several", values=tuple(range(9))),
+    )
+)
+SMALL = {"n_factors": 4, "width": 8}
+
+
+def made(name, **params):
+    model = MODELS[name](WITH_HISTORY if name == "din" else FIELDS, **{**SMALL, **params})
+    initialise(model, torch.Generator().manual_seed(0))
+    with torch.no_grad():  # far from zero, where any fault would show
+        for parameter in model.parameters():
+            parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) - 0.5)
+    return model.eval()
+
+
+def rows(fields=FIELDS, n=40, seed=0):
+    """Rows whose label hangs on the pair of user and item."""
+    rng = np.random.default_rng(seed)
+    values = [rng.integers(field.size, size=n) for field in fields]
+    if fields is WITH_HISTORY:
+        shares = rng.random((n, fields.fields[2].size)) * (rng.random((n, fields.fields[2].size)) < 0.4)
+        shares[:, 0] += 0.01
+        values[2] = shares / shares.sum(1, keepdims=True)
+    labels = (values[0] + values[1]) % 2
+    return Rows(fields, tuple(values), labels)
+
+
+def one_hot(column, size):
+    return torch.eye(size)[column] if column.dtype == torch.int64 else column
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_one_hot_and_sparse_rows_give_the_bits_of_ids(name, batch_norm):
+    model = made(name, batch_norm=batch_norm)
+    given = rows(model.fields)
+    if name == "din":
+        given = Rows(given.fields, (*given.values[:2], given.soft().values[2]), given.labels)
+    columns = on(given)
+    pairs = [*zip(columns, model.sizes, strict=True)]
+    hot = [c if isinstance(c, Sparse) else one_hot(c, size) for c, size in pairs]
+    with torch.no_grad():
+        assert_array_equal(model(hot), model(columns))
+        assert_array_equal(model(on(given.soft())), model(columns))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_reach_soft_values_and_every_parameter(name):
+    model, given = made(name), rows(WITH_HISTORY if name == "din" else FIELDS)
+    columns = [one_hot(c, size).clone() for c, size in zip(on(given), model.sizes, strict=True)]
+    if name == "din":
+        columns[2] = on(given.soft())[2]
+        columns[2].values.requires_grad_()
+    soft = [column.requires_grad_() for column in columns if isinstance(column, torch.Tensor)]
+    model(columns).sum().backward()
+    assert all((column.grad != 0).any() for column in soft)
+    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+    if name == "din":
+        assert columns[2].values.grad.any()
+
+
+def test_a_factorisation_machine_is_its_double_sum():
+    model, given = made("fm"), rows()
+    w, v = ([t.weight.detach().numpy() for t in part.tables] for part in (model.linear.weights, model.vectors))
+    x = given.values
+    expected = [
+        float(model.linear.bias.detach())
+        + sum(w[f][x[f][n], 0] for f in range(3))
+        + sum(v[f][x[f][n]] @ v[g][x[g][n]] for f in range(3) for g in range(f + 1, 3))
+        for n in range(len(given))
+    ]
+    assert_allclose(logits(model, given), expected, rtol=1e-5)
+
+
+def test_the_layers_are_their_formulas():
+    rng = torch.Generator().manual_seed(0)
+    v = torch.randn(5, 3, 4, generator=rng)
+    dots = [(v[:, f] * v[:, g]).sum(1) for f in range(3) for g in range(f + 1, 3)]
+    assert_allclose(pairwise_products(v), torch.stack(dots, 1), rtol=1e-5)
+    assert_allclose(pairwise_sum(v), sum(dots), rtol=1e-4)
+
+    cross = Cross(12, 2)
+    initialise(cross, rng)
+    x0 = x = v.flatten(1)
+    for weight, bias in zip(cross.weights, cross.biases, strict=True):
+        x = x0 * (x @ weight.weight) + bias + x
+    assert_allclose(cross(x0).detach(), x.detach(), rtol=1e-5)
+
+    cin = CIN(3, [2, 3])
+    initialise(cin, rng)
+    x, sums = v, []
+    for dense in cin.dense:
+        kernel = dense.weight.T.reshape(-1, x.shape[1], 3)
+        x = torch.einsum("hij,nid,njd->nhd", kernel, x, v)
+        sums.append(x.sum(2))
+    assert_allclose(cin(v).detach(), torch.cat(sums, 1).detach(), rtol=1e-4, atol=1e-5)
+
+    attention = Attention(4, 6, 2)
+    initialise(attention, rng)
+    heads = []
+    for head in range(2):
+        at = slice(3 * head, 3 * head + 3)
+        q, k, w = (v @ part.weight[:, at] for part in (attention.query, attention.key, attention.value))
+        heads.append(torch.softmax(q @ k.transpose(1, 2), 2) @ w)
+    expected = torch.relu(torch.cat(heads, 2) + v @ attention.residual.weight)
+    assert_allclose(attention(v).detach(), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_din_reads_a_history_through_the_item():
+    model, given = made("din"), rows(WITH_HISTORY)
+    history = given.values[2]
+    table = model.vectors.tables[1].weight
+    assert table is model.vectors.tables[2].weight
+    seen = []
+    model.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    soft = Rows(given.fields, (*given.values[:2], given.soft().values[2]), given.labels)
+    logits(model, soft)
+    with torch.no_grad():
+        for n in range(len(given)):
+            target, read = table[given.values[1][n]], torch.zeros(4)
+            for item in np.flatnonzero(history[n]):
+                pair = torch.cat([table[item], target, table[item] - target, table[item] * target])
+                read += history[n, item] * model.activated(model.activation(pair[None]))[0] * table[item]
+            assert_allclose(seen[0][n, -4:], read, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="Sparse rows"):
+        logits(model, given)
+    with pytest.raises(ValueError, match="must be of the same values"):
+        MODELS["din"](WITH_HISTORY, history="history", item="user")
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lr", "fm", "deepfm"])
+def test_soft_labels_and_one_hot_rows_train_to_the_bits_of_ids(name):
+    given = rows(n=200)
+    hot = Rows(FIELDS, tuple(np.eye(f.size, dtype=np.float32)[v] for f, v in zip(FIELDS, given.values, strict=True)))
+    hot = Rows(FIELDS, hot.values, given.labels)
+    found = []
+    for each in (given, hot):
+        model = made(name)
+        fit(model, each, training=Training(learning_rate=0.01, n_epochs=3, batch_size=50))
+        found.append(logits(model, given))
+    assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_learns_pairs_and_the_seed_is_all_chance():
+    train, validation = rows(n=3000), rows(n=500, seed=1)
+    settings = Training(learning_rate=0.03, n_epochs=30, batch_size=256)
+    models = [made("fm", n_factors=8) for _ in range(2)]
+    for model in models:
+        torch.rand(3)  # the global generator has no part in it
+        fit(model, train, validation, settings)
+    assert evaluate(models[0], validation)["AUC"] > 0.95
+    assert_array_equal(logits(models[0], validation), logits(models[1], validation))
+    linear = made("lr")
+    fit(linear, train, validation, settings)
+    assert evaluate(linear, validation)["AUC"] < 0.6
+
+
+def test_weights_count_rows():
+    given = rows(n=100)
+    heavy = Rows(FIELDS, given.values, given.labels, np.r_[np.full(50, 2.0), np.zeros(50)])
+    twice = given[np.r_[np.arange(50), np.arange(50)]]
+    found = []
+    for each in (heavy, twice):
+        model = made("lr")
+        fit(model, each, training=Training(learning_rate=0.01, n_epochs=20, batch_size=100))
+        found.append(logits(model, given))
+    assert_allclose(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_squared_errors_on_probabilities_find_the_logits():
+    teacher, given = made("lr"), rows(n=500)
+    labels = 1 / (1 + np.exp(-logits(teacher, given).astype(np.float64)))
+    student = made("lr")
+    settings = Training(learning_rate=0.05, n_epochs=100, batch_size=100, loss="squared_error")
+    fit(student, Rows(FIELDS, given.values, labels), training=settings)
+    assert_allclose(logits(student, given), logits(teacher, given), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "hinge"}, "loss must be one of"),
+        ({"metric": "HR"}, "metric must be one of"),
+        ({"weight_decay": -1}, "weight_decay"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"seed": -1}, "seed"),
+        ({"device": "gpu9"}, "device"),
+    ],
+)
+def test_bad_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        fit(made("lr"), rows(), training=Training(**change))
+
+
+def test_rows_that_nothing_can_be_learnt_from_are_refused():
+    given = rows()
+    with pytest.raises(ValueError, match="no labels"):
+        fit(made("lr"), Rows(FIELDS, given.values))
+    with pytest.raises(ValueError, match="both of them"):
+        fit(made("lr"), given, Rows(FIELDS, given.values, np.ones(len(given))))
+    with pytest.raises(FloatingPointError, match="became"):
+        fit(made("fm"), given, training=Training(learning_rate=1e30, n_epochs=5))
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_model_is_the_same_to_the_bit(name, tmp_path):
+    model = made(name, batch_norm=True)
+    given = rows(model.fields).soft()
+    store.save(model, tmp_path / "model.pt")
+    loaded = store.load(str(tmp_path / "model.pt"), model.fields)
+    assert_array_equal(logits(loaded, given), logits(model, given))
+
+
+def build(fields):
+    return made("lr")
+
+
+def test_a_model_of_ones_own_is_built():
+    assert_array_equal(logits(store.load(f"{__name__}:build", FIELDS), rows()), logits(made("lr"), rows()))
+    for name in ("no_such_module:build", f"{__name__}:no_such"):
+        with pytest.raises(ValueError, match="gives no model"):
+            store.load(name, FIELDS)
+
+
+def test_files_that_are_no_model_are_refused(tmp_path):
+    path = tmp_path / "model.pt"
+    with pytest.raises(ValueError, match="is no file"):
+        store.load(str(path), FIELDS)
+    for content in (b"", b"text", np.random.default_rng(0).bytes(1000)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be read"):
+            store.load(str(path), FIELDS)
+    torch.save({"weights": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="holds something else"):
+        store.load(str(path), FIELDS)
+    torch.save(made("lr"), path)  # a pickle, which could run code
+    with pytest.raises(ValueError, match="cannot be read"):
+        store.load(str(path), FIELDS)
+    store.save(made("lr"), path)
+    with pytest.raises(ValueError, match="of other fields"):
+        store.load(str(path), Fields.numbered(user=5, item=5))

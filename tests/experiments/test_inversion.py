@@ -1,0 +1,251 @@
+"""Rows made out of a model alone: what they hold, what they teach, and what is refused."""
+
+import builtins
+from functools import partial
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+torch = pytest.importorskip("torch")
+
+from experiments.ctr.fields import Field, Fields
+from experiments.ctr.models import MODELS, DeepFM, Model
+from experiments.ctr.rows import Rows
+from experiments.ctr.train import Training, evaluate, fit, logits
+from experiments.inversion import designed, drawn, inverted
+
+N_USERS, N_ITEMS = 120, 80
+FIELDS = Fields.numbered(user=N_USERS, item=N_ITEMS)
+WAYS = {
+    "inverted": partial(inverted.synthesise, threshold=0.5),
+    "designed": designed.synthesise,
+    "one-hot": drawn.synthesise,
+    "mixture": partial(drawn.synthesise, kind="mixture"),
+}
+
+
+def world(n, seed=0):
+    """Rows of users and items with biases and three directions of taste, and their clicks."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=N_USERS), rng.normal(size=N_ITEMS)
+    u, v = rng.normal(size=(N_USERS, 3)), rng.normal(size=(N_ITEMS, 3))
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(N_USERS, size=n), rng.integers(N_ITEMS, size=n)
+    logit = 0.7 * a[user] + 0.7 * b[item] + (u[user] * v[item]).sum(1)
+    return Rows(FIELDS, (user + 1, item + 1), (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(float))
+
+
+def trained(name, rows, *, n_epochs=40, **params):
+    model = MODELS[name](FIELDS, **{"n_factors": 4, "width": 16, **params})
+    fit(model, rows, training=Training(learning_rate=0.01, weight_decay=1e-5, n_epochs=n_epochs, batch_size=512))
+    return model
+
+
+@pytest.fixture(scope="module")
+def teachers():
+    rows = world(30_000)
+    return {name: trained(name, rows) for name in ("lr", "fm")}
+
+
+@pytest.fixture(scope="module")
+def test_rows():
+    return world(5000, seed=1)
+
+
+def taught(rows, name, test_rows):
+    """Test AUC of a student of such rows."""
+    model = MODELS[name](FIELDS, n_factors=4, width=16)
+    fit(model, rows, training=Training(learning_rate=0.03, n_epochs=150, batch_size=64))
+    return evaluate(model, test_rows)["AUC"]
+
+
+# --- all ways -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_are_as_many_as_asked_and_the_seeds(way, teachers):
+    model = teachers["fm"]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, again, other = (WAYS[way](model, 130, seed) for seed in (0, 0, 1))
+    assert len(first) == 130
+    assert first.labels.min() >= 0
+    for a, b, c in zip(*((*rows.values, rows.labels) for rows in (first, again, other)), strict=True):
+        assert_array_equal(a, b)
+        assert (a != c).any()
+    assert all((value == before[name]).all() for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_data_is_read(way, teachers, monkeypatch):
+    def refused(*args, **kwargs):
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(builtins, "open", refused)
+    monkeypatch.delenv("INFAE_DATA", raising=False)
+    assert len(WAYS[way](teachers["fm"], 20)) == 20
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_diverged_model_is_refused(way):
+    model = MODELS["fm"](FIELDS, n_factors=4)
+    with torch.no_grad():
+        model.linear.bias.fill_(np.nan)
+    with pytest.raises(FloatingPointError, match="it has diverged"):
+        WAYS[way](model, 20)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("n_rows", "seed"), [(0, 0), (1.5, 0), (10, -1), ("10", 0)])
+def test_bad_numbers_are_refused(way, n_rows, seed, teachers):
+    with pytest.raises(ValueError, match=r"n_rows|seed"):
+        WAYS[way](teachers["fm"], n_rows, seed)
+
+
+@pytest.mark.parametrize("way", ["inverted", "designed", "mixture"])
+def test_more_rows_than_memory_holds_are_refused(way, teachers):
+    with pytest.raises(MemoryError, match=r"rows|mixtures"):
+        WAYS[way](teachers["fm"], 10**10)
+
+
+# --- designed rows --------------------------------------------------------------------------------
+
+
+def test_labels_are_the_mean_logit_over_all_pairs(teachers):
+    model = teachers["fm"]
+    rows = designed.synthesise(model, 100)
+    users, items = np.indices((N_USERS + 1, N_ITEMS + 1)).reshape(2, -1)
+    response = logits(model, Rows(FIELDS, (users, items))).reshape(N_USERS + 1, N_ITEMS + 1).astype(np.float64)
+    means = np.einsum("nu,ui,ni->n", rows.values[0].astype(np.float64), response, rows.values[1].astype(np.float64))
+    assert_allclose(rows.labels, 1 / (1 + np.exp(-means)), atol=1e-5)
+    # What a factorisation machine says of a mixture is just that.
+    assert_allclose(logits(model, rows), means, atol=1e-4)
+
+
+def test_designed_rows_span_the_directions_of_the_teacher(teachers):
+    """The row space of the shares holds the singular vectors of the response that main effects leave."""
+    model = teachers["fm"]
+    rows = designed.synthesise(model, 400, rank=4)
+    users, items = np.indices((N_USERS, N_ITEMS)).reshape(2, -1) + 1
+    response = logits(model, Rows(FIELDS, (users, items))).reshape(N_USERS, N_ITEMS).astype(np.float64)
+    rest = response - response.mean(0) - response.mean(1, keepdims=True) + response.mean()
+    u, _, vt = np.linalg.svd(rest)
+    for shares, vectors in ((rows.values[0], u[:, :4]), (rows.values[1], vt[:4].T)):
+        found = np.unique(shares[:, 1:].astype(np.float64), axis=0).T
+        fitted = found @ np.linalg.lstsq(found, vectors, rcond=None)[0]
+        assert_allclose(fitted, vectors, atol=2e-3)
+
+
+@pytest.mark.parametrize("student", ["lr", "fm", "deepfm"])
+def test_designed_rows_teach_nearly_what_the_teacher_knows(student, teachers, test_rows):
+    source = "lr" if student == "lr" else "fm"
+    reached = evaluate(teachers[source], test_rows)["AUC"]
+    assert taught(designed.synthesise(teachers[source], 600), student, test_rows) > reached - 0.02
+    if source == "fm":
+        one_hot = taught(drawn.synthesise(teachers[source], 600), student, test_rows)
+        assert one_hot < reached - 0.03
+
+
+def test_a_logistic_regression_needs_few_rows(teachers, test_rows):
+    reached = evaluate(teachers["lr"], test_rows)["AUC"]
+    assert taught(designed.synthesise(teachers["lr"], 100), "lr", test_rows) > reached - 0.01
+
+
+def test_a_response_that_is_not_kept_gives_the_same_rows(teachers, monkeypatch):
+    kept = designed.synthesise(teachers["fm"], 100)
+    monkeypatch.setattr(designed, "KEPT_BYTES", 0)
+    anew = designed.synthesise(teachers["fm"], 100)
+    assert_array_equal(kept.values[0], anew.values[0])
+    assert_array_equal(kept.labels, anew.labels)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 50])
+def test_few_rows_are_possible(n_rows, teachers):
+    rows = designed.synthesise(teachers["fm"], n_rows)
+    assert len(rows) == n_rows
+
+
+def test_designed_rows_are_of_two_categories():
+    for fields in (
+        Fields.numbered(user=3, item=3, day=2),
+        Fields((Field("user", values=(1, 2)), Field("age", "bins"))),
+    ):
+        with pytest.raises(ValueError, match="two category fields"):
+            designed.synthesise(MODELS["lr"](fields), 10)
+
+
+# --- Algorithm 1 ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", inverted.SPACES)
+def test_rows_reach_the_loss_threshold_on_the_simplex(space, teachers):
+    rows = inverted.synthesise(teachers["lr"], 100, threshold=0.3, space=space, learning_rate=0.1, batch_size=40)
+    for value in rows.values:
+        assert_allclose(value.sum(1), 1, rtol=1e-4)
+        assert value.min() >= 0
+    assert {*np.unique(rows.labels)} == {0, 1}
+    found = logits(teachers["lr"], rows)
+    if space == "softmax":
+        for at in (slice(0, 40), slice(40, 80), slice(80, 100)):
+            assert np.logaddexp(0, -(2 * rows.labels[at] - 1) * found[at]).mean() < 0.3
+
+
+@pytest.mark.parametrize(("freeze", "still"), [("half", None), ("user", 0), ("item", 1), ("none", None)])
+def test_what_is_frozen_stays_as_it_was_drawn(freeze, still, teachers):
+    settings = {"threshold": 0.3, "batch_size": 20, "freeze": freeze}
+    drawn_rows = inverted.synthesise(teachers["lr"], 20, **{**settings, "threshold": 1e9})
+    rows = inverted.synthesise(teachers["lr"], 20, **settings)
+    moved = [(a != b).any(1) for a, b in zip(rows.values, drawn_rows.values, strict=True)]
+    if freeze == "half":
+        assert_array_equal(moved[0], np.arange(20) >= 10)
+        assert_array_equal(moved[1], np.arange(20) < 10)
+    else:
+        assert [each.all() for each in moved] == [k != still for k in range(2)]
+        assert [each.any() for each in moved] == [k != still for k in range(2)]
+
+
+def test_the_share_of_positives_is_chosen_and_labels_may_be_the_teachers(teachers):
+    rows = inverted.synthesise(teachers["lr"], 2000, positives=0.2, threshold=10.0)
+    assert abs(rows.labels.mean() - 0.2) < 0.03
+    soft = inverted.synthesise(teachers["lr"], 50, labels="teacher")
+    assert_allclose(soft.labels, 1 / (1 + np.exp(-logits(teachers["lr"], soft).astype(np.float64))), rtol=1e-5)
+
+
+def test_the_statistics_of_a_batch_are_drawn_to_those_of_training():
+    model = trained("deepfm", world(5000), n_epochs=5, batch_norm=True)
+    distances = []
+    for weight in (0.0, 1.0):
+        settings = {"threshold": 0.0, "max_steps": 60, "batch_size": 64, "norm_weight": weight}
+        rows = inverted.synthesise(model, 64, **settings)
+        with inverted._Statistics([*model.mlp.norms]) as statistics:
+            logits(model, rows)
+            distances.append(float(statistics.distance()))
+    assert distances[1] < 0.7 * distances[0]
+    with pytest.raises(ValueError, match="has none"):
+        inverted.synthesise(MODELS["lr"](FIELDS), 10, norm_weight=0.1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"positives": 0}, {"threshold": -1}, {"freeze": "both"}, {"space": "logit"}, {"labels": "soft"}, {"max_steps": 0},
+     {"batch_size": 0}, {"learning_rate": 0}, {"norm_weight": -1}, {"weight_decay": np.nan}],
+    ids=str,
+)  # fmt: skip
+def test_bad_settings_of_algorithm_1_are_refused(change, teachers):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        inverted.synthesise(teachers["lr"], 10, **change)
+
+
+def test_a_model_of_ones_own_serves():
+    """Anything that is a `Model` with a forward of its own."""
+
+    class Mine(Model):
+        def _build(self):
+            self.inner = DeepFM(self.fields, n_factors=2, width=4)
+
+        def forward(self, x, rng=None):
+            return 2 * self.inner(x, rng)
+
+    for way in WAYS.values():
+        assert len(way(Mine(FIELDS), 10)) == 10
