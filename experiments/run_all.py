@@ -1,4 +1,4 @@
-"""All studies of the paper, one after the other, and the page of their results.
+"""All studies of the papers, one after the other, and the page of their results.
 
     python -m experiments.run_all                    # embedded synthetic data, offline
     python -m experiments.run_all --preset=quick     # all of them on ml-100k, within 15 minutes on two cores
@@ -21,9 +21,9 @@ from infae.runtime import checks
 
 STUDIES = (
     "table_1", "sample_efficiency", "transfer", "noise", "continual", "depth", "coldness", "deanonymise",
-    "augmentation",
+    "augmentation", "ctr_table_2",
 )  # fmt: skip
-"""In the order of the paper's figures."""
+"""In the order of the papers and their figures."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def run(config: Config) -> dict[str, float]:
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:
-        module = importlib.import_module(f"experiments.infinite.{name}")
+        package = "inversion" if name.startswith("ctr_") else "infinite"
+        module = importlib.import_module(f"experiments.{package}.{name}")
         settings = flags.configure(
             module.Config,
             preset=config.preset,

@@ -55,20 +55,22 @@ class Data:
         return self.train.fields
 
 
-def parted(table: Table, parts: Sequence[np.ndarray], name: str) -> Data:
-    """The table's rows at these places as train, validation and test."""
-    fields = Fields.of(table.frame.iloc[parts[0]], table.kinds)
+def parted(table: Table, parts: Sequence[np.ndarray], name: str, fields: Fields | None = None) -> Data:
+    """The table's rows at these places as train, validation and test, encoded by given fields, if any."""
+    fields = fields or Fields.of(table.frame.iloc[parts[0]], table.kinds)
     return Data(f"{table.name}, {name}", *(fields.rows(table.frame.iloc[part], LABEL) for part in parts))
 
 
-def random_parts(table: Table, seed: int = 0, shares: tuple[float, float] = (0.8, 0.1)) -> Data:
+def random_parts(
+    table: Table, seed: int = 0, shares: tuple[float, float] = (0.8, 0.1), fields: Fields | None = None
+) -> Data:
     """A random split, by default 8:1:1 as in the paper; the table's own where it has a column `part`."""
     if PART in table.frame:
-        return parted(table, [np.flatnonzero(table.frame[PART] == part) for part in range(3)], "its own split")
+        return parted(table, [np.flatnonzero(table.frame[PART] == k) for k in range(3)], "its own split", fields)
     n = len(table.frame)
     order = checks.generator(seed).permutation(n)
     ends = np.round(np.cumsum(shares) * n).astype(int)
-    return parted(table, [np.sort(part) for part in np.split(order, ends)], f"random split {seed}")
+    return parted(table, [np.sort(part) for part in np.split(order, ends)], f"random split {seed}", fields)
 
 
 def windows(table: Table, n: int = 3) -> list[pd.DataFrame]:
@@ -77,6 +79,18 @@ def windows(table: Table, n: int = 3) -> list[pd.DataFrame]:
         raise ValueError(f"{table.name} has no times to part it by")
     order = np.argsort(table.frame[TIME].to_numpy(), kind="stable")
     return [table.frame.iloc[np.sort(part)] for part in np.array_split(order, checks.whole("n", n))]
+
+
+def made(data_dir: DataDir = None, *, n_users: int = 300, n_items: int = 200, n_rows: int = 30_000) -> Table:
+    """Made clicks, always the same: users and items have main effects and three directions of taste. For trials."""
+    rng = np.random.default_rng(0)
+    effects = rng.normal(0, 0.7, n_users), rng.normal(0, 0.7, n_items)
+    tastes = rng.normal(0, 0.9, (n_users, 3)), rng.normal(0, 0.9, (n_items, 3))
+    user, item = rng.integers(n_users, size=n_rows), rng.integers(n_items, size=n_rows)
+    logits = effects[0][user] + effects[1][item] + (tastes[0][user] * tastes[1][item]).sum(1)
+    label = (rng.random(n_rows) < 1 / (1 + np.exp(-logits))).astype(np.int8)
+    frame = pd.DataFrame({"user": user, "item": item, LABEL: label, TIME: np.arange(n_rows)})
+    return Table("made", frame, {"user": "category", "item": "category"})
 
 
 def yahoo(part: str, data_dir: DataDir = None) -> Table:
@@ -135,6 +149,7 @@ def _split_by_colons(path: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 TABLES: Mapping[str, Callable[[DataDir], Table]] = {
+    "made": made,
     "yahoo-uniform": partial(yahoo, "uniform"),
     "yahoo-selected": partial(yahoo, "selected"),
     "ml-1m": ml_1m,
@@ -142,3 +157,19 @@ TABLES: Mapping[str, Callable[[DataDir], Table]] = {
     "frappe": frappe,
 }
 """By the names that flags take."""
+
+
+def table(name: str, data_dir: DataDir = None, kinds: Sequence[str] = (), label: str = LABEL) -> Table:
+    """A table by its name, or a file of your own, whose fields `kinds` tells as field:kind.
+
+    ValueError for an unknown name, and for kinds that are not told so.
+    """
+    if name in TABLES:
+        return TABLES[name](data_dir)
+    if not Path(name).is_file():
+        raise ValueError(f"unknown table {name!r}, expected one of {', '.join(TABLES)}, or the path of a file")
+    pairs = [each.partition(":")[::2] for each in kinds]
+    if not pairs or any(kind not in KINDS for _, kind in pairs):
+        kinds_known = ", ".join(KINDS)
+        raise ValueError(f"a file's fields are told as field:kind, kinds {kinds_known}, such as user:category")
+    return read(name, dict(pairs), label)

@@ -139,6 +139,7 @@ class _Statistics:
         """R_feature of the paper (Eq. 15)."""
         total = torch.zeros(())
         for norm in self._norms:
-            x, mean, variance = self._inputs[norm], cast(torch.Tensor, norm.running_mean), norm.running_var
+            x = self._inputs[norm]
+            mean, variance = (cast(torch.Tensor, part) for part in (norm.running_mean, norm.running_var))
             total = total + (x.mean(0) - mean).norm() + (x.var(0, correction=0) - variance).norm()
         return total

@@ -101,7 +101,7 @@ def command(config: Any) -> str:
     if module == "__main__":
         spec = sys.modules["__main__"].__spec__
         assert spec is not None, "binaries are run by python -m"
-        module = spec.name
+        module = spec.name.removesuffix(".__main__")
     preset = {"preset": config.preset} if hasattr(config, "preset") else {}
     usual = vars(configure(type(config), **preset))
     words = ["python -m", module, *(f"--preset={name}" for name in preset.values())]

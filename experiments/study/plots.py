@@ -66,6 +66,17 @@ def reg_path(path: Path, rows: Sequence[Mapping[str, Any]], metric: str, chosen:
     save(drawn, path)
 
 
+def calibration(path: Path, found: Mapping[str, Any], title: str) -> None:
+    """Share of clicks against mean prediction, by groups of rows of equal number; on the diagonal they are equal."""
+    drawn, (panel,) = figure()
+    panel.plot([0, 1], [0, 1], "--", color=MUTED)
+    for (name, each), colour in zip(found.items(), itertools.cycle(COLOURS), strict=False):
+        panel.plot(each.predicted, each.observed, "o-", color=colour, label=f"{name}: error {each.error:.3f}")
+    panel.set(xlabel="predicted probability", ylabel="share of clicks", title=title)
+    panel.legend(frameon=False)
+    save(drawn, path)
+
+
 def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, title: str) -> None:
     """Of each run of DISTILL-CF the loss, and the validation metric of soft and binary rows, over steps."""
     drawn, (left, right) = figure(2)

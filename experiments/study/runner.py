@@ -97,7 +97,7 @@ class Study(Run):
 
     Args:
       config: its fields decide what a cell holds, except the axes and the folders.
-      split: the data; other clicks are other settings too.
+      split: the data; other clicks are other settings too. None where `uses` tells of other data.
       version: of the study's code, one of the settings. Whoever changes what a cell holds counts it up.
       uses: grids and other constants that all cells depend on, by name: settings as well.
       grids: what each model is chosen from, by title; see `Cells`.
@@ -107,14 +107,14 @@ class Study(Run):
     """
 
     def __init__(
-        self, config: Any, split: infae.Split, *, version: int, uses: Mapping[str, Any] | None = None,
+        self, config: Any, split: infae.Split | None, *, version: int, uses: Mapping[str, Any] | None = None,
         grids: Mapping[str, Any] | None = None, **about: str,
     ):  # fmt: skip
         super().__init__(config, **about)
         self.split = split
         fields = [f for f in dataclasses.fields(config) if not f.metadata["axis"] and f.name not in _NOT_DECIDING]
         settings = {field.name: getattr(config, field.name) for field in fields}
-        settings |= {"version": version, **(uses or {}), "data": split_fingerprint(split)}
+        settings |= {"version": version, **(uses or {}), "data": split and split_fingerprint(split)}
         self.cells = Cells(self.folder / "cells", settings, grids)
         self.frame = pd.DataFrame()
 
@@ -140,7 +140,9 @@ class Study(Run):
         """As `Run.write`, with the cells."""
         self.clock.seconds = {"cells": float(self.frame["seconds"].sum())}
         cells = self.frame.to_dict("records")
-        return super().write(tables, claims, notes, **{"data": described(self.split), **found, "cells": cells})
+        return super().write(
+            tables, claims, notes, **{"data": self.split and described(self.split), **found, "cells": cells}
+        )
 
 
 def load_any(config: flags.LoadConfig, seed: int = 0) -> infae.Split:

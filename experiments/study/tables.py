@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 IN_PERCENT = "in percent (AUC as it is)"
+_AS_IT_IS = ("AUC", "LogLoss", "ECE")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def escape_markdown(text: str) -> str:
 
 
 def spread(values: Sequence[float], column: str) -> str:
-    """Mean ± standard deviation of a metric's values, in percent but for AUC; of one value, that."""
+    """Mean ± standard deviation of a metric's values, in percent but for AUC, LogLoss and ECE; of one value, that."""
     mean = _cell(float(np.mean(values)), column)
     return mean if len(values) == 1 else f"{mean} ± {_cell(float(np.std(values, ddof=1)), column)}"
 
@@ -60,7 +61,7 @@ def metrics_table(
         rows.append([label(value) for value in values])
         beside = (published or {}).get(rows[-1][0], {})
         for column in columns:
-            theirs = f" ({beside[column]:.{4 if column.startswith('AUC') else 2}f})" if column in beside else ""
+            theirs = f" ({beside[column]:.{4 if column.startswith(_AS_IT_IS) else 2}f})" if column in beside else ""
             rows[-1].append(spread(group[column].to_list(), column) + theirs)
     return Table(caption, [*by, *columns], rows, len(by))
 
@@ -73,4 +74,4 @@ def label(value: Any) -> str:
 
 
 def _cell(value: float, column: str) -> str:
-    return f"{value:.4f}" if column.startswith("AUC") else f"{100 * value:.2f}"
+    return f"{value:.4f}" if column.startswith(_AS_IT_IS) else f"{100 * value:.2f}"

@@ -1,0 +1,158 @@
+"""What studies of click-through rows train on, and how: real rows, and rows out of teachers, by the paper's names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from experiments.ctr import tables
+from experiments.ctr.models import MODELS, Model
+from experiments.ctr.rows import Rows
+from experiments.ctr.tables import Data
+from experiments.ctr.train import Training, evaluate, fit
+from experiments.inversion import designed, drawn, inverted
+from infae.data.fingerprint import fingerprint
+from infae.runtime import checks
+from infae.tuning.best import Best, Trial, best
+
+LEARNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "LR": ("lr", {}),
+    "FM": ("fm", {}),
+    "DeepFM": ("deepfm", {}),
+    "DeepFM-BN": ("deepfm", {"batch_norm": True}),
+}
+"""Title -> name and parameters of a model; each is a teacher too."""
+
+NORM_WEIGHT = 0.05
+"""Of the batch-normalisation term, one of the paper's."""
+
+
+class Source(NamedTuple):
+    """Rows to train on: made out of a teacher, or, where there is none, real ones."""
+
+    teacher: str | None
+    make: Any  # of a teacher: (model, n_rows, seed) -> Rows
+    n_rows: int | None = None  # None: as many as the study's flag says; of real rows all
+
+
+SOURCES: Mapping[str, Source] = {
+    "raw, all": Source(None, None),
+    "raw, 2K": Source(None, None, 2_000),
+    "raw, 10K": Source(None, None, 10_000),
+    "LRSD": Source("LR", inverted.synthesise),
+    "FMSD": Source("FM", inverted.synthesise),
+    "DeepFMSD": Source("DeepFM", inverted.synthesise),
+    "DeepFMSD-BN": Source("DeepFM-BN", partial(inverted.synthesise, norm_weight=NORM_WEIGHT)),
+    "FMSD, teacher's labels": Source("FM", partial(inverted.synthesise, labels="teacher")),
+    "mixtures by FM": Source("FM", partial(drawn.synthesise, kind="mixture")),
+    "pairs by FM": Source("FM", drawn.synthesise),
+    "pairs by FM, 10K": Source("FM", drawn.synthesise, 10_000),
+    "designed, LR": Source("LR", designed.synthesise),
+    "designed, FM": Source("FM", designed.synthesise),
+    "designed, DeepFM": Source("DeepFM", designed.synthesise),
+}
+"""By title. The paper's names end in SD."""
+
+ON_TABLES = [Training(0.003, decay, n_epochs=40) for decay in (1e-6, 1e-5, 3e-5)]
+"""What is tried on as many rows as a table has."""
+ON_FEW = [Training(0.01, decay, 250, 100) for decay in (1e-4, 1e-3, 1e-2)]
+"""What is tried on a few thousand real ones, of which any model has too many parameters."""
+ON_MADE = [Training(rate, 0.0, 250, 300, check_every=10) for rate in (0.01, 0.03)]
+"""What is tried on rows out of a model."""
+
+
+@dataclass
+class Workshop:
+    """Teachers, rows and students of tables, each made once.
+
+    Args:
+      data_dir: folder of the tables.
+      n_rows: of a synthetic set.
+      n_epochs: most epochs of a training; 0 for as many as `ON_TABLES`, `ON_FEW` and `ON_MADE` say.
+    """
+
+    data_dir: str = ""
+    n_rows: int = 2000
+    n_epochs: int = 0
+    _made: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def uses(self) -> dict[str, Any]:
+        """What decides a cell beside flags, for `Study`."""
+        return {
+            "training": [ON_TABLES, ON_FEW, ON_MADE],
+            "learners": LEARNERS,
+            "norm_weight": NORM_WEIGHT,
+            "rank": designed.RANK,
+        }
+
+    def fingerprint(self, names: Sequence[str]) -> str:
+        """Of what is in tables."""
+        frames = (self._table(name).frame for name in names)
+        return fingerprint([pd.util.hash_pandas_object(frame, index=False).to_numpy() for frame in frames])
+
+    def data(self, table: str, seed: int) -> Data:
+        """A random split of a table."""
+        return self._once("data", table, seed, lambda: tables.random_parts(self._table(table), seed))
+
+    def _table(self, name: str) -> tables.Table:
+        return self._once("table", name, 0, lambda: tables.table(name, self.data_dir or None))
+
+    def teacher(self, title: str, table: str, seed: int) -> Model:
+        """A model of all training rows."""
+        return self._teacher(title, table, seed).candidate[1]
+
+    def _teacher(self, title: str, table: str, seed: int) -> Best[tuple[float, Model]]:
+        data = self.data(table, seed)
+        return self._once(("teacher", title), table, seed, lambda: self._best(title, data.train, data, seed))
+
+    def rows(self, title: str, table: str, seed: int) -> Rows:
+        """The rows of a source."""
+        source = SOURCES[checks.choice("source", title, SOURCES)]
+        data = self.data(table, seed)
+        if source.teacher:
+            make = partial(source.make, self.teacher(source.teacher, table, seed), source.n_rows or self.n_rows, seed)
+            return self._once(("rows", title), table, seed, make)
+        if source.n_rows is None:
+            return data.train
+        chosen = checks.generator(seed).permutation(len(data.train))[: source.n_rows]
+        return data.train[chosen]
+
+    def taught(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
+        """Test figures of a learner on a source's rows, everything chosen on validation rows."""
+        data = self.data(table, seed)
+        rows = self.rows(source, table, seed)
+        if rows is data.train:
+            found = self._teacher(learner, table, seed)
+        else:
+            tried = ON_MADE if SOURCES[source].teacher else ON_FEW
+            found = self._best(learner, rows, data, seed, tried)
+        return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}
+
+    def _best(
+        self, title: str, rows: Rows, data: Data, seed: int, tried: Sequence[Training] = ON_TABLES
+    ) -> Best[tuple[float, Model]]:
+        """The model of the best validation AUC, and that."""
+        name, network = LEARNERS[checks.choice("learner", title, LEARNERS)]
+
+        def trials() -> Iterator[Trial[tuple[float, Model]]]:
+            for training in tried:
+                training = replace(training, seed=seed, n_epochs=self.n_epochs or training.n_epochs)
+                model = MODELS[name](data.fields, **network)
+                done = fit(model, rows, data.validation, training)
+                assert done.best is not None
+                params = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
+                yield Trial({**params, "epoch": done.best["epoch"]}, (done.best["value"], model))
+
+        return best(trials(), lambda found: found[0], "AUC")
+
+    def _once(self, what: Any, table: str, seed: int, make: Any) -> Any:
+        if (what, table, seed) not in self._made:
+            # Of one table and split at a time: at scale each takes hundreds of megabytes.
+            self._made = {
+                key: made for key, made in self._made.items() if key[1:] == (table, seed) or key[0] == "table"
+            }
+            self._made[what, table, seed] = make()
+        return self._made[what, table, seed]

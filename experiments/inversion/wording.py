@@ -1,0 +1,13 @@
+"""The sentences of claims about rows out of a model."""
+
+from experiments.study.claims import Words
+
+ABOVE_INVERTED = Words(
+    "{table}: designed rows teach every model more than Algorithm 1's, by AUC, the best of each kind.",
+    "{rows}.",
+    each="{learner} {ours:AUC} against {theirs:AUC}",
+)
+NEAR_ALL = Words(
+    "{table}: an FM of designed rows of an FM is within 1% of one of all rows, by AUC.",
+    "{ours:AUC} against {everything:AUC}.",
+)

@@ -1,0 +1,125 @@
+"""The commands and studies of click-through rows, in their smallest form."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch")
+
+from experiments.ctr import __main__ as train_command
+from experiments.ctr import tables
+from experiments.inversion import __main__ as rows_command
+from experiments.inversion import ctr_table_2, published
+from experiments.inversion.sources import SOURCES, Workshop
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    record = train_command.run(train_command.Config(n_epochs=20, out=str(folder)))
+    return folder, record
+
+
+def rows_of(folder, **flags):
+    files = {"model": str(folder / "model.pt"), "fields": str(folder / "fields.json")}
+    return rows_command.run(rows_command.Config(**{**files, "out": str(folder / "rows.parquet"), **flags}))
+
+
+def test_a_model_is_trained_its_rows_made_and_a_student_trained_on_them(teacher, tmp_path):
+    folder, record = teacher
+    assert {"model.pt", "fields.json", "record.json", "table.md", "calibration.png"} == {
+        p.name for p in folder.iterdir()
+    }
+    assert record["test"]["AUC"] > 0.7
+    assert len(rows_of(folder, n_rows=600)) == 600
+    assert len(pd.read_parquet(folder / "rows.parquet")) == 600
+    settings = {"batch_size": 250, "learning_rate": 0.03, "weight_decay": 0.0, "n_epochs": 100, "check_every": 10}
+    files = {"rows": str(folder / "rows.parquet"), "fields": str(folder / "fields.json")}
+    student = train_command.run(train_command.Config(**files, **settings, out=str(tmp_path), plot=False))
+    assert student["test"]["AUC"] > record["test"]["AUC"] - 0.02
+
+
+def test_a_file_of_ones_own_is_trained_on(tmp_path):
+    table = tables.made(n_users=20, n_items=10, n_rows=600)
+    table.frame.rename(columns={"label": "click"}).to_csv(tmp_path / "mine.csv", index=False)
+    config = train_command.Config(
+        dataset=str(tmp_path / "mine.csv"), kinds=("user:category", "item:category", "time:standard"), label="click",
+        model="deepfm", n_epochs=2, out=str(tmp_path / "out"), plot=False,
+    )  # fmt: skip
+    assert train_command.run(config)["data"] == "mine, random split 0"
+    stored = json.loads((tmp_path / "out" / "fields.json").read_text())
+    assert [field["kind"] for field in stored["fields"]] == ["category", "category", "standard"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"dataset": "criteo"}, "unknown table 'criteo'"),
+        ({"model": "svd"}, "--model must be one of"),
+        ({"rows": "rows.parquet"}, "--rows and --fields go together"),
+        ({"n_factors": 0}, "n_factors"),
+        ({"loss": "hinge"}, "loss must be one of"),
+    ],
+)
+def test_bad_flags_of_training_are_refused(flags, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train_command.run(train_command.Config(**flags, out=str(tmp_path)))
+
+
+def test_a_file_without_kinds_is_refused(tmp_path):
+    (tmp_path / "mine.csv").write_text("user,label\n1,0\n2,1\n")
+    for kinds in (("",), ("user",), ("user:number",)):
+        with pytest.raises(ValueError, match="field:kind"):
+            tables.table(str(tmp_path / "mine.csv"), kinds=kinds)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"way": "guessed"}, "--way must be one of"),
+        ({"model": ""}, "--model is missing"),
+        ({"fields": "nowhere.json"}, "nowhere.json"),
+        ({"model": "nowhere.pt"}, "is no file"),
+        ({"out": "rows.csv"}, "must end in .parquet"),
+        ({"n_rows": 0}, "n_rows"),
+    ],
+)
+def test_bad_flags_of_synthesis_are_refused(flags, message, teacher):
+    with pytest.raises((ValueError, OSError), match=message):
+        rows_of(teacher[0], **flags)
+
+
+def test_table_2_has_a_cell_for_each_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    config = ctr_table_2.Config(
+        sources=("raw, 2K", "LRSD", "designed, LR"), learners=("LR", "FM"), n_rows=100, n_epochs=3, out=str(tmp_path)
+    )
+    record = ctr_table_2.run(config)
+    assert len(record["cells"]) == 6
+    assert record["pictures"] == ["made.png"]
+    assert [claim.says.startswith("made") for claim in record["claims"]] == [True]
+    monkeypatch.setattr(Workshop, "taught", lambda *args, **place: pytest.fail("worked out again"))
+    assert ctr_table_2.run(config)["cells"] == record["cells"]
+
+
+def test_real_rows_are_drawn_by_the_seed_from_training_rows():
+    workshop = Workshop()
+    few, again = (workshop.rows("raw, 2K", "made", 0) for _ in range(2))
+    assert len(few) == 2000
+    np.testing.assert_array_equal(few.values[0], again.values[0])
+    assert (few.values[0] != workshop.rows("raw, 2K", "made", 1).values[0]).any()
+
+
+def test_published_figures_are_of_sources_that_there_are():
+    for table in ("yahoo-uniform", "yahoo-selected", "ml-1m"):
+        found = published.beside("table_2", table)
+        assert {*found} - {*SOURCES} == {"IRGAN", "AugCF"}
+        assert all(len(columns) == 6 for columns in found.values())
+    assert found["FMSD"]["AUC FM"] == 0.7293
+
+
+def test_a_bad_flag_of_a_study_is_told_before_any_work(tmp_path):
+    for flags in ({"tables": ("criteo",)}, {"sources": ("GAN",)}, {"learners": ("SVD",)}):
+        with pytest.raises(ValueError, match="must be one of"):
+            ctr_table_2.run(ctr_table_2.Config(**flags, out=str(tmp_path)))
