@@ -11,6 +11,7 @@ Each study writes into its own folder, and goes on there where it was stopped; a
 import importlib
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from experiments import report
 from experiments.study import flags
@@ -35,6 +36,11 @@ class Config:
     plot: bool = option(True, "draw pictures")
 
 
+def study(name: str) -> Any:
+    """A study's module."""
+    return importlib.import_module(f"experiments.{'inversion' if name.startswith('ctr_') else 'infinite'}.{name}")
+
+
 def run(config: Config) -> dict[str, float]:
     """Run the studies, write the page, and return the seconds that each took.
 
@@ -46,22 +52,21 @@ def run(config: Config) -> dict[str, float]:
     folder = output_folder(config.out)
     seconds, failures = {}, []
     for name in config.studies:
-        package = "inversion" if name.startswith("ctr_") else "infinite"
-        module = importlib.import_module(f"experiments.{package}.{name}")
-        settings = flags.configure(
-            module.Config,
-            preset=config.preset,
-            data_dir=config.data_dir,
-            out=str(folder / name),
-            plot=config.plot,
-            # Studies of one run share summaries and searches, where they make any.
-            **({"shared": f"{config.out}/shared"} if issubclass(module.Config, flags.SeededConfig) else {}),
-        )
         started = time.perf_counter()
         try:
+            module = study(name)
+            settings = flags.configure(
+                module.Config,
+                preset=config.preset,
+                data_dir=config.data_dir,
+                out=str(folder / name),
+                plot=config.plot,
+                # Studies of one run share summaries and searches, where they make any.
+                **({"shared": f"{config.out}/shared"} if issubclass(module.Config, flags.SeededConfig) else {}),
+            )
             module.run(settings)
         except Exception as error:
-            # Whatever it is, the others are worth having; it is told below.
+            # Whatever it is, PyTorch that is missing too, the others are worth having; it is told below.
             failures.append(f"{name}: {type(error).__name__}: {error}")
         seconds[name] = time.perf_counter() - started
     print("  ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items()))

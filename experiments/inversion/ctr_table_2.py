@@ -44,8 +44,8 @@ class Config:
     data_dir: str = option("", flags.DATA_DIR)
     seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
     sources: tuple[str, ...] = option(
-        ("raw, all", "raw, 2K", "LRSD", "designed, FM"), f"some of {'; '.join(SOURCES)}", axis=True,
-        quick=("raw, all", "raw, 2K", "LRSD", "FMSD", "designed, LR", "designed, FM"), paper=tuple(SOURCES),
+        ("raw (all)", "raw (2K)", "LRSD", "designed FM"), f"some of {', '.join(SOURCES)}", axis=True,
+        quick=("raw (all)", "raw (2K)", "LRSD", "FMSD", "designed LR", "designed FM"), paper=tuple(SOURCES),
     )  # fmt: skip
     learners: tuple[str, ...] = option(STUDENTS, f"some of {', '.join(LEARNERS)}", axis=True)
     n_rows: int = option(500, "of a synthetic set", quick=2000)
@@ -110,7 +110,7 @@ def above_inverted(frame: pd.DataFrame) -> Iterator[Claim]:
 def near_all(frame: pd.DataFrame) -> Iterator[Claim]:
     """On each table: an FM of designed rows within 1% of an FM of all rows."""
     for table, part in at(frame, learner="FM").groupby("table", sort=False):
-        ours, everything = (at(part, source=name)["AUC"] for name in ("designed, FM", "raw, all"))
+        ours, everything = (at(part, source=name)["AUC"] for name in ("designed FM", "raw (all)"))
         if len(ours) and len(everything):
             share = ours.mean() / everything.mean()
             yield wording.NEAR_ALL.claim(bool(share >= 0.99), table=table, ours=ours, everything=everything)

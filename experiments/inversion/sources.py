@@ -38,20 +38,20 @@ class Source(NamedTuple):
 
 
 SOURCES: Mapping[str, Source] = {
-    "raw, all": Source(None, None),
-    "raw, 2K": Source(None, None, 2_000),
-    "raw, 10K": Source(None, None, 10_000),
+    "raw (all)": Source(None, None),
+    "raw (2K)": Source(None, None, 2_000),
+    "raw (10K)": Source(None, None, 10_000),
     "LRSD": Source("LR", inverted.synthesise),
     "FMSD": Source("FM", inverted.synthesise),
     "DeepFMSD": Source("DeepFM", inverted.synthesise),
     "DeepFMSD-BN": Source("DeepFM-BN", partial(inverted.synthesise, norm_weight=NORM_WEIGHT)),
-    "FMSD, teacher's labels": Source("FM", partial(inverted.synthesise, labels="teacher")),
+    "FMSD (teacher's labels)": Source("FM", partial(inverted.synthesise, labels="teacher")),
     "mixtures by FM": Source("FM", partial(drawn.synthesise, kind="mixture")),
     "pairs by FM": Source("FM", drawn.synthesise),
-    "pairs by FM, 10K": Source("FM", drawn.synthesise, 10_000),
-    "designed, LR": Source("LR", designed.synthesise),
-    "designed, FM": Source("FM", designed.synthesise),
-    "designed, DeepFM": Source("DeepFM", designed.synthesise),
+    "pairs by FM (10K)": Source("FM", drawn.synthesise, 10_000),
+    "designed LR": Source("LR", designed.synthesise),
+    "designed FM": Source("FM", designed.synthesise),
+    "designed DeepFM": Source("DeepFM", designed.synthesise),
 }
 """By title. The paper's names end in SD."""
 

@@ -93,7 +93,7 @@ def test_bad_flags_of_synthesis_are_refused(flags, message, teacher):
 
 def test_table_2_has_a_cell_for_each_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     config = ctr_table_2.Config(
-        sources=("raw, 2K", "LRSD", "designed, LR"), learners=("LR", "FM"), n_rows=100, n_epochs=3, out=str(tmp_path)
+        sources=("raw (2K)", "LRSD", "designed LR"), learners=("LR", "FM"), n_rows=100, n_epochs=3, out=str(tmp_path)
     )
     record = ctr_table_2.run(config)
     assert len(record["cells"]) == 6
@@ -105,10 +105,10 @@ def test_table_2_has_a_cell_for_each_and_goes_on_where_it_was_stopped(tmp_path, 
 
 def test_real_rows_are_drawn_by_the_seed_from_training_rows():
     workshop = Workshop()
-    few, again = (workshop.rows("raw, 2K", "made", 0) for _ in range(2))
+    few, again = (workshop.rows("raw (2K)", "made", 0) for _ in range(2))
     assert len(few) == 2000
     np.testing.assert_array_equal(few.values[0], again.values[0])
-    assert (few.values[0] != workshop.rows("raw, 2K", "made", 1).values[0]).any()
+    assert (few.values[0] != workshop.rows("raw (2K)", "made", 1).values[0]).any()
 
 
 def test_published_figures_are_of_sources_that_there_are():

@@ -1,7 +1,6 @@
 """Sources that studies share; sample efficiency, transfer, noise and table 1 on tiny data, and their claims."""
 
 import dataclasses
-import importlib
 import sys
 from types import SimpleNamespace
 
@@ -562,13 +561,14 @@ def test_the_preset_is_a_setting_of_the_cells_for_grids_depend_on_it(split, tmp_
         table_1.run(dataclasses.replace(config, preset="quick"))
 
 
-def test_flags_of_a_command_are_read_back_as_they_were():
-    for name in run_all.STUDIES:
-        config_class = importlib.import_module(f"experiments.infinite.{name}").Config
-        for field in dataclasses.fields(config_class):
-            for value in (*field.metadata["presets"].values(), field.default):
-                if isinstance(value, tuple) and isinstance(value[0], str):
-                    assert not any("," in one for one in value), f"{name} --{field.name}"
+@pytest.mark.parametrize("name", run_all.STUDIES)
+def test_flags_of_a_command_are_read_back_as_they_were(name):
+    if name.startswith("ctr_"):
+        pytest.importorskip("torch")
+    for field in dataclasses.fields(run_all.study(name).Config):
+        for value in (*field.metadata["presets"].values(), field.default):
+            if isinstance(value, tuple) and isinstance(value[0], str):
+                assert not any("," in one for one in value), field.name
 
 
 def test_a_value_given_twice_is_refused(monkeypatch):
