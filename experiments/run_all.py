@@ -46,6 +46,7 @@ def run(config: Config) -> dict[str, float]:
 
     Raises ValueError for an unknown study, and `flags.StudiesFailedError` at the end where one failed.
     """
+    checks.choice("--preset", config.preset, flags.PRESETS)
     for name in config.studies:
         checks.choice("--studies", name, STUDIES)
     check_installed()

@@ -5,8 +5,10 @@
     python -m experiments.inversion --model=out/teacher/model.pt --fields=out/teacher/fields.json --out=out/rows.parquet
     python -m experiments.ctr --dataset=ml-1m --rows=out/rows.parquet --fields=out/teacher/fields.json --out=out/student
 
-With `--rows` the table gives validation and test rows alone, encoded by `--fields`. Writes `model.pt`, `fields.json`,
-`record.json`, `table.md` and `calibration.png`.
+With `--rows` the table gives validation and test rows alone, encoded by `--fields`: of the teacher's own split only
+with the teacher's `--seed`, and with another one the student is tested on what the teacher has seen.
+
+Writes `model.pt`, `fields.json`, `record.json`, `table.md` and `calibration.png`.
 """
 
 from dataclasses import dataclass, replace

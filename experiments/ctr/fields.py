@@ -3,13 +3,15 @@
     fields = Fields.of(train, kinds={"user": "category", "genres": "several", "age": "bins", "price": "standard"})
     rows = fields.rows(test, label="click")
 
-A value that training rows do not hold is value 0 of its field. A missing one is a value of its own where training
-rows lack it too, and value 0 otherwise.
+A value that training rows do not hold is value 0 of its field. So is a missing one, but for a category of which
+training rows miss some too: there it is a value of its own.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,7 +68,7 @@ class Field:
         if not known.size:
             raise ValueError(f"field {name!r} has no number in the training rows")
         if kind == "standard":
-            return cls(name, kind, mean=float(known.mean()), scale=float(known.std()) or 1.0)
+            return cls(name, kind, mean=float(known.mean()), scale=float(known.std()) if np.ptp(known) else 1.0)
         edges = np.unique(np.quantile(known, np.arange(1, n_bins) / n_bins))
         return cls(name, kind, edges=tuple(map(float, edges)))
 
@@ -104,6 +106,8 @@ class Fields:
         names = [field.name for field in self.fields]
         if not names or len({*names}) < len(names):
             raise ValueError(f"expected at least one field, each of a name of its own, got {names}")
+        if taken := {*names} & {"labels", "weights", *(f"{name}_share" for name in names)}:
+            raise ValueError(f"{', '.join(taken)} cannot be the name of a field: rows have a column of this name")
 
     @classmethod
     def of(cls, train: pd.DataFrame, kinds: Mapping[str, str]) -> Self:
@@ -128,6 +132,11 @@ class Fields:
     def __len__(self) -> int:
         return len(self.fields)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all that they are: a hash."""
+        return hashlib.sha256(repr(self.fields).encode()).hexdigest()[:16]
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields)
@@ -143,7 +152,7 @@ class Fields:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """What `save` wrote; ValueError where the file is none of it."""
+        """What `save` wrote; ValueError for any other file."""
         try:
             stored = json.loads(Path(path).read_text(encoding="utf-8"))["fields"]
             return cls(tuple(_field(**field) for field in stored))
@@ -158,7 +167,8 @@ def _field(**stored: Any) -> Field:
 
 def _sorted(values: Sequence[Any] | set[Any] | np.ndarray) -> tuple[Any, ...]:
     """Texts after numbers, a missing value last."""
-    return tuple(sorted(values, key=lambda value: (value is None, isinstance(value, str), value or 0)))
+    order = {value: (value is None, isinstance(value, str), 0 if value is None else value) for value in values}
+    return tuple(sorted(order, key=order.__getitem__))
 
 
 def _plain(column: pd.Series) -> pd.Series:
@@ -184,7 +194,7 @@ def _lists(column: pd.Series) -> list[list[Any]]:
 
 def _list(value: Any) -> list[Any]:
     if isinstance(value, str):
-        return value.split("|") if value else []
+        return [part for part in value.split("|") if part]
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_one(each) for each in value]
     one = _one(value)

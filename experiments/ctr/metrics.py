@@ -11,6 +11,8 @@ def _checked(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.nda
     labels, logits = np.asarray(labels, np.float64), np.asarray(logits, np.float64)
     if labels.shape != logits.shape or labels.ndim != 1 or not labels.size:
         raise ValueError(f"expected as many labels as logits, at least one, got {labels.shape} and {logits.shape}")
+    if not (labels.min() >= 0 and labels.max() <= 1):
+        raise ValueError(f"labels must be from 0 to 1, got {labels.min():g} to {labels.max():g}")
     if not np.isfinite(logits).all():
         raise ValueError(f"{(~np.isfinite(logits)).sum():,} of {logits.size:,} logits are NaN or infinite")
     return labels, logits
@@ -34,8 +36,10 @@ def grouped_auc(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) -> f
     Raises ValueError as `auc`, and where no group has both kinds.
     """
     labels, logits = _checked(labels, logits)
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(np.asarray(groups)[order])) + 1
+    _, of_group = np.unique(groups, return_inverse=True)
+    if of_group.shape != labels.shape:
+        raise ValueError(f"expected a group for each of {labels.size:,} rows, got {of_group.shape}")
+    order, starts = np.argsort(of_group, kind="stable"), np.cumsum(np.bincount(of_group))[:-1]
     parts = [part for part in np.split(order, starts) if 0 < labels[part].sum() < part.size]
     if not parts:
         raise ValueError("no group has both a click and none")
@@ -44,7 +48,7 @@ def grouped_auc(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) -> f
 
 
 def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
-    """Mean of -y log p - (1 - y) log(1 - p), p = sigmoid(logit), in nats."""
+    """Mean of -y log p - (1 - y) log(1 - p), p = sigmoid(logit), in nats; labels y from 0 to 1."""
     labels, logits = _checked(labels, logits)
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
@@ -65,6 +69,9 @@ class Calibration(NamedTuple):
 def calibration(labels: np.ndarray, logits: np.ndarray, n_bins: int = 20) -> Calibration:
     """How far predicted probabilities are from shares of clicks."""
     labels, logits = _checked(labels, logits)
+    # Of rows that are predicted alike, which comes first is chance: each has their mean.
+    _, alike = np.unique(logits, return_inverse=True)
+    labels = (np.bincount(alike, labels) / np.bincount(alike))[alike]
     parts = [part for part in np.array_split(np.argsort(logits, kind="stable"), n_bins) if part.size]
     probability = expit(logits)
     predicted, observed = (np.array([x[part].mean() for part in parts]) for x in (probability, labels))

@@ -1,7 +1,8 @@
-"""Click-through models: each gives the logits (n,) of rows, of ids or soft values of the fields, to the same bits.
+"""Click-through models: each gives the logits (n,) of rows.
 
-All have `forward(x, rng=None)`: x has a column a field, and `rng` draws what is dropped out, so that nothing is
-without it. In the equations v_f is the vector of field f, and w their linear part.
+Fields are ids or soft values; one-hot ones give the bits of ids. A history, which DIN has, is `Sparse`. All have
+`forward(x, rng=None)`: x has a column a field, and `rng` draws what is dropped out; without it nothing is. In the
+equations v_f is the vector of field f, and w the linear part.
 """
 
 import itertools
@@ -140,7 +141,7 @@ class PNN(_Deep):
 
 
 class XDeepFM(_Deep):
-    """w + weights of (MLP(v), CIN(v)) (Lian et al. 2018, Eq. 10)."""
+    """w + weights of (MLP(v), CIN(v)) (Lian et al. 2018, Eq. 10); n_layers of CIN, n_factors high."""
 
     def _build(self) -> None:
         self.cin = CIN(len(self.sizes), self.n_layers * [self.n_factors])
@@ -189,8 +190,8 @@ class DIN(_Deep):
         super().__init__(fields, **params)
         self.params |= {"history": history, "item": item}
         self._history, self._item = fields.position(history), fields.position(item)
-        if self.sizes[self._history] != self.sizes[self._item]:
-            raise ValueError(f"{history!r} and {item!r} must be of the same values, got {self.sizes}: {fields.names}")
+        if fields.fields[self._history].values != fields.fields[self._item].values:
+            raise ValueError(f"{history!r} and {item!r} must be fields of the same values, in the same order")
         self.vectors.tables[self._history] = self.vectors.tables[self._item]
 
     def _build(self) -> None:

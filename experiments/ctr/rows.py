@@ -111,16 +111,20 @@ class Rows:
 
     def save(self, path: str | Path) -> None:
         """As Parquet, of `to_frame`."""
+        frame = self.to_frame()
+        frame.attrs["fields"] = self.fields.fingerprint
         with replacing(Path(path)) as aside:
-            self.to_frame().to_parquet(aside, index=False)
+            frame.to_parquet(aside, index=False)
 
     @classmethod
     def load(cls, path: str | Path, fields: "Fields") -> "Rows":
-        """What `save` wrote of rows of these fields; ValueError where it is none of it."""
+        """What `save` wrote of rows of these very fields; ValueError for any other file."""
         try:
             frame = pd.read_parquet(path)
+            if frame.attrs.get("fields") != fields.fingerprint:
+                raise ValueError("its rows are of other fields, or of other values of them")
             values = tuple(_read(frame, field) for field in fields)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, TypeError, OSError) as error:
             raise ValueError(
                 f"{path} holds no rows of {', '.join(fields.names)} as Rows.save writes ({error})"
             ) from error
@@ -155,7 +159,7 @@ def _checked(field: "Field", value: Any) -> Values:
                 f"{where} takes ids from 0 to {field.size - 1:,}, got {value.dtype} "
                 + (f"from {value.min()} to {value.max()}" if value.size and value.dtype.kind in "iuf" else "")
             )
-        return value.astype(np.int64, copy=False)
+        return value.astype(np.int64)
     if value.ndim != 2 or value.shape[1] != field.size or value.dtype.kind not in "iufb":
         raise ValueError(f"{where} takes soft vectors of {field.size:,} numbers, got {value.dtype} {value.shape}")
     value = value.astype(np.float32, copy=False)
@@ -164,10 +168,10 @@ def _checked(field: "Field", value: Any) -> Values:
         raise ValueError(f"{where} holds NaN or infinity")
     if field.on_simplex:
         sums = np.asarray(value.sum(axis=1)).ravel()
-        if stored.size and (stored.min() < 0 or np.abs(sums - 1).max() > TOLERANCE):
+        if sums.size and (stored.min(initial=0) < 0 or np.abs(sums - 1).max() > TOLERANCE):
             raise ValueError(
                 f"soft vectors of {where} must be shares, zero or more, that sum to 1; got a smallest of "
-                f"{stored.min():.3g} and sums from {sums.min():.3g} to {sums.max():.3g}"
+                f"{stored.min(initial=0):.3g} and sums from {sums.min():.3g} to {sums.max():.3g}"
             )
     return value
 

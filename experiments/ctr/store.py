@@ -2,20 +2,21 @@
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from experiments.ctr.fields import Fields
 from experiments.ctr.models import MODELS, Model
+from infae.runtime.checks import shown
 from infae.storage.atomic import replacing
 
-_PARTS = {"model", "params", "state"}
+_PARTS = {"model", "params", "state", "fields"}
 
 
 def save(model: Model, path: str | Path) -> None:
     """Name, parameters and state, as `torch.save` writes them; its fields go into a file of their own."""
     content = {"model": type(model).__name__.lower(), "params": model.params, "state": model.state_dict()}
+    content["fields"] = model.fields.fingerprint
     with replacing(Path(path)) as aside:
         torch.save(content, aside)
 
@@ -33,20 +34,27 @@ def load(path: str, fields: Fields) -> Model:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of foreign bytes the unpickler raises whatever it stumbles over
         raise ValueError(f"{path} is no model of experiments.ctr.store.save: it cannot be read") from error
-    if not isinstance(content, dict) or content.keys() != _PARTS or content["model"] not in MODELS:
+    if not isinstance(content, dict) or content.keys() != _PARTS or str(content["model"]) not in MODELS:
         raise ValueError(f"{path} is no model of experiments.ctr.store.save: it holds something else")
+    if content["fields"] != fields.fingerprint:
+        names = ", ".join(fields.names)
+        raise ValueError(f"{path} holds a {content['model']} of other fields, or of other values, than these: {names}")
     try:
-        model = MODELS[content["model"]](fields, **content["params"])
+        model = MODELS[str(content["model"])](fields, **content["params"])
         model.load_state_dict(content["state"])
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"{path} holds a {content['model']} of other fields than {fields.names}: {reason}") from error
+        raise ValueError(f"{path} is damaged: it does not make a {content['model']}: {reason}") from error
     return model.eval()
 
 
-def _built(name: str, fields: Fields) -> Any:
+def _built(name: str, fields: Fields) -> Model:
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)(fields).eval()
+        build = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name} gives no model: expected module:function, called as function(fields)") from error
+        raise ValueError(f"{name} is not found: expected module:function, called as function(fields)") from error
+    model = build(fields)
+    if not isinstance(model, Model):
+        raise ValueError(f"{name} must give an experiments.ctr.models.Model, got {shown(model)}")
+    return model.eval()

@@ -17,7 +17,7 @@ from infae.data.interactions import check_columns
 from infae.data.readers import read_movielens
 from infae.runtime import checks
 
-LABEL, TIME, PART = "label", "time", "part"
+LABEL, TIME = "label", "time"
 CLICK = 4.0
 """A rating of so much or more is a click."""
 
@@ -26,19 +26,25 @@ DataDir = str | PathLike[str] | None
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A frame with a column `label` (0 or 1), `kinds` of its fields, maybe `time` (seconds) and `part` (0, 1, 2)."""
+    """A frame with a column `label` (0 or 1), `kinds` of its fields, and maybe `time` (seconds).
+
+    `parts` (n,) is a split of its own: 0 for training rows, 1 for validation, 2 for test.
+    """
 
     name: str
     frame: pd.DataFrame
     kinds: Mapping[str, str]
+    parts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_columns(self.frame, [LABEL, *self.kinds])
         for name, kind in self.kinds.items():
             checks.choice(f"kind of {name!r}", kind, KINDS)
+        if LABEL in self.kinds:
+            raise ValueError(f"{self.name}: the label must not be a field too")
         labels = self.frame[LABEL].unique()
         if {*labels} != {0, 1}:
-            raise ValueError(f"{self.name}: labels must be 0 and 1, both of them, got {sorted(labels)[:5]}")
+            raise ValueError(f"{self.name}: labels must be 0 and 1, both of them, got {checks.shown(list(labels[:5]))}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +67,14 @@ def parted(table: Table, parts: Sequence[np.ndarray], name: str, fields: Fields 
     return Data(f"{table.name}, {name}", *(fields.rows(table.frame.iloc[part], LABEL) for part in parts))
 
 
-def random_parts(
-    table: Table, seed: int = 0, shares: tuple[float, float] = (0.8, 0.1), fields: Fields | None = None
-) -> Data:
-    """A random split, by default 8:1:1 as in the paper; the table's own where it has a column `part`."""
-    if PART in table.frame:
-        return parted(table, [np.flatnonzero(table.frame[PART] == k) for k in range(3)], "its own split", fields)
+def random_parts(table: Table, seed: int = 0, fields: Fields | None = None) -> Data:
+    """A random split, 8:1:1 as in the paper; the table's own where it has one."""
+    if table.parts is not None:
+        return parted(table, [np.flatnonzero(table.parts == k) for k in range(3)], "its own split", fields)
     n = len(table.frame)
     order = checks.generator(seed).permutation(n)
-    ends = np.round(np.cumsum(shares) * n).astype(int)
-    return parted(table, [np.sort(part) for part in np.split(order, ends)], f"random split {seed}", fields)
+    parts = np.split(order, [round(0.8 * n), round(0.9 * n)])
+    return parted(table, [np.sort(part) for part in parts], f"random split {seed}", fields)
 
 
 def windows(table: Table, n: int = 3) -> list[pd.DataFrame]:
@@ -123,8 +127,10 @@ def frappe(data_dir: DataDir = None) -> Table:
     """Frappe_x1, use of apps: ten fields, a public split of its own, two rows without use for each with one."""
     files = ("frappe-x1/train*.csv", "frappe-x1/valid.csv", "frappe-x1/test.csv")
     paths = located("frappe-x1", *files, data_dir=data_dir)
-    frame = pd.concat([pd.read_csv(path).assign(**{PART: part}) for part, path in enumerate(paths)], ignore_index=True)
-    return Table("frappe-x1", frame, dict.fromkeys(frame.columns.difference([LABEL, PART], sort=False), "category"))
+    frames = [pd.read_csv(path) for path in paths]
+    frame = pd.concat(frames, ignore_index=True)
+    kinds = dict.fromkeys(frame.columns.difference([LABEL], sort=False), "category")
+    return Table("frappe-x1", frame, kinds, np.repeat(np.arange(3), [len(each) for each in frames]))
 
 
 def read(path: str | Path, kinds: Mapping[str, str], label: str = LABEL) -> Table:
@@ -135,7 +141,10 @@ def read(path: str | Path, kinds: Mapping[str, str], label: str = LABEL) -> Tabl
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is no table: expected a CSV or Parquet file with a header ({error})") from error
     check_columns(frame, [label, *kinds])
-    return Table(path.stem, frame.rename(columns={label: LABEL}), kinds)
+    if label in kinds:
+        raise ValueError(f"{path}: {label!r} is the label, and must not be a field too")
+    others = [name for name in frame.columns if name in kinds or (name == TIME and name != label)]
+    return Table(path.stem, frame[others].assign(**{LABEL: frame[label]}), kinds)
 
 
 def _rated(name: str, frame: pd.DataFrame, kinds: Mapping[str, str]) -> Table:
@@ -169,7 +178,7 @@ def table(name: str, data_dir: DataDir = None, kinds: Sequence[str] = (), label:
     if not Path(name).is_file():
         raise ValueError(f"unknown table {name!r}, expected one of {', '.join(TABLES)}, or the path of a file")
     pairs = [each.partition(":")[::2] for each in kinds]
-    if not pairs or any(kind not in KINDS for _, kind in pairs):
-        kinds_known = ", ".join(KINDS)
-        raise ValueError(f"a file's fields are told as field:kind, kinds {kinds_known}, such as user:category")
+    if not pairs or any(kind not in KINDS for _, kind in pairs) or len(dict(pairs)) < len(pairs):
+        known = ", ".join(KINDS)
+        raise ValueError(f"a file's fields are told as field:kind, each once, such as user:category; kinds are {known}")
     return read(name, dict(pairs), label)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.ctr import metrics
-from experiments.ctr.layers import Column
+from experiments.ctr.layers import Column, Cross, Linear
 from experiments.ctr.rows import Rows, Values
 from experiments.recommenders.layers import Dense, Sparse
 from experiments.training.trainer import Progress, Task, Trainer, adam, device_of, one_thread
@@ -30,7 +29,7 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def squared_error(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(logit - logit(y))^2 of each row: for labels that are a teacher's probabilities, none of them 0 or 1."""
+    """(logit - logit(y))^2 of each row: for a teacher's probabilities as labels, none of them 0 or 1."""
     return (logits - torch.logit(labels)).square()
 
 
@@ -58,30 +57,40 @@ class Training:
 
 def fit(
     model: nn.Module, rows: Rows, validation: Rows | None = None, training: Training = Training(), *,
-    progress: bool = False, checkpoint: str | Path | None = None, report: Callable[[int, float], None] | None = None,
+    progress: bool = False,
 ) -> Progress:  # fmt: skip
     """Draw initial values, and train the model on rows with labels and weights; see `Trainer` for the rest.
 
     Raises:
-      ValueError: bad settings, rows without labels, validation rows of one kind of label.
+      ValueError: bad settings, no rows, rows without labels or of other fields than the model's, labels 0 or 1 with
+        squared errors; for AUC, validation rows of one kind of label.
       FloatingPointError: training diverged.
     """
+    _check_fields(model, rows, *([] if validation is None else [validation]))
     checks.choice("loss", training.loss, LOSSES)
+    labels = rows.known_labels
+    if not labels.size:
+        raise ValueError("there are no rows to train on")
+    if training.loss == "squared_error" and not (labels.min() > 0 and labels.max() < 1):
+        raise ValueError("squared_error is of logits: every label must be above 0 and below 1; use cross_entropy")
     checks.choice("metric", training.metric, METRICS)
     decay = checks.number("weight_decay", training.weight_decay, least=0)
     device = device_of(training.device)
     rng = torch.Generator(device).manual_seed(checks.seed("seed", training.seed))
     initialise(model.to(device), rng)
-    settings = (training.n_epochs, training.batch_size, training.metric, training.check_every, training.patience)
-    trainer = Trainer(type(model).__name__, *settings, checkpoint, repr(training), progress)
+    batch_size = checks.whole("batch_size", training.batch_size)
+    if batch_size > 2 and any(isinstance(part, nn.BatchNorm1d) for part in model.modules()):
+        batch_size -= len(rows) % batch_size == 1  # a last batch of one row has no variance
+    settings = (training.n_epochs, batch_size, training.metric, training.check_every, training.patience)
+    trainer = Trainer(type(model).__name__, *settings, progress=progress)
     value = None
     if validation is not None:
-        columns, labels = on(validation, device), validation.known_labels
+        columns, held_out = on(validation, device), validation.known_labels
         score = METRICS[training.metric]
-        score(labels, np.zeros(len(labels)))  # told before training: labels that no metric is of
-        value = lambda: score(labels, _logits(model, columns))  # noqa: E731
+        score(held_out, np.zeros(len(held_out)))  # labels that have no such metric are told now, not after an epoch
+        value = lambda: score(held_out, _logits(model, columns))  # noqa: E731
     task = Click(model, rows, device, LOSSES[training.loss])
-    return trainer.fit(task, {"loss": adam(model, training.learning_rate, weight_decay=decay)}, rng, value, report)
+    return trainer.fit(task, {"loss": adam(model, training.learning_rate, weight_decay=decay)}, rng, value)
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -118,6 +127,7 @@ def _column(value: Values, device: torch.device | str) -> Column:
 @torch.no_grad()
 def logits(model: nn.Module, rows: Rows) -> np.ndarray:
     """(n,) logits of rows by a trained model."""
+    _check_fields(model, rows)
     device = next(model.parameters()).device
     model.eval()
     with one_thread():
@@ -127,7 +137,14 @@ def logits(model: nn.Module, rows: Rows) -> np.ndarray:
 @torch.no_grad()
 def _logits(model: nn.Module, columns: Sequence[Column], batch: int = 2**16) -> np.ndarray:
     parts = zip(*(column.split(batch) for column in columns), strict=True)
-    return np.concatenate([model(part).cpu().numpy() for part in parts])
+    return np.concatenate([np.empty(0, np.float32), *(model(part).cpu().numpy() for part in parts)])
+
+
+def _check_fields(model: nn.Module, *parts: Rows) -> None:
+    """Rows of other fields, or of other values, would be read as what they are not."""
+    for rows in parts:
+        if getattr(model, "fields", rows.fields) != rows.fields:
+            raise ValueError(f"the rows are of other fields than the model's, or of other values: {rows.fields.names}")
 
 
 def evaluate(model: nn.Module, rows: Rows) -> dict[str, float]:
@@ -140,17 +157,21 @@ def evaluate(model: nn.Module, rows: Rows) -> dict[str, float]:
 
 @torch.no_grad()
 def initialise(model: nn.Module, rng: torch.Generator) -> None:
-    """Embeddings N(0, INIT_STD^2), but zero where they are weights; layers as Glorot and Bengio (2010, Eq. 16)."""
+    """Vectors N(0, INIT_STD^2); layers normal, of Glorot and Bengio's (2010) variance; weights and offsets zero."""
     for part in model.modules():
         if isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=INIT_STD, generator=rng)
-            part.weight.mul_(part.embedding_dim > 1)
         elif isinstance(part, Dense):
             nn.init.xavier_normal_(part.weight, generator=rng)
             nn.init.zeros_(part.bias)
         elif isinstance(part, nn.BatchNorm1d):
             part.reset_parameters()
             part.reset_running_stats()
+    for part in model.modules():  # after the tables, which a linear part has too
+        for parameter in part.parameters() if isinstance(part, Linear) else ():
+            nn.init.zeros_(parameter)
+        if isinstance(part, Cross):
+            nn.init.zeros_(part.biases)
 
 
 def labelled(model: nn.Module, rows: Rows) -> Rows:
@@ -158,5 +179,9 @@ def labelled(model: nn.Module, rows: Rows) -> Rows:
     found = logits(model, rows)
     if not np.isfinite(found).all():
         raise FloatingPointError("the model's logits are NaN or infinite: it has diverged; train it again")
-    # Not quite 0 or 1, so that a logit can be told from them again.
-    return replace(rows, labels=np.clip(expit(found), 1e-6, 1 - 1e-6).astype(np.float32))
+    return replace(rows, labels=probabilities(found))
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """sigmoid(logits), not quite 0 or 1, so that the logits can be told from them again."""
+    return np.clip(expit(logits), 1e-6, 1 - 1e-6).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Rows designed from a model of two fields: groups whose mean logit tells it entirely, by its singular vectors.
+"""Rows designed from a model of two fields: groups along its singular vectors, labelled by their mean logit.
 
 A soft row (p, q) of a logistic regression or a factorisation machine has the logit p' L q, where L (n_1, n_2) holds the
 logits of all pairs of values: whatever is trained on such rows sees L through them alone. With
@@ -6,20 +6,21 @@ logits of all pairs of values: whatever is trained on such rows sees L through t
     L = mean + a 1' + 1 b' + sum_k s_k u_k v_k'
 
 the rows are all pairs of a p and a q, p out of {uniform, a+, a-, u_1+, u_1-, ..., u_r+, u_r-} (x+ = max(x, 0), x- =
-max(-x, 0), both scaled to sum to one), q likewise of b and v_k; and pairs of quantile groups of a and of b, which tell
-main effects finely. The label is sigmoid(p' L q), the model's mean logit over the group. Gradients by the rows span the
-u_k and v_k, so that a student finds the directions of its teacher; and as mixtures differ in all of them, a network
-that learns from them has less to make up between mixtures and single values than from groups of one direction.
+max(-x, 0), both scaled to sum to one), q likewise of b and v_k; and pairs of quantile groups of a and of b, from which
+main effects are learnt value by value. The label is sigmoid(p' L q), with the model's mean logit over the group.
+Gradients by the rows span the u_k and v_k, so that a student finds the directions of its teacher; and as mixtures
+differ in all of them, a network that learns from them has less to make up between mixtures and single values than from
+groups of one direction.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy.special import expit
 
 from experiments.ctr.models import Model
 from experiments.ctr.rows import Rows
+from experiments.ctr.train import probabilities
 from infae.runtime import checks
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar
@@ -31,14 +32,16 @@ NEGLIGIBLE = 1e-3
 """Singular values below this share of the spread of main effects are none: a logistic regression has no others."""
 KEPT_BYTES = 2**31
 """A response of more bytes is worked out anew at every pass."""
+BLOCK_BYTES, PAIR_BYTES = 2**28, 420
+"""Of the pairs that the model scores at a time, and of one of them, by a factorisation machine of 16 factors."""
 
 
 def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, progress: bool = False) -> Rows:
     """Designed rows; see the module.
 
     Args:
-      model: a trained model of two category fields; it is not changed.
-      n_rows: how many; they hold n_rows x (n_1 + n_2) numbers.
+      model: a trained model of two category fields; it is put into evaluation mode.
+      n_rows: how many; they hold n_rows x (n_1 + n_2) numbers. Beyond all pairs of groups they repeat each other.
       seed: of the SVD's random start, and of which groups are paired beyond the design.
       rank: most singular vectors r; fewer where n_rows is small, or the model has fewer.
       progress: show a bar.
@@ -56,7 +59,11 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, pr
         )
     # Value 0 stands for values that nobody has seen.
     n_1, n_2 = (size - 1 for size in model.sizes)
-    require_memory(8 * n_rows * (n_1 + n_2), f"{n_rows:,} designed rows of {n_1:,} and {n_2:,} values")
+    if not (n_1 and n_2):
+        raise ValueError("a field of the model has no known value")
+    kept = min(4 * n_1 * n_2, KEPT_BYTES)
+    n_bytes = 8 * n_rows * (n_1 + n_2) + kept + max(BLOCK_BYTES, PAIR_BYTES * n_2)
+    require_memory(n_bytes, f"{n_rows:,} designed rows of {n_1:,} and {n_2:,} values")
     response = Response(model, progress)
     rng = checks.generator(seed)
     a, b, mean = _main_effects(response)
@@ -77,15 +84,16 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, pr
     logits = response.between(left_side, right_side)
     i, j = np.array(pairs[:n_rows]).T
     values = (np.pad(side[at], ((0, 0), (1, 0))) for side, at in ((left_side, i), (right_side, j)))
-    return Rows(model.fields, tuple(values), expit(logits[i, j]).astype(np.float32))
+    return Rows(model.fields, tuple(values), probabilities(logits[i, j]))
 
 
 class Response:
     """L, the model's logits of all pairs of values but value 0, a block of rows at a time."""
 
-    def __init__(self, model: Model, progress: bool = False, height: int = 64):
-        self._model, self._progress, self._height = model.eval(), progress, height
+    def __init__(self, model: Model, progress: bool = False):
+        self._model, self._progress = model.eval(), progress
         self.shape = tuple(size - 1 for size in model.sizes)
+        self._height = int(np.clip(BLOCK_BYTES // (PAIR_BYTES * self.shape[1]), 1, 64))
         self._kept: list[np.ndarray] | None = [] if 4 * np.prod(self.shape) <= KEPT_BYTES else None
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:

@@ -15,29 +15,28 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, kind: str = "one-hot
     """Rows with the model's probabilities as labels.
 
     Args:
-      model: a trained model; it is not changed.
+      model: a trained model; it is put into evaluation mode.
       n_rows: how many.
       seed: of what is drawn.
-      kind: "one-hot": of each field one known value, all as likely; "mixture": shares drawn uniformly from the
-        simplex (a flat Dirichlet distribution), which is where Algorithm 1 begins, up to a softmax.
+      kind: "one-hot": of each field one known value, all as likely; "mixture": shares of known values, drawn
+        uniformly from the simplex (a flat Dirichlet distribution), which is where Algorithm 1 begins, up to a softmax.
 
     Raises:
       ValueError: bad arguments, or a field that is no category.
       FloatingPointError: the model's logits are NaN or infinite.
-      MemoryError: mixtures of so many values do not fit.
+      MemoryError: so many rows do not fit.
     """
     n_rows, rng = checks.whole("n_rows", n_rows), checks.generator(seed)
     mixed = checks.choice("kind", kind, KINDS) == "mixture"
     if other := [field.name for field in model.fields if field.kind != "category"]:
         raise ValueError(f"rows are drawn of category fields, got {', '.join(other)}")
-    if mixed:
-        require_memory(12 * n_rows * sum(model.sizes), f"{n_rows:,} mixtures of {sum(model.sizes):,} values")
+    require_memory(12 * n_rows * (sum(model.sizes) if mixed else len(model.sizes)), f"{n_rows:,} drawn rows")
     values: tuple[Values, ...] = tuple(
-        _flat(n_rows, size, rng) if mixed else rng.integers(1, size, n_rows) for size in model.sizes
+        _flat(n_rows, size - 1, rng) if mixed else rng.integers(1, size, n_rows) for size in model.sizes
     )
     return labelled(model, Rows(model.fields, values))
 
 
 def _flat(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
     weights = rng.standard_exponential((n, size), np.float32)
-    return weights / weights.sum(1, keepdims=True)
+    return np.pad(weights / weights.sum(1, keepdims=True), ((0, 0), (1, 0)))

@@ -1,10 +1,11 @@
 """Algorithm 1 of the model-inversion paper (Wang et al., RecSys 2023): soft rows that the model gives random labels."""
 
+import warnings
 from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from experiments.ctr.models import Model
 from experiments.ctr.rows import Rows
@@ -30,7 +31,7 @@ def synthesise(
         mean over a batch of BCE(f(p_1, ..., p_F), r) + norm_weight R_feature < threshold          (Eq. 9, 15 to 17)
 
     Args:
-      model: the trained model f, in evaluation mode; it is not changed.
+      model: the trained model f; it is put into evaluation mode.
       n_rows: how many.
       seed: of noise and labels.
       positives: share of labels r that are 1.
@@ -45,17 +46,20 @@ def synthesise(
         running variance|, Euclidean norms. A model without any refuses a weight above 0.
       labels: "hard": r; "teacher": sigmoid(f).
       batch_size: rows that descend together.
-      max_steps: steps after which a batch is taken as it is.
+      max_steps: steps after which a batch is taken as it is; a warning says how many were.
       progress: show a bar.
 
     Raises:
-      ValueError: bad arguments.
+      ValueError: bad arguments, or a field of standardised numbers.
+      MemoryError: so many rows do not fit.
       FloatingPointError: the model's logits are NaN or infinite.
     """
     n_rows, rng = checks.whole("n_rows", n_rows), torch.Generator().manual_seed(checks.seed("seed", seed))
     checks.share("positives", positives)
     checks.choice("space", space, SPACES)
     checks.choice("freeze", freeze, (*FREEZE, *model.fields.names))
+    if other := [field.name for field in model.fields if not field.on_simplex]:
+        raise ValueError(f"rows are inverted to shares of values, which a number is not, got {', '.join(other)}")
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm1d)]
     if norm_weight and not norms:
         raise ValueError(f"norm_weight is of batch normalisations, and this {type(model).__name__} has none")
@@ -65,21 +69,24 @@ def synthesise(
     checks.number("learning_rate", learning_rate, above=0)
     for name, value in (("batch_size", batch_size), ("max_steps", max_steps)):
         checks.whole(name, value)
-    require_memory(40 * batch_size * sum(model.sizes) + 4 * n_rows * sum(model.sizes), f"{n_rows:,} soft rows")
+    n_bytes = (40 * min(batch_size, n_rows) + 8 * n_rows) * sum(model.sizes)
+    require_memory(n_bytes, f"{n_rows:,} soft rows of {sum(model.sizes):,} values")
+    device, n_short = next(model.parameters()).device, 0
     done: list[list[torch.Tensor]] = []
     model.eval()
     with one_thread(), _Statistics(norms) as statistics, bar("rows", progress, total=n_rows, unit="row") as shown_bar:
         for start in range(0, n_rows, batch_size):
             n = min(batch_size, n_rows - start)
-            noise = [torch.rand(n, size, generator=rng) for size in model.sizes]
+            # Value 0 stands for values that nobody has seen.
+            noise = [torch.rand(n, size - 1, generator=rng).to(device) for size in model.sizes]
             values = [w if space == "softmax" else torch.softmax(w, 1) for w in noise]
-            moving = _moving(freeze, n, model)
-            wanted = (torch.rand(n, generator=rng) < positives).float()
+            moving = [mask.to(device) for mask in _moving(freeze, n, model)]
+            wanted = (torch.rand(n, generator=rng) < positives).float().to(device)
             leaves = [value.requires_grad_() for value in values]
             optimizer = torch.optim.Adam(leaves, lr=learning_rate)
             for _ in range(max_steps):
                 shares = [torch.softmax(w, 1) for w in leaves] if space == "softmax" else leaves
-                logits = model(shares)
+                logits = model([pad(share, (1, 0)) for share in shares])
                 if not logits.isfinite().all():
                     raise FloatingPointError("the model's logits are NaN or infinite: it has diverged; train it again")
                 loss = binary_cross_entropy_with_logits(logits, wanted)
@@ -91,10 +98,17 @@ def synthesise(
                 for leaf, slope, mask in zip(leaves, slopes, moving, strict=True):
                     leaf.grad = mask * (slope + weight_decay * leaf.detach())
                 optimizer.step()
+            else:
+                n_short += 1
             found = [w.detach() for w in leaves]
             shares = [torch.softmax(w, 1) if space == "softmax" else _on_simplex(w) for w in found]
-            done.append([*shares, wanted])
+            done.append([part.cpu() for part in (*(pad(share, (1, 0)) for share in shares), wanted)])
             shown_bar.update(n)
+    if n_short:
+        warnings.warn(
+            f"{n_short:,} of {len(done):,} batches did not reach loss {threshold:g} in {max_steps:,} steps",
+            stacklevel=2,
+        )
     *columns, given = (torch.cat(parts).numpy() for parts in zip(*done, strict=True))
     rows = Rows(model.fields, tuple(columns), given)
     return rows if labels == "hard" else labelled(model, rows)
@@ -114,6 +128,7 @@ def _moving(freeze: str, n: int, model: Model) -> list[torch.Tensor]:
 
 def _on_simplex(weights: torch.Tensor) -> torch.Tensor:
     clipped = weights.clamp(min=0)
+    clipped = torch.where(clipped.sum(1, keepdim=True) > 0, clipped, 1)  # nothing is left: all alike
     return clipped / clipped.sum(1, keepdim=True)
 
 
@@ -137,7 +152,7 @@ class _Statistics:
 
     def distance(self) -> torch.Tensor:
         """R_feature of the paper (Eq. 15)."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=self._norms[0].weight.device)
         for norm in self._norms:
             x = self._inputs[norm]
             mean, variance = (cast(torch.Tensor, part) for part in (norm.running_mean, norm.running_var))

@@ -81,12 +81,9 @@ class Workshop:
     @property
     def uses(self) -> dict[str, Any]:
         """What decides a cell beside flags, for `Study`."""
-        return {
-            "training": [ON_TABLES, ON_FEW, ON_MADE],
-            "learners": LEARNERS,
-            "norm_weight": NORM_WEIGHT,
-            "rank": designed.RANK,
-        }
+        sources = {title: [s.teacher, s.n_rows, getattr(s.make, "keywords", {})] for title, s in SOURCES.items()}
+        shares = designed.RANK, designed.PAIRED, designed.NEGLIGIBLE
+        return {"training": [ON_TABLES, ON_FEW, ON_MADE], "learners": LEARNERS, "sources": sources, "designed": shares}
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Of what is in tables."""

@@ -3,7 +3,7 @@
 from experiments.study.claims import Words
 
 ABOVE_INVERTED = Words(
-    "{table}: designed rows teach every model more than Algorithm 1's, by AUC, the best of each kind.",
+    "{table}: designed rows teach every model more than Algorithm 1's, by AUC, the best of each kind on validation.",
     "{rows}.",
     each="{learner} {ours:AUC} against {theirs:AUC}",
 )

@@ -89,10 +89,10 @@ def gather(results: Path) -> list[Section]:
 def _section(path: Path) -> Section:
     text = path.read_text(encoding="utf-8")
     # Looked for in the text, to be there in a broken record too.
-    command = re.search(r'"command": "([^"\\]+)"', text)
+    command = re.search(r'"command": "((?:[^"\\]|\\.)+)"', text)
     again = f"run the binary again that wrote it, with --out={path.parent}"
     if command:
-        again = f"make it again: {command[1]}"
+        again = f"make it again: {command[1].replace(chr(92), '')}"
     try:
         record = json.loads(text)
         if not isinstance(record, dict):

@@ -65,7 +65,6 @@ def parts_of(batch, *cuts):
     return [Batch(*parts) for parts in zip(*(np.split(array, cuts) for array in batch), strict=True)]
 
 
-@pytest.mark.slow
 def test_label_systems_add_up_over_batches():
     student, clicks, batch = Student(ReluNTK(), PLAIN), soft(), a_batch()
     with precision(np.float64):

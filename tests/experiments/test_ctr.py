@@ -149,15 +149,17 @@ def test_din_reads_a_history_through_the_item():
             assert_allclose(seen[0][n, -4:], read, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="Sparse rows"):
         logits(model, given)
-    with pytest.raises(ValueError, match="must be of the same values"):
-        MODELS["din"](WITH_HISTORY, history="history", item="user")
+    other = Fields((*WITH_HISTORY.fields[:2], Field("history", "several", values=tuple("abcdefghi"))))
+    for fields, item in ((WITH_HISTORY, "user"), (other, "item")):
+        with pytest.raises(ValueError, match="fields of the same values"):
+            MODELS["din"](fields, history="history", item=item)
 
 
 # --- training -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["lr", "fm", "deepfm"])
-def test_soft_labels_and_one_hot_rows_train_to_the_bits_of_ids(name):
+def test_one_hot_rows_train_as_ids_do(name):
     given = rows(n=200)
     hot = Rows(FIELDS, tuple(np.eye(f.size, dtype=np.float32)[v] for f, v in zip(FIELDS, given.values, strict=True)))
     hot = Rows(FIELDS, hot.values, given.labels)
@@ -181,6 +183,27 @@ def test_a_model_learns_pairs_and_the_seed_is_all_chance():
     linear = made("lr")
     fit(linear, train, validation, settings)
     assert evaluate(linear, validation)["AUC"] < 0.6
+
+
+@pytest.mark.parametrize("name", ["lr", "fm", "dcn"])
+def test_a_second_fit_begins_anew(name):
+    model, found = made(name), []
+    for _ in range(2):
+        fit(model, rows(), training=Training(n_epochs=3))
+        found.append(logits(model, rows()))
+    assert_array_equal(*found)
+
+
+def test_vectors_of_one_number_are_learnt():
+    model = made("fm", n_factors=1)
+    fit(model, rows(), training=Training(n_epochs=2))
+    assert model.vectors.table(0).abs().max() > 0
+
+
+def test_a_last_batch_of_one_row_is_normalised_with_others():
+    model = made("deepfm", batch_norm=True)
+    fit(model, rows(n=41), training=Training(n_epochs=2, batch_size=20))
+    assert np.isfinite(logits(model, rows())).all()
 
 
 def test_weights_count_rows():
@@ -227,6 +250,19 @@ def test_rows_that_nothing_can_be_learnt_from_are_refused():
         fit(made("lr"), Rows(FIELDS, given.values))
     with pytest.raises(ValueError, match="both of them"):
         fit(made("lr"), given, Rows(FIELDS, given.values, np.ones(len(given))))
+    with pytest.raises(ValueError, match="no rows to train on"):
+        fit(made("lr"), given[:0])
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        fit(made("lr"), given, training=Training(loss="squared_error"))
+    other = Rows(Fields.numbered(user=13, item=9, day=3), given.values, given.labels)
+    for call in (
+        lambda: fit(made("lr"), other),
+        lambda: fit(made("lr"), given, other),
+        lambda: logits(made("lr"), other),
+    ):
+        with pytest.raises(ValueError, match="of other fields than the model's"):
+            call()
+    assert logits(made("lr"), given.soft()[:0]).shape == (0,)
     with pytest.raises(FloatingPointError, match="became"):
         fit(made("fm"), given, training=Training(learning_rate=1e30, n_epochs=5))
 
@@ -250,8 +286,10 @@ def build(fields):
 def test_a_model_of_ones_own_is_built():
     assert_array_equal(logits(store.load(f"{__name__}:build", FIELDS), rows()), logits(made("lr"), rows()))
     for name in ("no_such_module:build", f"{__name__}:no_such"):
-        with pytest.raises(ValueError, match="gives no model"):
+        with pytest.raises(ValueError, match="is not found"):
             store.load(name, FIELDS)
+    with pytest.raises(ValueError, match="must give an experiments"):
+        store.load("torch.nn:Identity", FIELDS)
 
 
 def test_files_that_are_no_model_are_refused(tmp_path):
@@ -269,5 +307,12 @@ def test_files_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         store.load(str(path), FIELDS)
     store.save(made("lr"), path)
-    with pytest.raises(ValueError, match="of other fields"):
-        store.load(str(path), Fields.numbered(user=5, item=5))
+    of_letters = Fields((*FIELDS.fields[:2], Field("day", values=("a", "b", "c"))))
+    for other in (Fields.numbered(user=5, item=5), of_letters):
+        with pytest.raises(ValueError, match="of other fields, or of other values"):
+            store.load(str(path), other)
+    content = torch.load(path, weights_only=True)
+    for damage in ({"state": {1: 2}}, {"params": {"n_factors": -1}}, {"params": {"colour": 1}}):
+        torch.save({**content, **damage}, path)
+        with pytest.raises(ValueError, match="is damaged"):
+            store.load(str(path), FIELDS)

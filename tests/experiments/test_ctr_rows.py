@@ -59,6 +59,16 @@ def test_a_missing_value_of_training_rows_is_a_value():
     assert_array_equal(field.encode(pd.Series([None, "z"], name="city")), [3, 0])
 
 
+def test_empty_texts_are_values_and_empty_parts_none():
+    assert Field.of(pd.Series(["b", "", None], name="city")).values == ("", "b", None)
+    assert Field.of(pd.Series(["b||a|", ""], name="tags"), "several").values == ("a", "b")
+
+
+def test_a_column_of_one_number_is_not_scaled_by_rounding():
+    field = Field.of(pd.Series([0.1] * 1000, name="price"), "standard")
+    assert_allclose(field.encode(pd.Series([0.1, 1.1], name="price"))[:, 0], [0, 1], atol=1e-6)
+
+
 def test_fields_are_saved_and_loaded(tmp_path):
     fields = Fields.of(frame(), KINDS)
     fields.save(tmp_path / "fields.json")
@@ -82,6 +92,8 @@ def test_a_file_that_holds_no_fields_is_refused(text, tmp_path):
     [
         (lambda: Fields.of(frame(), {"colour": "category"}), "colour"),
         (lambda: Fields.of(frame(), {"user": "numeric"}), "kind of 'user' must be one of"),
+        (lambda: Fields.numbered(labels=3), "labels cannot be the name"),
+        (lambda: Fields.numbered(user=3, user_share=3), "user_share cannot be the name"),
         (lambda: Fields.of(frame(), {"genres": "bins"}), "'genres' must hold numbers"),
         (lambda: Fields.of(frame().assign(price=np.nan), {"price": "standard"}), "no number"),
         (lambda: Fields.of(frame(), KINDS).rows(frame().drop(columns="year")), "year"),
@@ -110,9 +122,10 @@ IDS = np.array([0, 2])
         ((IDS, np.array([-1, 0])), None, "takes ids from 0 to 2"),
         ((IDS, np.array([0.0, 1.0])), None, "takes ids"),
         ((IDS, np.eye(2)), None, "takes soft vectors of 3 numbers, got float64 .2, 2."),
-        ((IDS, np.full((2, 3), 0.5)), None, "sum to 1; got a smallest of 0.5 and sums from 1.5"),
+        ((IDS, np.full((2, 3), 0.5)), None, "that sum to 1; got a smallest of 0 and sums from 1.5"),
         ((IDS, np.array([[-1, 1, 1], [0, 0, 1.0]])), None, "smallest of -1"),
         ((IDS, np.array([[np.nan, 1, 1], [0, 0, 1.0]])), None, "NaN"),
+        ((IDS, sp.csr_matrix((2, 3), dtype=np.float32)), None, "sums from 0 to 0"),
         ((IDS,), None, "values of 2 fields, got 1"),
         ((IDS, np.array([0, 1, 1])), None, "as many of each"),
         ((IDS, IDS), np.array([0, 1.5]), "labels must be from 0 to 1, got 0 to 1.5"),
@@ -149,8 +162,12 @@ def test_rows_are_saved_and_read_by_pandas_alone(soft, tmp_path):
     loaded = Rows.load(tmp_path / "rows.parquet", FIELDS)
     for a, b in zip(loaded.soft().values, rows.soft().values, strict=True):
         assert_array_equal(a.toarray(), b.toarray())
+    for other in (Fields.numbered(user=3, colour=2), Fields.numbered(user=4, item=2)):
+        with pytest.raises(ValueError, match="of other fields, or of other values"):
+            Rows.load(tmp_path / "rows.parquet", other)
+    table.assign(user_share=1.0).to_csv(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match="holds no rows of"):
-        Rows.load(tmp_path / "rows.parquet", Fields.numbered(user=3, colour=2))
+        Rows.load(tmp_path / "rows.csv", FIELDS)
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -167,6 +184,12 @@ def test_a_random_split_takes_each_row_once_by_its_seed():
     assert [len(part) for part in (first.train, first.validation, first.test)] == [80, 10, 10]
     assert_array_equal(first.test.values[0], again.test.values[0])
     assert (first.train.values[0] != other.train.values[0]).any()
+
+
+def test_a_column_named_part_is_a_field_like_any_other():
+    made = table().frame.assign(part=np.arange(100) % 4)
+    data = tables.random_parts(tables.Table("made", made, {"user": "category", "part": "category"}))
+    assert (len(data.train), len(data.test)) == (80, 10)
 
 
 def test_windows_follow_time():
@@ -186,6 +209,8 @@ def test_a_file_of_ones_own_is_read(ending, tmp_path):
     assert_array_equal(read.frame["label"], [1, 0, 1, 0])
     with pytest.raises(ValueError, match="bought"):
         tables.read(path, KINDS, label="bought")
+    with pytest.raises(ValueError, match="must not be a field too"):
+        tables.read(path, {**KINDS, "click": "category"}, label="click")
     given.assign(click=1).to_csv(tmp_path / "one.csv", index=False)
     with pytest.raises(ValueError, match="0 and 1, both of them"):
         tables.read(tmp_path / "one.csv", KINDS, label="click")
@@ -225,6 +250,16 @@ def test_metrics_are_those_of_scikit_learn():
     assert_allclose(metrics.grouped_auc(labels, logits, groups), np.average(values, weights=sizes))
 
 
+def test_groups_may_be_texts_and_are_one_a_row():
+    assert metrics.grouped_auc([0, 1, 1, 0], [0.0, 1, 2, 3], ["a", "a", "b", "b"]) == 0.5
+    with pytest.raises(ValueError, match="a group for each of 4 rows"):
+        metrics.grouped_auc([0, 1, 1, 0], [0.0, 1, 2, 3], [0, 0])
+
+
+def test_a_constant_is_calibrated_whatever_the_order_of_rows():
+    assert metrics.calibration([0] * 100 + [1] * 100, np.zeros(200)).error < 1e-12
+
+
 def test_extreme_logits_have_a_finite_loss():
     assert_allclose(metrics.log_loss([1, 0], [-1000.0, 1000.0]), 1000)
 
@@ -243,6 +278,7 @@ def test_calibration_of_labels_drawn_by_the_model_and_of_a_shift():
     [
         ([1, 1], [0.0, 1], "both of them"),
         ([0.5, 1], [0.0, 1], "labels 0 and 1"),
+        ([0, 2], [0.0, 1], "from 0 to 1, got 0 to 2"),
         ([0, 1], [np.nan, 1], "1 of 2 logits are NaN"),
         ([0, 1], [0.0], "as many labels as logits"),
         ([], [], "at least one"),

@@ -103,9 +103,9 @@ def test_bad_numbers_are_refused(way, n_rows, seed, teachers):
         WAYS[way](teachers["fm"], n_rows, seed)
 
 
-@pytest.mark.parametrize("way", ["inverted", "designed", "mixture"])
+@pytest.mark.parametrize("way", WAYS)
 def test_more_rows_than_memory_holds_are_refused(way, teachers):
-    with pytest.raises(MemoryError, match=r"rows|mixtures"):
+    with pytest.raises(MemoryError, match="rows"):
         WAYS[way](teachers["fm"], 10**10)
 
 
@@ -222,6 +222,8 @@ def test_the_statistics_of_a_batch_are_drawn_to_those_of_training():
             logits(model, rows)
             distances.append(float(statistics.distance()))
     assert distances[1] < 0.7 * distances[0]
+    with pytest.raises(ValueError, match="norm_weight must be a finite number at least 0"):
+        inverted.synthesise(model, 10, norm_weight=-1)
     with pytest.raises(ValueError, match="has none"):
         inverted.synthesise(MODELS["lr"](FIELDS), 10, norm_weight=0.1)
 
@@ -229,12 +231,40 @@ def test_the_statistics_of_a_batch_are_drawn_to_those_of_training():
 @pytest.mark.parametrize(
     "change",
     [{"positives": 0}, {"threshold": -1}, {"freeze": "both"}, {"space": "logit"}, {"labels": "soft"}, {"max_steps": 0},
-     {"batch_size": 0}, {"learning_rate": 0}, {"norm_weight": -1}, {"weight_decay": np.nan}],
+     {"batch_size": 0}, {"learning_rate": 0}, {"weight_decay": np.nan}],
     ids=str,
 )  # fmt: skip
 def test_bad_settings_of_algorithm_1_are_refused(change, teachers):
     with pytest.raises(ValueError, match=next(iter(change))):
         inverted.synthesise(teachers["lr"], 10, **change)
+
+
+def test_batches_that_are_not_done_are_told(teachers):
+    with pytest.warns(UserWarning, match="2 of 2 batches did not reach loss 0.001 in 3 steps"):
+        inverted.synthesise(teachers["lr"], 40, threshold=0.001, max_steps=3, batch_size=20)
+
+
+def test_numbers_are_not_inverted():
+    fields = Fields((Field("user", values=(1, 2)), Field("price", "standard")))
+    with pytest.raises(ValueError, match="a number is not, got price"):
+        inverted.synthesise(MODELS["lr"](fields), 10)
+
+
+def test_weights_that_all_leave_the_simplex_are_still_shares(teachers):
+    model = MODELS["lr"](Fields.numbered(u=2, i=2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+    settings = {"space": "weights", "threshold": 0.0, "freeze": "none", "max_steps": 100, "positives": 0.01}
+    with pytest.warns(UserWarning, match="did not reach"):
+        rows = inverted.synthesise(model, 20, **settings)
+    assert_allclose(rows.values[0].sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_values_that_nobody_has_seen_are_left_out(way, teachers):
+    rows = WAYS[way](teachers["fm"], 30).soft()
+    assert all(value[:, [0]].nnz == 0 or value[:, [0]].max() == 0 for value in rows.values)
 
 
 def test_a_model_of_ones_own_serves():

@@ -293,7 +293,6 @@ def test_a_missing_picture_is_named_with_study_and_command(results):
     refused(results, r"a_depth.*'depth\.png'.*make it again: python -m experiments\.infinite\.depth")
 
 
-@pytest.mark.slow
 def test_a_picture_outside_of_the_folder_is_refused(results):
     record = {**made_results.DEPTH, "pictures": ["../run_infae_ml-1m/reg path.png"]}
     (results / "a_depth/record.json").write_text(json.dumps(record))

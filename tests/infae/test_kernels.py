@@ -229,7 +229,6 @@ def finite_difference(f, x, step=1e-6):
     return slope
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_gradients_of_a_cross_kernel(depth):
     x1, x2, weights = rows(3, 4), rows(2, 4, seed=1), rows(3, 2, seed=2)
