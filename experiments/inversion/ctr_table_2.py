@@ -15,58 +15,33 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.ctr import tables
 from experiments.inversion import published, wording
-from experiments.inversion.sources import LEARNERS, SOURCES, Workshop
+from experiments.inversion.sources import LEARNERS, SOURCES
+from experiments.inversion.study import NOTES, STUDENTS, TablesConfig, begin, beside_each_other
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, each
+from experiments.study.runner import each
 from experiments.study.tables import metrics_table
-from infae.runtime import checks
 
-STUDENTS = ("LR", "FM", "DeepFM")
 INVERTED = ("LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "FMSD (teacher's labels)")
-NOTES = (
-    "Random splits 8:1:1; a rating of 4 or 5 is a click. Figures in brackets are the paper's.",
-    "Inverted rows are by Algorithm 1 in softmax space (loss threshold 0.3, Adam 0.1, half of the rows with a frozen "
-    "user, half with a frozen item): the paper's step sizes leave the simplex.",
-)
 
 
 @dataclass(frozen=True)
-class Config:
-    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
-    tables: tuple[str, ...] = option(
-        ("made",), f"some of {', '.join(tables.TABLES)}", quick=("yahoo-uniform",),
-        paper=("yahoo-uniform", "yahoo-selected", "ml-1m"),
-    )  # fmt: skip
-    data_dir: str = option("", flags.DATA_DIR)
-    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
+class Config(TablesConfig):
     sources: tuple[str, ...] = option(
         ("raw (all)", "raw (2K)", "LRSD", "designed FM"), f"some of {', '.join(SOURCES)}", axis=True,
         quick=("raw (all)", "raw (2K)", "LRSD", "FMSD", "designed LR", "designed FM"), paper=tuple(SOURCES),
     )  # fmt: skip
     learners: tuple[str, ...] = option(STUDENTS, f"some of {', '.join(LEARNERS)}", axis=True)
     n_rows: int = option(500, "of a synthetic set", quick=2000)
-    n_epochs: int = option(20, "at most; 0 for as many as the settings say", quick=100, paper=0)
     out: str = option("out/ctr_table_2", "output folder")
-    plot: bool = option(True, "draw pictures")
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name, known in (("tables", tables.TABLES), ("sources", SOURCES), ("learners", LEARNERS)):
-        for value in getattr(config, name):
-            checks.choice(f"--{name}", value, known)
-    checks.whole("--n_rows", config.n_rows)
-    checks.whole("--n_epochs", config.n_epochs, 0)
-    for seed in config.seeds:
-        checks.seed("--seeds", seed)
-    workshop = Workshop(config.data_dir, config.n_rows, config.n_epochs)
-    study = Study(
-        config, None, title="Rows out of a click-through model", shows="Table 2 of model inversion", version=1,
-        uses={**workshop.uses, "clicks": workshop.fingerprint(config.tables)},
-    )  # fmt: skip
+    study, workshop = begin(
+        config, title="Rows out of a click-through model", shows="Table 2 of model inversion", version=1
+    )
     places = [
         {"source": source, "learner": learner, "table": table, "seed": seed}
         for table in config.tables
@@ -86,13 +61,6 @@ def run(config: Config) -> dict[str, Any]:
         study.draw(f"{table}.png", plots.grouped, rows, aucs, theirs, f"test on {table}; marks: the paper's")
     claims = [*above_inverted(frame), *near_all(frame)]
     return study.write(shown, claims, NOTES, data=", ".join(config.tables))
-
-
-def beside_each_other(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row for each source and seed, with AUC and LogLoss of each learner."""
-    wide = cells.pivot(index=["source", "seed"], columns="learner", values=["AUC", "LogLoss"])
-    wide.columns = [f"{metric} {learner}" for metric, learner in wide.columns]
-    return wide.loc[list(dict.fromkeys(zip(cells["source"], cells["seed"], strict=True)))].reset_index()
 
 
 def above_inverted(frame: pd.DataFrame) -> Iterator[Claim]:

@@ -39,6 +39,7 @@ class Source(NamedTuple):
 
 SOURCES: Mapping[str, Source] = {
     "raw (all)": Source(None, None),
+    "raw": Source(None, None),
     "raw (2K)": Source(None, None, 2_000),
     "raw (10K)": Source(None, None, 10_000),
     "LRSD": Source("LR", inverted.synthesise),
@@ -105,22 +106,23 @@ class Workshop:
         data = self.data(table, seed)
         return self._once(("teacher", title), table, seed, lambda: self._best(title, data.train, data, seed))
 
-    def rows(self, title: str, table: str, seed: int) -> Rows:
-        """The rows of a source."""
+    def rows(self, title: str, table: str, seed: int, n_rows: int | None = None) -> Rows:
+        """The rows of a source: so many, or as many as it has itself, or else as `self.n_rows` says."""
         source = SOURCES[checks.choice("source", title, SOURCES)]
         data = self.data(table, seed)
         if source.teacher:
-            make = partial(source.make, self.teacher(source.teacher, table, seed), source.n_rows or self.n_rows, seed)
-            return self._once(("rows", title), table, seed, make)
-        if source.n_rows is None:
+            n = n_rows or source.n_rows or self.n_rows
+            make = partial(source.make, self.teacher(source.teacher, table, seed), n, seed)
+            return self._once(("rows", title, n), table, seed, make)
+        if n_rows is None and source.n_rows is None:
             return data.train
-        chosen = checks.generator(seed).permutation(len(data.train))[: source.n_rows]
+        chosen = checks.generator(seed).permutation(len(data.train))[: n_rows or source.n_rows]
         return data.train[chosen]
 
-    def taught(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
+    def taught(self, source: str, learner: str, table: str, seed: int, n_rows: int | None = None) -> dict[str, Any]:
         """Test figures of a learner on a source's rows, everything chosen on validation rows."""
         data = self.data(table, seed)
-        rows = self.rows(source, table, seed)
+        rows = self.rows(source, table, seed, n_rows)
         if rows is data.train:
             found = self._teacher(learner, table, seed)
         else:

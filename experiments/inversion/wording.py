@@ -11,3 +11,8 @@ NEAR_ALL = Words(
     "{table}: an FM of designed rows of an FM is within 1% of one of all rows, by AUC.",
     "{ours:AUC} against {everything:AUC}.",
 )
+FEW_BEAT_MANY = Words(
+    "{table}: {few:,} rows of {source} teach every model more than {many:,} real rows do, by AUC.",
+    "{rows}.",
+    each="{learner} {ours:AUC} against {theirs:AUC}",
+)

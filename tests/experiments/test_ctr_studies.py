@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from experiments.ctr import __main__ as train_command
 from experiments.ctr import tables
 from experiments.inversion import __main__ as rows_command
-from experiments.inversion import ctr_table_2, published
+from experiments.inversion import ctr_size, ctr_table_2, published
 from experiments.inversion.sources import SOURCES, Workshop
 
 
@@ -101,6 +101,38 @@ def test_table_2_has_a_cell_for_each_and_goes_on_where_it_was_stopped(tmp_path, 
     assert [claim.says.startswith("made") for claim in record["claims"]] == [True]
     monkeypatch.setattr(Workshop, "taught", lambda *args, **place: pytest.fail("worked out again"))
     assert ctr_table_2.run(config)["cells"] == record["cells"]
+
+
+def test_size_has_a_cell_for_each_number_of_rows_and_a_claim_for_each_source(tmp_path):
+    config = ctr_size.Config(n_rows=(20, 60), n_epochs=2, out=str(tmp_path))
+    record = ctr_size.run(config)
+    assert {(cell["source"], cell["n_rows"]) for cell in record["cells"]} == {
+        (source, n) for source in ("raw", "LRSD", "designed FM") for n in (20, 60)
+    }
+    assert record["pictures"] == ["made.png"]
+    assert ["LRSD" in claim.says for claim in record["claims"]] == [True, False]
+
+
+def test_the_claim_of_few_rows_compares_them_with_the_most_real_ones():
+    cells = [
+        {"table": "made", "source": source, "learner": "FM", "n_rows": n, "seed": 0, "AUC": auc}
+        for source, aucs in (("raw", (0.5, 0.6)), ("LRSD", (0.55, 0.9)), ("designed FM", (0.7, 0.8)))
+        for n, auc in zip((20, 60), aucs, strict=True)
+    ]
+    claims = list(ctr_size.few_beat_many(pd.DataFrame(cells)))
+    assert [claim.holds for claim in claims] == [False, True]
+    assert "0.7000 against 0.6000" in claims[1].found
+
+
+def test_the_claim_of_table_2_takes_the_best_source_by_validation():
+    figures = {"LRSD": (0.6, 0.9), "FMSD": (0.7, 0.5), "designed LR": (0.8, 0.6), "designed FM": (0.75, 0.95)}
+    cells = [
+        {"table": "made", "source": source, "learner": "FM", "seed": 0, "validation": validation, "AUC": auc}
+        for source, (validation, auc) in figures.items()
+    ]
+    (claim,) = ctr_table_2.above_inverted(pd.DataFrame(cells))
+    assert claim.holds
+    assert "FM 0.6000 against 0.5000" in claim.found
 
 
 def test_real_rows_are_drawn_by_the_seed_from_training_rows():

@@ -1,0 +1,65 @@
+"""What the studies of click-through rows share: flags, their checks, and how cells of several learners are shown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from experiments.ctr import tables
+from experiments.inversion.sources import LEARNERS, SOURCES, Workshop
+from experiments.study import flags
+from experiments.study.flags import option
+from experiments.study.runner import Study
+from infae.runtime import checks
+
+STUDENTS = ("LR", "FM", "DeepFM")
+NOTES = (
+    "Random splits 8:1:1; a rating of 4 or 5 is a click. Figures in brackets are the paper's.",
+    "Inverted rows are by Algorithm 1 in softmax space (loss threshold 0.3, Adam 0.1, half of the rows with a frozen "
+    "user, half with a frozen item): the paper's step sizes leave the simplex.",
+)
+
+
+@dataclass(frozen=True)
+class TablesConfig:
+    """Flags that every such study has."""
+
+    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
+    tables: tuple[str, ...] = option(
+        ("made",), f"some of {', '.join(tables.TABLES)}", quick=("yahoo-uniform",),
+        paper=("yahoo-uniform", "yahoo-selected", "ml-1m"),
+    )  # fmt: skip
+    data_dir: str = option("", flags.DATA_DIR)
+    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
+    n_epochs: int = option(20, "at most; 0 for as many as the settings say", quick=100, paper=0)
+    out: str = option("out/inversion", "output folder")
+    plot: bool = option(True, "draw pictures")
+
+
+def begin(config: Any, *, title: str, shows: str, version: int) -> tuple[Study, Workshop]:
+    """The study and the workshop of a Config; ValueError for flags that are none, before any work."""
+    known: Mapping[str, Any] = {"tables": tables.TABLES, "sources": SOURCES, "learners": LEARNERS}
+    for name, choices in known.items():
+        for value in getattr(config, name, ()):
+            checks.choice(f"--{name}", value, choices)
+    for name in ("n_rows", "n_epochs"):
+        for value in [*_several(getattr(config, name))]:
+            checks.whole(f"--{name}", value, int(name == "n_rows"))
+    for seed in config.seeds:
+        checks.seed("--seeds", seed)
+    n_rows = max(_several(config.n_rows))
+    workshop = Workshop(config.data_dir, n_rows, config.n_epochs)
+    uses = {**workshop.uses, "clicks": workshop.fingerprint(config.tables)}
+    return Study(config, None, title=title, shows=shows, version=version, uses=uses), workshop
+
+
+def _several(value: Any) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def beside_each_other(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row for each source and seed, with AUC and LogLoss of each learner."""
+    wide = cells.pivot(index=["source", "seed"], columns="learner", values=["AUC", "LogLoss"])
+    wide.columns = [f"{metric} {learner}" for metric, learner in wide.columns]
+    return wide.loc[list(dict.fromkeys(zip(cells["source"], cells["seed"], strict=True)))].reset_index()
