@@ -48,6 +48,7 @@ class Training:
     batch_size: int = 4096
     n_epochs: int = 30
     loss: str = "cross_entropy"  # a name of `LOSSES`
+    temperature: float = 1.0  # logits are divided by it in the loss; labels are then a teacher's at the same one
     metric: str = "AUC"  # or LogLoss, which stops training by its negative
     check_every: int = 1  # epochs
     patience: int = 3
@@ -74,6 +75,7 @@ def fit(
     if training.loss == "squared_error" and not (labels.min() > 0 and labels.max() < 1):
         raise ValueError("squared_error is of logits: every label must be above 0 and below 1; use cross_entropy")
     checks.choice("metric", training.metric, METRICS)
+    temperature = checks.number("temperature", training.temperature, above=0)
     decay = checks.number("weight_decay", training.weight_decay, least=0)
     device = device_of(training.device)
     rng = torch.Generator(device).manual_seed(checks.seed("seed", training.seed))
@@ -89,7 +91,7 @@ def fit(
         score = METRICS[training.metric]
         score(held_out, np.zeros(len(held_out)))  # labels that have no such metric are told now, not after an epoch
         value = lambda: score(held_out, _logits(model, columns))  # noqa: E731
-    task = Click(model, rows, device, LOSSES[training.loss])
+    task = Click(model, rows, device, LOSSES[training.loss], temperature)
     return trainer.fit(task, {"loss": adam(model, training.learning_rate, weight_decay=decay)}, rng, value)
 
 
@@ -102,8 +104,8 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 class Click(Task):
     """Rows and their labels."""
 
-    def __init__(self, module: nn.Module, rows: Rows, device: torch.device, loss: Loss):
-        self.module, self._loss = module, loss
+    def __init__(self, module: nn.Module, rows: Rows, device: torch.device, loss: Loss, temperature: float):
+        self.module, self._loss, self._temperature = module, loss, temperature
         given = rows.known_labels, np.ones(len(rows), np.float32) if rows.weights is None else rows.weights
         self._columns = [*on(rows, device), *(torch.from_numpy(column).to(device) for column in given)]
 
@@ -112,7 +114,7 @@ class Click(Task):
 
     def losses(self, rng: torch.Generator, *batch: Any) -> Iterator[torch.Tensor]:
         *columns, labels, weights = batch
-        yield (weights * self._loss(self.module(columns, rng), labels)).mean()
+        yield (weights * self._loss(self.module(columns, rng) / self._temperature, labels)).mean()
 
 
 def on(rows: Rows, device: torch.device | str = "cpu") -> list[Column]:
@@ -174,12 +176,12 @@ def initialise(model: nn.Module, rng: torch.Generator) -> None:
             nn.init.zeros_(part.biases)
 
 
-def labelled(model: nn.Module, rows: Rows) -> Rows:
-    """The rows with the model's probabilities as labels; FloatingPointError where they are not finite."""
+def labelled(model: nn.Module, rows: Rows, temperature: float = 1.0) -> Rows:
+    """The rows with labels sigmoid(logit / temperature) of the model; FloatingPointError where they are not finite."""
     found = logits(model, rows)
     if not np.isfinite(found).all():
         raise FloatingPointError("the model's logits are NaN or infinite: it has diverged; train it again")
-    return replace(rows, labels=probabilities(found))
+    return replace(rows, labels=probabilities(found / temperature))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

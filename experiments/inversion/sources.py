@@ -11,8 +11,8 @@ from experiments.ctr import tables
 from experiments.ctr.models import MODELS, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.tables import Data
-from experiments.ctr.train import Training, evaluate, fit
-from experiments.inversion import designed, drawn, inverted
+from experiments.ctr.train import Training, evaluate, fit, labelled
+from experiments.inversion import designed, drawn, inverted, queried
 from infae.data.fingerprint import fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
@@ -35,6 +35,7 @@ class Source(NamedTuple):
     teacher: str | None
     make: Any  # of a teacher: (model, n_rows, seed) -> Rows
     n_rows: int | None = None  # None: as many as the study's flag says; of real rows all
+    hard: bool = False  # labels 0 and 1, though the rows are made
 
 
 SOURCES: Mapping[str, Source] = {
@@ -42,24 +43,31 @@ SOURCES: Mapping[str, Source] = {
     "raw": Source(None, None),
     "raw (2K)": Source(None, None, 2_000),
     "raw (10K)": Source(None, None, 10_000),
-    "LRSD": Source("LR", inverted.synthesise),
-    "FMSD": Source("FM", inverted.synthesise),
-    "DeepFMSD": Source("DeepFM", inverted.synthesise),
-    "DeepFMSD-BN": Source("DeepFM-BN", partial(inverted.synthesise, norm_weight=NORM_WEIGHT)),
+    "LRSD": Source("LR", inverted.synthesise, hard=True),
+    "FMSD": Source("FM", inverted.synthesise, hard=True),
+    "DeepFMSD": Source("DeepFM", inverted.synthesise, hard=True),
+    "DeepFMSD-BN": Source("DeepFM-BN", partial(inverted.synthesise, norm_weight=NORM_WEIGHT), hard=True),
     "FMSD (teacher's labels)": Source("FM", partial(inverted.synthesise, labels="teacher")),
     "mixtures by FM": Source("FM", partial(drawn.synthesise, kind="mixture")),
     "pairs by FM": Source("FM", drawn.synthesise),
     "pairs by FM (10K)": Source("FM", drawn.synthesise, 10_000),
+    "LRME": Source("LR", queried.synthesise, 10_000),
+    "FMME": Source("FM", queried.synthesise, 10_000),
+    "DeepFMME": Source("DeepFM", queried.synthesise, 10_000),
     "designed LR": Source("LR", designed.synthesise),
     "designed FM": Source("FM", designed.synthesise),
     "designed DeepFM": Source("DeepFM", designed.synthesise),
 }
-"""By title. The paper's names end in SD."""
+"""By title. Those that end in SD or ME are the paper's: of Algorithm 1, and of data-free model extraction."""
 
 ON_TABLES = [Training(0.003, decay, n_epochs=40) for decay in (1e-6, 1e-5, 3e-5)]
 """What is tried on as many rows as a table has."""
 ON_FEW = [Training(0.01, decay, 250, 100) for decay in (1e-4, 1e-3, 1e-2)]
 """What is tried on a few thousand real ones, of which any model has too many parameters."""
+ON_HARD = [Training(rate, decay, 250, 100) for rate in (0.001, 0.01) for decay in (0.0, 1e-4)]
+"""What is tried on made rows of labels 0 and 1, on which all figures fall again after some epochs."""
+TEMPERATURES = (2.0, 3.0, 4.0)
+"""Of distillation; the paper's."""
 ON_MADE = [Training(rate, 0.0, 250, 300, check_every=10) for rate in (0.01, 0.03)]
 """What is tried on rows out of a model."""
 
@@ -84,7 +92,12 @@ class Workshop:
         """What decides a cell beside flags, for `Study`."""
         sources = {title: [s.teacher, s.n_rows, getattr(s.make, "keywords", {})] for title, s in SOURCES.items()}
         shares = designed.RANK, designed.PAIRED, designed.NEGLIGIBLE
-        return {"training": [ON_TABLES, ON_FEW, ON_MADE], "learners": LEARNERS, "sources": sources, "designed": shares}
+        return {
+            "training": [ON_TABLES, ON_FEW, ON_MADE, TEMPERATURES],
+            "learners": LEARNERS,
+            "sources": sources,
+            "designed": shares,
+        }
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Of what is in tables."""
@@ -104,7 +117,8 @@ class Workshop:
 
     def _teacher(self, title: str, table: str, seed: int) -> Best[tuple[float, Model]]:
         data = self.data(table, seed)
-        return self._once(("teacher", title), table, seed, lambda: self._best(title, data.train, data, seed))
+        tried = [(training, data.train) for training in ON_TABLES]
+        return self._once(("teacher", title), table, seed, lambda: self._best(title, tried, data, seed))
 
     def rows(self, title: str, table: str, seed: int, n_rows: int | None = None) -> Rows:
         """The rows of a source: so many, or as many as it has itself, or else as `self.n_rows` says."""
@@ -126,23 +140,39 @@ class Workshop:
         if rows is data.train:
             found = self._teacher(learner, table, seed)
         else:
-            tried = ON_MADE if SOURCES[source].teacher else ON_FEW
-            found = self._best(learner, rows, data, seed, tried)
+            about = SOURCES[source]
+            tried = ON_HARD if about.hard else ON_MADE if about.teacher else ON_FEW
+            found = self._best(learner, [(training, rows) for training in tried], data, seed)
+        return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}
+
+    def distilled(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
+        """As `taught`, by the teacher's probabilities at one of several temperatures (Hinton et al. 2015)."""
+        data, teacher = self.data(table, seed), SOURCES[source].teacher
+        if teacher is None:
+            raise ValueError(f"{source} has no teacher to distil")
+        rows, model = self.rows(source, table, seed), self.teacher(teacher, table, seed)
+        tried = [
+            (replace(training, temperature=temperature), labelled(model, rows, temperature))
+            for temperature in TEMPERATURES
+            for training in ON_MADE[1:]
+        ]
+        found = self._best(learner, tried, data, seed)
         return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}
 
     def _best(
-        self, title: str, rows: Rows, data: Data, seed: int, tried: Sequence[Training] = ON_TABLES
+        self, title: str, tried: Sequence[tuple[Training, Rows]], data: Data, seed: int
     ) -> Best[tuple[float, Model]]:
         """The model of the best validation AUC, and that."""
         name, network = LEARNERS[checks.choice("learner", title, LEARNERS)]
 
         def trials() -> Iterator[Trial[tuple[float, Model]]]:
-            for training in tried:
+            for training, rows in tried:
                 training = replace(training, seed=seed, n_epochs=self.n_epochs or training.n_epochs)
                 model = MODELS[name](data.fields, **network)
                 done = fit(model, rows, data.validation, training)
                 assert done.best is not None
-                params = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
+                names = ("learning_rate", "weight_decay", "temperature")
+                params = {name: getattr(training, name) for name in names}
                 yield Trial({**params, "epoch": done.best["epoch"]}, (done.best["value"], model))
 
         return best(trials(), lambda found: found[0], "AUC")

@@ -11,7 +11,7 @@ from experiments.ctr.fields import Field, Fields
 from experiments.ctr.layers import CIN, Attention, Cross, pairwise_products, pairwise_sum
 from experiments.ctr.models import MODELS
 from experiments.ctr.rows import Rows
-from experiments.ctr.train import Training, evaluate, fit, initialise, logits, on
+from experiments.ctr.train import Training, evaluate, fit, initialise, labelled, logits, on
 from experiments.recommenders.layers import Sparse
 
 FIELDS = Fields.numbered(user=12, item=9, day=3)
@@ -206,6 +206,15 @@ def test_a_last_batch_of_one_row_is_normalised_with_others():
     assert np.isfinite(logits(model, rows())).all()
 
 
+def test_a_temperature_is_taken_out_again():
+    """A student that says of every row what its teacher says at a temperature has the teacher's logits."""
+    teacher, given = made("lr"), rows(n=500)
+    student = made("lr")
+    settings = Training(learning_rate=0.05, n_epochs=200, batch_size=100, temperature=3.0)
+    fit(student, labelled(teacher, given, 3.0), training=settings)
+    assert_allclose(logits(student, given), logits(teacher, given), atol=0.05)
+
+
 def test_weights_count_rows():
     given = rows(n=100)
     heavy = Rows(FIELDS, given.values, given.labels, np.r_[np.full(50, 2.0), np.zeros(50)])
@@ -233,6 +242,7 @@ def test_squared_errors_on_probabilities_find_the_logits():
         ({"loss": "hinge"}, "loss must be one of"),
         ({"metric": "HR"}, "metric must be one of"),
         ({"weight_decay": -1}, "weight_decay"),
+        ({"temperature": 0}, "temperature"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"batch_size": 0}, "batch_size"),
         ({"seed": -1}, "seed"),

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from experiments.ctr import __main__ as train_command
 from experiments.ctr import tables
 from experiments.inversion import __main__ as rows_command
-from experiments.inversion import ctr_size, ctr_table_2, published
+from experiments.inversion import ctr_data_free_kd, ctr_size, ctr_table_2, published
 from experiments.inversion.sources import SOURCES, Workshop
 
 
@@ -103,6 +103,15 @@ def test_table_2_has_a_cell_for_each_and_goes_on_where_it_was_stopped(tmp_path, 
     assert ctr_table_2.run(config)["cells"] == record["cells"]
 
 
+def test_distillation_has_a_cell_for_each_source_and_chooses_a_temperature(tmp_path):
+    config = ctr_data_free_kd.Config(sources=("LRME", "designed LR"), n_rows=50, n_epochs=2, out=str(tmp_path))
+    record = ctr_data_free_kd.run(config)
+    assert [cell["source"] for cell in record["cells"]] == ["LRME", "designed LR"]
+    assert {cell["temperature"] for cell in record["cells"]} <= {2.0, 3.0, 4.0}
+    with pytest.raises(ValueError, match="made out of a teacher, got raw"):
+        ctr_data_free_kd.run(ctr_data_free_kd.Config(sources=("raw",), out=str(tmp_path)))
+
+
 def test_size_has_a_cell_for_each_number_of_rows_and_a_claim_for_each_source(tmp_path):
     config = ctr_size.Config(n_rows=(20, 60), n_epochs=2, out=str(tmp_path))
     record = ctr_size.run(config)
@@ -149,6 +158,8 @@ def test_published_figures_are_of_sources_that_there_are():
         assert {*found} - {*SOURCES} == {"IRGAN", "AugCF"}
         assert all(len(columns) == 6 for columns in found.values())
     assert found["FMSD"]["AUC FM"] == 0.7293
+    assert {*published.beside("table_3", "ml-1m")} <= {*SOURCES}
+    assert published.beside("table_3", "ml-1m")["DeepFMSD-BN"] == {"AUC DeepFM": 0.7499, "LogLoss DeepFM": 0.5989}
 
 
 def test_a_bad_flag_of_a_study_is_told_before_any_work(tmp_path):

@@ -13,7 +13,7 @@ from experiments.ctr.fields import Field, Fields
 from experiments.ctr.models import MODELS, DeepFM, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit, logits
-from experiments.inversion import designed, drawn, inverted
+from experiments.inversion import designed, drawn, inverted, queried
 
 N_USERS, N_ITEMS = 120, 80
 FIELDS = Fields.numbered(user=N_USERS, item=N_ITEMS)
@@ -21,6 +21,7 @@ WAYS = {
     "inverted": partial(inverted.synthesise, threshold=0.5),
     "designed": designed.synthesise,
     "one-hot": drawn.synthesise,
+    "queried": queried.synthesise,
     "mixture": partial(drawn.synthesise, kind="mixture"),
 }
 
@@ -107,6 +108,14 @@ def test_bad_numbers_are_refused(way, n_rows, seed, teachers):
 def test_more_rows_than_memory_holds_are_refused(way, teachers):
     with pytest.raises(MemoryError, match="rows"):
         WAYS[way](teachers["fm"], 10**10)
+
+
+def test_queried_rows_hold_what_the_model_would_recommend(teachers):
+    rows = queried.synthesise(teachers["fm"], 2000)
+    found = logits(teachers["fm"], rows)
+    assert found[::2].mean() > found[1::2].mean() + 0.5
+    with pytest.raises(ValueError, match="field must be one of"):
+        queried.synthesise(teachers["fm"], 10, item="movie")
 
 
 # --- designed rows --------------------------------------------------------------------------------
