@@ -142,12 +142,12 @@ class Workshop:
         else:
             about = SOURCES[source]
             tried = ON_HARD if about.hard else ON_MADE if about.teacher else ON_FEW
-            found = self._best(learner, [(training, rows) for training in tried], data, seed)
-        return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}
+            return self.student(learner, [(training, rows) for training in tried], table, seed)
+        return _tested(found, data)
 
     def distilled(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
         """As `taught`, by the teacher's probabilities at one of several temperatures (Hinton et al. 2015)."""
-        data, teacher = self.data(table, seed), SOURCES[source].teacher
+        teacher = SOURCES[source].teacher
         if teacher is None:
             raise ValueError(f"{source} has no teacher to distil")
         rows, model = self.rows(source, table, seed), self.teacher(teacher, table, seed)
@@ -156,8 +156,12 @@ class Workshop:
             for temperature in TEMPERATURES
             for training in ON_MADE[1:]
         ]
-        found = self._best(learner, tried, data, seed)
-        return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}
+        return self.student(learner, tried, table, seed)
+
+    def student(self, learner: str, tried: Sequence[tuple[Training, Rows]], table: str, seed: int) -> dict[str, Any]:
+        """Test figures of the best of several trainings, by validation AUC."""
+        data = self.data(table, seed)
+        return _tested(self._best(learner, tried, data, seed), data)
 
     def _best(
         self, title: str, tried: Sequence[tuple[Training, Rows]], data: Data, seed: int
@@ -185,3 +189,7 @@ class Workshop:
             }
             self._made[what, table, seed] = make()
         return self._made[what, table, seed]
+
+
+def _tested(found: Best[tuple[float, Model]], data: Data) -> dict[str, Any]:
+    return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}

@@ -77,6 +77,18 @@ def calibration(path: Path, found: Mapping[str, Any], title: str) -> None:
     save(drawn, path)
 
 
+def scatters(path: Path, panels: Mapping[str, tuple[Any, Any]], names: Sequence[str]) -> None:
+    """A panel of points (n, 2) each, two in a row, coloured by a label 0, 1, ... whose names are given."""
+    drawn, axes = figure(len(panels))
+    for axis, (title, (points, labels)) in zip(axes, panels.items(), strict=True):
+        for label_, name in enumerate(names):
+            here = points[labels == label_]
+            axis.scatter(here[:, 0], here[:, 1], s=5, alpha=0.6, color=(INK, ACCENT)[label_ % 2], label=name)
+        axis.set(title=title, xticks=[], yticks=[])
+    axes[0].legend(frameon=False, fontsize=8)
+    save(drawn, path)
+
+
 def history(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, title: str) -> None:
     """Of each run of DISTILL-CF the loss, and the validation metric of soft and binary rows, over steps."""
     drawn, (left, right) = figure(2)

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from experiments.ctr import __main__ as train_command
 from experiments.ctr import tables
 from experiments.inversion import __main__ as rows_command
-from experiments.inversion import ctr_data_free_kd, ctr_size, ctr_table_2, published
+from experiments.inversion import ctr_data_free_kd, ctr_freezing, ctr_size, ctr_table_2, published
 from experiments.inversion.sources import SOURCES, Workshop
 
 
@@ -110,6 +110,16 @@ def test_distillation_has_a_cell_for_each_source_and_chooses_a_temperature(tmp_p
     assert {cell["temperature"] for cell in record["cells"]} <= {2.0, 3.0, 4.0}
     with pytest.raises(ValueError, match="made out of a teacher, got raw"):
         ctr_data_free_kd.run(ctr_data_free_kd.Config(sources=("raw",), out=str(tmp_path)))
+
+
+def test_freezing_has_a_cell_for_each_kind_and_draws_the_rows(tmp_path):
+    record = ctr_freezing.run(ctr_freezing.Config(n_rows=60, n_epochs=2, out=str(tmp_path)))
+    assert [cell["freezing"] for cell in record["cells"]] == ["none", "half of the rows each", "users", "items"]
+    assert record["pictures"] == ["made.png", "rows.png"]
+    assert {"made.png", "rows.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert published.beside("table_5", "ml-1m")["none"] == {"AUC": 0.6901, "LogLoss": 0.6456}
+    with pytest.raises(ValueError, match="--freezing must be one of"):
+        ctr_freezing.run(ctr_freezing.Config(freezing=("both",), out=str(tmp_path)))
 
 
 def test_size_has_a_cell_for_each_number_of_rows_and_a_claim_for_each_source(tmp_path):
