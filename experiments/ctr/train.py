@@ -58,9 +58,11 @@ class Training:
 
 def fit(
     model: nn.Module, rows: Rows, validation: Rows | None = None, training: Training = Training(), *,
-    progress: bool = False,
+    go_on: bool = False, progress: bool = False,
 ) -> Progress:  # fmt: skip
     """Draw initial values, and train the model on rows with labels and weights; see `Trainer` for the rest.
+
+    With `go_on` the model keeps the values that it has, and is trained further.
 
     Raises:
       ValueError: bad settings, no rows, rows without labels or of other fields than the model's, labels 0 or 1 with
@@ -79,7 +81,9 @@ def fit(
     decay = checks.number("weight_decay", training.weight_decay, least=0)
     device = device_of(training.device)
     rng = torch.Generator(device).manual_seed(checks.seed("seed", training.seed))
-    initialise(model.to(device), rng)
+    model.to(device)
+    if not go_on:
+        initialise(model, rng)
     batch_size = checks.whole("batch_size", training.batch_size)
     if batch_size > 2 and any(isinstance(part, nn.BatchNorm1d) for part in model.modules()):
         batch_size -= len(rows) % batch_size == 1  # a last batch of one row has no variance

@@ -74,7 +74,7 @@ def made(workshop: Workshop, freezing: str, table: str, seed: int) -> Rows:
 def taught(workshop: Workshop, freezing: str, table: str, seed: int) -> dict[str, Any]:
     """Test figures of a DeepFM on them."""
     rows = made(workshop, freezing, table, seed)
-    return workshop.student("DeepFM", [(training, rows) for training in ON_HARD], table, seed)
+    return workshop.student("DeepFM", [(training, rows) for training in ON_HARD], workshop.data(table, seed), seed)
 
 
 def frozen_is_better(frame: pd.DataFrame) -> Iterator[Claim]:

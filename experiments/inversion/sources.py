@@ -93,7 +93,7 @@ class Workshop:
         sources = {title: [s.teacher, s.n_rows, getattr(s.make, "keywords", {})] for title, s in SOURCES.items()}
         shares = designed.RANK, designed.PAIRED, designed.NEGLIGIBLE
         return {
-            "training": [ON_TABLES, ON_FEW, ON_MADE, TEMPERATURES],
+            "training": [ON_TABLES, ON_FEW, ON_HARD, ON_MADE, TEMPERATURES],
             "learners": LEARNERS,
             "sources": sources,
             "designed": shares,
@@ -142,7 +142,7 @@ class Workshop:
         else:
             about = SOURCES[source]
             tried = ON_HARD if about.hard else ON_MADE if about.teacher else ON_FEW
-            return self.student(learner, [(training, rows) for training in tried], table, seed)
+            return self.student(learner, [(training, rows) for training in tried], data, seed)
         return _tested(found, data)
 
     def distilled(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
@@ -156,15 +156,16 @@ class Workshop:
             for temperature in TEMPERATURES
             for training in ON_MADE[1:]
         ]
-        return self.student(learner, tried, table, seed)
+        return self.student(learner, tried, self.data(table, seed), seed)
 
-    def student(self, learner: str, tried: Sequence[tuple[Training, Rows]], table: str, seed: int) -> dict[str, Any]:
-        """Test figures of the best of several trainings, by validation AUC."""
-        data = self.data(table, seed)
-        return _tested(self._best(learner, tried, data, seed), data)
+    def student(
+        self, learner: str, tried: Sequence[tuple[Training, Rows]], data: Data, seed: int, begin: Model | None = None
+    ) -> dict[str, Any]:
+        """Test figures of the best of several trainings by validation AUC; they go on with a model that is given."""
+        return _tested(self._best(learner, tried, data, seed, begin), data)
 
     def _best(
-        self, title: str, tried: Sequence[tuple[Training, Rows]], data: Data, seed: int
+        self, title: str, tried: Sequence[tuple[Training, Rows]], data: Data, seed: int, begin: Model | None = None
     ) -> Best[tuple[float, Model]]:
         """The model of the best validation AUC, and that."""
         name, network = LEARNERS[checks.choice("learner", title, LEARNERS)]
@@ -173,7 +174,9 @@ class Workshop:
             for training, rows in tried:
                 training = replace(training, seed=seed, n_epochs=self.n_epochs or training.n_epochs)
                 model = MODELS[name](data.fields, **network)
-                done = fit(model, rows, data.validation, training)
+                if begin is not None:
+                    model.load_state_dict(begin.state_dict())
+                done = fit(model, rows, data.validation, training, go_on=begin is not None)
                 assert done.best is not None
                 names = ("learning_rate", "weight_decay", "temperature")
                 params = {name: getattr(training, name) for name in names}

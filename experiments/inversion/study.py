@@ -37,7 +37,10 @@ class TablesConfig:
     plot: bool = option(True, "draw pictures")
 
 
-def begin(config: Any, *, title: str, shows: str, version: int) -> tuple[Study, Workshop]:
+def begin(
+    config: Any, *, title: str, shows: str, version: int, workshop: type[Workshop] = Workshop,
+    uses: Mapping[str, Any] | None = None,
+) -> tuple[Study, Workshop]:  # fmt: skip
     """The study and the workshop of a Config; ValueError for flags that are none, before any work."""
     known: Mapping[str, Any] = {"tables": tables.TABLES, "sources": SOURCES, "learners": LEARNERS}
     for name, choices in known.items():
@@ -49,17 +52,17 @@ def begin(config: Any, *, title: str, shows: str, version: int) -> tuple[Study, 
     for seed in config.seeds:
         checks.seed("--seeds", seed)
     n_rows = max(_several(config.n_rows))
-    workshop = Workshop(config.data_dir, n_rows, config.n_epochs)
-    uses = {**workshop.uses, "clicks": workshop.fingerprint(config.tables)}
-    return Study(config, None, title=title, shows=shows, version=version, uses=uses), workshop
+    made = workshop(config.data_dir, n_rows, config.n_epochs)
+    uses = {**made.uses, **(uses or {}), "clicks": made.fingerprint(config.tables)}
+    return Study(config, None, title=title, shows=shows, version=version, uses=uses), made
 
 
 def _several(value: Any) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def beside_each_other(cells: pd.DataFrame) -> pd.DataFrame:
-    """A row for each source and seed, with AUC and LogLoss of each learner."""
-    wide = cells.pivot(index=["source", "seed"], columns="learner", values=["AUC", "LogLoss"])
+def beside_each_other(cells: pd.DataFrame, axis: str = "source") -> pd.DataFrame:
+    """A row for each value on the axis and seed, with AUC and LogLoss of each learner."""
+    wide = cells.pivot(index=[axis, "seed"], columns="learner", values=["AUC", "LogLoss"])
     wide.columns = [f"{metric} {learner}" for metric, learner in wide.columns]
-    return wide.loc[list(dict.fromkeys(zip(cells["source"], cells["seed"], strict=True)))].reset_index()
+    return wide.loc[list(dict.fromkeys(zip(cells[axis], cells["seed"], strict=True)))].reset_index()

@@ -21,3 +21,8 @@ FREEZING = Words(
     "{rows}.",
     each="{name} {auc:AUC}",
 )
+BETTER_THAN_SAMPLES = Words(
+    "{table}: T2 with rows of {keep} trains every model better than Random, Fine-tune and SPMF, by AUC.",
+    "Against the best of them: {rows}.",
+    each="{learner} {ours:AUC} against {theirs:AUC} ({name})",
+)

@@ -194,6 +194,13 @@ def test_a_second_fit_begins_anew(name):
     assert_array_equal(*found)
 
 
+def test_a_training_goes_on_with_what_is_there():
+    model, settings = made("lr"), Training(learning_rate=1e-9, n_epochs=1)
+    before = logits(model, rows())
+    fit(model, rows(), training=settings, go_on=True)
+    assert_allclose(logits(model, rows()), before, atol=1e-5)
+
+
 def test_vectors_of_one_number_are_learnt():
     model = made("fm", n_factors=1)
     fit(model, rows(), training=Training(n_epochs=2))

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from experiments.ctr import __main__ as train_command
 from experiments.ctr import tables
 from experiments.inversion import __main__ as rows_command
-from experiments.inversion import ctr_data_free_kd, ctr_freezing, ctr_size, ctr_table_2, published
+from experiments.inversion import ctr_data_free_kd, ctr_freezing, ctr_retraining, ctr_size, ctr_table_2, published
 from experiments.inversion.sources import SOURCES, Workshop
 
 
@@ -110,6 +110,28 @@ def test_distillation_has_a_cell_for_each_source_and_chooses_a_temperature(tmp_p
     assert {cell["temperature"] for cell in record["cells"]} <= {2.0, 3.0, 4.0}
     with pytest.raises(ValueError, match="made out of a teacher, got raw"):
         ctr_data_free_kd.run(ctr_data_free_kd.Config(sources=("raw",), out=str(tmp_path)))
+
+
+def test_retraining_has_a_cell_for_each_thing_kept(tmp_path):
+    config = ctr_retraining.Config(n_epochs=1, n_rows=50, learners=("LR",), out=str(tmp_path))
+    record = ctr_retraining.run(config)
+    assert [cell["keep"] for cell in record["cells"]] == [*ctr_retraining.KEPT, "designed FM"]
+    assert len(record["claims"]) == 1
+    assert published.beside("table_4", "ml-1m")["SPMF"]["AUC DeepFM"] == 0.7878
+    with pytest.raises(ValueError, match="--keep must be some of"):
+        ctr_retraining.run(ctr_retraining.Config(keep=("raw",), out=str(tmp_path)))
+
+
+def test_windows_are_cut_by_time_and_validation_is_the_newest_tenth():
+    workshop = ctr_retraining.Windows()
+    old, new = workshop.data("made", 0), workshop.recent("made", 0)
+    assert [len(part) for data in (old, new) for part in (data.train, data.validation)] == [9000, 1000] * 2
+    frame = tables.made().frame  # whose times are its order
+    np.testing.assert_array_equal(old.test.known_labels, frame["label"].iloc[20_000:])
+    np.testing.assert_array_equal(new.train.known_labels, frame["label"].iloc[10_000:19_000])
+    np.testing.assert_array_equal(old.validation.known_labels, frame["label"].iloc[9000:10_000])
+    hard = workshop._kept(ctr_retraining.SPMF, "LR", "made", 0)
+    assert len({*hard}) == 9000  # all that there are
 
 
 def test_freezing_has_a_cell_for_each_kind_and_draws_the_rows(tmp_path):

@@ -1,0 +1,164 @@
+"""What of old clicks is worth keeping when a model is trained again? Table 4 of the model-inversion paper.
+
+    python -m experiments.inversion.ctr_retraining                    # made clicks, offline
+    python -m experiments.inversion.ctr_retraining --preset=quick     # ML-1M, reduced
+    python -m experiments.inversion.ctr_retraining --preset=paper     # ML-1M, three seeds
+
+The table is cut into three windows of time with as many rows each. Models train on the second, T2, and on what is left
+of the first, T1: all of it, a sample, rows out of a model of T1, or its parameters. They are tested on the third. All
+is chosen on the newest tenth of T2 (of T1 for its models), which nothing trains on. Writes `record.json`, `table.md`, a
+picture of each table and `cells/`, from which a run that was stopped goes on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.ctr import tables
+from experiments.ctr.fields import Fields
+from experiments.ctr.rows import Rows
+from experiments.ctr.tables import LABEL, TIME, Data
+from experiments.ctr.train import Training, logits
+from experiments.inversion import published, wording
+from experiments.inversion.sources import LEARNERS, ON_TABLES, SOURCES, Workshop
+from experiments.inversion.study import STUDENTS, TablesConfig, begin, beside_each_other
+from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, at, every
+from experiments.study.flags import option
+from experiments.study.runner import each
+from experiments.study.tables import metrics_table
+
+NEWEST, EVERYTHING, RANDOM, FINE_TUNE, SPMF = "T2 alone", "T1 and T2", "Random", "Fine-tune", "SPMF"
+KEPT = (NEWEST, EVERYTHING, RANDOM, FINE_TUNE, SPMF)
+RESERVOIR = 10_000
+"""Rows of T1 that Random and SPMF keep, as in the paper."""
+WEIGHTS = (1.0, 10.0, 30.0)
+"""Of a row out of a model beside the real ones, of which there are many more: what is tried."""
+ON_WINDOWS = Training(0.003, 1e-5, n_epochs=40)
+NOTES = (
+    "Three windows of time with as many rows each; a rating of 4 or 5 is a click. Figures in brackets are the paper's.",
+    "SPMF keeps 10,000 rows of T1, drawn with probability exp(place / n) by the loss that a model of T1 has on them, "
+    "the largest last (Wang et al. 2018 draw so from their reservoir).",
+    "Fine-tune goes on with the model of T1, on T2 alone. A row out of a model weighs as 1, 10 or 30 real ones do, "
+    "by validation.",
+)
+
+
+@dataclass(frozen=True)
+class Config(TablesConfig):
+    tables: tuple[str, ...] = option(("made",), "tables with times", quick=("ml-1m",))
+    keep: tuple[str, ...] = option(
+        (*KEPT, "designed FM"), f"what is kept of T1: some of {', '.join(KEPT)}, or sources that have a teacher",
+        axis=True, quick=(*KEPT, "LRSD", "designed LR", "designed FM"),
+        paper=(*KEPT, "LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "designed LR", "designed FM", "designed DeepFM"),
+    )  # fmt: skip
+    learners: tuple[str, ...] = option(("LR", "FM"), f"some of {', '.join(LEARNERS)}", axis=True, paper=STUDENTS)
+    n_rows: int = option(300, "of a synthetic set", quick=2000)
+    n_epochs: int = option(10, "at most; 0 for as many as the settings say", quick=10, paper=0)
+    out: str = option("out/ctr_retraining", "output folder")
+
+
+class Windows(Workshop):
+    """Teachers and rows of T1, and what is trained on T2."""
+
+    def data(self, table: str, seed: int) -> Data:
+        """T1 but for its newest tenth, that tenth, and T3."""
+        return self._windows(table, seed)[0]
+
+    def recent(self, table: str, seed: int) -> Data:
+        """T2 likewise."""
+        return self._windows(table, seed)[1]
+
+    def _windows(self, table: str, seed: int) -> tuple[Data, Data]:
+        return self._once("windows", table, seed, lambda: _cut(self._table(table)))
+
+    def retrained(self, keep: str, learner: str, table: str, seed: int) -> dict[str, Any]:
+        """Test figures of a learner of T2 and of what is kept of T1."""
+        old, new = self.data(table, seed), self.recent(table, seed)
+        if keep == FINE_TUNE:
+            return self.student(learner, [(ON_WINDOWS, new.train)], new, seed, self.teacher(learner, table, seed))
+        if keep == NEWEST:
+            tried = [(training, new.train) for training in ON_TABLES]
+        elif keep in KEPT:
+            kept = old.train[self._kept(keep, learner, table, seed)]
+            tried = [(training, Rows.joined([new.train, kept])) for training in ON_TABLES]
+        else:
+            rows = self.rows(keep, table, seed)
+            weighed = (replace(rows, weights=np.full(len(rows), weight)) for weight in WEIGHTS)
+            tried = [(ON_WINDOWS, Rows.joined([new.train, heavy])) for heavy in weighed]
+        return self.student(learner, tried, new, seed)
+
+    def _kept(self, keep: str, learner: str, table: str, seed: int) -> np.ndarray:
+        """Places of the rows of T1 that are kept."""
+        rows, rng = self.data(table, seed).train, np.random.default_rng(seed)
+        n = len(rows)
+        if keep == EVERYTHING:
+            return np.arange(n)
+        shares = None
+        if keep == SPMF:
+            found = logits(self.teacher(learner, table, seed), rows)
+            losses = np.logaddexp(0, found) - rows.known_labels * found
+            shares = np.exp(np.argsort(np.argsort(losses)) / n)
+            shares /= shares.sum()
+        return rng.choice(n, min(RESERVOIR, n), replace=False, p=shares)
+
+
+def _cut(table: tables.Table) -> tuple[Data, Data]:
+    first, second, third = tables.windows(table)
+    fields = Fields.of(pd.concat([first, second]), table.kinds)
+    test = fields.rows(third, LABEL)
+
+    def parted(window: pd.DataFrame, name: str) -> Data:
+        newest = window[TIME].rank(method="first").to_numpy() > 0.9 * len(window)
+        return Data(name, fields.rows(window[~newest], LABEL), fields.rows(window[newest], LABEL), test)
+
+    return parted(first, f"{table.name}, T1"), parted(second, f"{table.name}, T2")
+
+
+def run(config: Config) -> dict[str, Any]:
+    known = [*KEPT, *(name for name, source in SOURCES.items() if source.teacher)]
+    if other := [name for name in config.keep if name not in known]:
+        raise ValueError(f"--keep must be some of {', '.join(known)}, got {', '.join(other)}")
+    study, workshop = begin(
+        config, title="Training again on new clicks", shows="Table 4 of model inversion", version=1, workshop=Windows,
+        uses={"reservoir": RESERVOIR, "weights": WEIGHTS, "on windows": ON_WINDOWS},
+    )  # fmt: skip
+    assert isinstance(workshop, Windows)
+    places = [
+        {"keep": keep, "learner": learner, "table": table, "seed": seed}
+        for table in config.tables
+        for seed in config.seeds
+        for keep in config.keep
+        for learner in config.learners
+    ]
+    frame = study.run(each(places, workshop.retrained))
+    shown = []
+    for table, part in frame.groupby("table", sort=False):
+        wide, theirs = beside_each_other(part, "keep"), published.beside("table_4", table)
+        columns = [f"{metric} {learner}" for learner in config.learners for metric in ("AUC", "LogLoss")]
+        shown.append(metrics_table(wide, ("keep",), columns, f"{table}, test on T3", theirs))
+        rows = {keep: cells.to_dict("records") for keep, cells in wide.groupby("keep", sort=False)}
+        study.draw(f"{table}.png", plots.grouped, rows, columns[::2], theirs, f"T3 of {table}; marks: the paper's")
+    return study.write(shown, [*better_than_samples(frame)], NOTES, data=", ".join(config.tables))
+
+
+def better_than_samples(frame: pd.DataFrame) -> Iterator[Claim]:
+    """Section 5.4, for each source: rows out of a model above Random, Fine-tune and SPMF for every learner."""
+    for (table, keep), part in frame.groupby(["table", "keep"], sort=False):
+        rivals = at(frame, table=table, keep=[RANDOM, FINE_TUNE, SPMF])
+        rows = []
+        for learner, cells in part.groupby("learner", sort=False):
+            theirs = dict(list(at(rivals, learner=learner).groupby("keep")["AUC"]))
+            if theirs and keep not in KEPT:
+                best = max(theirs, key=lambda name: theirs[name].mean())
+                rows.append({"learner": learner, "ours": cells["AUC"], "theirs": theirs[best], "name": best})
+        if rows:
+            holds = every(ahead(row["ours"], row["theirs"]) for row in rows)
+            yield wording.BETTER_THAN_SAMPLES.claim(holds, rows, table=table, keep=keep)
+
+
+if __name__ == "__main__":
+    flags.main(Config, run)
