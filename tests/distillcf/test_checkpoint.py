@@ -116,6 +116,7 @@ def test_so_it_does_whatever_the_settings(settings, planted, tmp_path):
         assert_same_bits(run(planted, resume=folder / f"{step}.npz", **settings), whole)
 
 
+@pytest.mark.slow
 def test_a_chain_of_interruptions_gives_the_bits_of_none(planted, recorded, tmp_path):
     """Ctrl-C at the writing of a checkpoint, again and again, and the same file to read and to write."""
     path, real = tmp_path / "run.npz", checkpoint.save
@@ -154,6 +155,7 @@ def early_end(planted, path, validate_every, monkeypatch):
     return ended, run(planted, resume=path, **settings)
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_is_resumed_to_the_same_summary(planted, tmp_path, monkeypatch):
     assert_same_bits(*early_end(planted, tmp_path / "run.npz", 2, monkeypatch))
 
@@ -162,6 +164,7 @@ def test_so_it_is_where_each_step_is_validated(planted, tmp_path, monkeypatch):
     assert_same_bits(*early_end(planted, tmp_path / "run.npz", 1, monkeypatch))
 
 
+@pytest.mark.slow
 def test_checkpoints_are_written_at_the_interval_and_at_the_end(planted, tmp_path, monkeypatch):
     steps, real = [], checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda path, done, who: steps.append(done.step) or real(path, done, who))
@@ -197,6 +200,7 @@ def test_a_checkpoint_of_version_0_1_is_gone_on_from():
 # --- whole at any moment --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_finished_run_leaves_one_file(planted, tmp_path):
     run(planted, steps=3, checkpoint=tmp_path / "run.npz", checkpoint_every=1)
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
@@ -224,6 +228,7 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(written, planted, recorde
     assert_same_bits(run(planted, resume=path), recorded[0])
 
 
+@pytest.mark.slow
 def test_what_is_renamed_is_whole_and_on_disk(planted, tmp_path, monkeypatch):
     """Before the file takes its place it can be read, and has been flushed to the disk."""
     import os
@@ -338,6 +343,7 @@ def test_so_is_one_of_another_start_of_the_same_form(form, planted, tmp_path):
         run(planted, start=starts[1], resume=tmp_path / "run.npz")
 
 
+@pytest.mark.slow
 def test_so_is_one_of_other_scores_of_any_user(planted, tmp_path):
     scores = np.tile(np.linspace(0, 1, 60), (120, 1))
     run(planted, scores=scores, model=teacher(), checkpoint=tmp_path / "run.npz")

@@ -224,12 +224,14 @@ def test_one_user_of_one_draw(planted):
 # --- reg ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_number_holds_reg_fixed(planted):
     for validation in (None, planted):
         summary = distil(planted.train, reg=0.3, validation=validation)
         assert_allclose([summary.reg, *(row["reg"] for row in summary.history)], 0.3, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_none_learns_reg(planted):
     regs = [row["reg"] for row in distil(planted.train).history]
     assert np.isfinite(regs).all()
@@ -276,12 +278,14 @@ def test_an_empty_sequence_of_regs_is_refused(planted):
 # --- start ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "draw"), [("random", random_users), ("head", head_users)])
 def test_named_starts_are_those_users(name, draw, planted):
     by_name, by_users = (distil(planted.train, start=start) for start in (name, draw(planted.train, 8, 0)))
     assert_array_equal(by_name.logits, by_users.logits)
 
 
+@pytest.mark.slow
 def test_a_mixed_start_is_halves_of_two_users(planted):
     real = planted.train.matrix.toarray() > 0
     rows = mixtures(planted.train, 50, seed=3) > 0
@@ -395,6 +399,7 @@ def test_the_best_state_is_kept_and_of_equals_the_first(values, kept, planted, m
     assert_array_equal([row["HR@10"] for row in summary.history], values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patience", "n_validations"),
     [(1, 3), (2, 4), (3, 5), (4, 10), (5, 11), (6, 12), (0, 12)],
@@ -441,6 +446,7 @@ def test_patience_waits_for_the_first_validation_of_the_last_quarter(planted, mo
     assert_array_equal(summary.soft, seen[2])
 
 
+@pytest.mark.slow
 def test_the_binary_rows_serve_at_least_as_well_as_the_most_probable_ones(planted):
     summary = distil(planted.train, validation=planted, validate_every=12, metric="AUC", sharpness=3.0)
     (row,) = summary.history
@@ -485,6 +491,7 @@ def test_the_fit_of_a_summary_is_what_was_validated(params, settings, planted):
     assert not hasattr(model, "machine_")
 
 
+@pytest.mark.slow
 def test_own_kernels_are_asked_for(planted):
     own = distil(planted.train, model=InfiniteAE(1.0, kernel=linear))
     with pytest.raises(ValueError, match="give the kernel that the summary was made with"):
@@ -549,6 +556,7 @@ def test_a_session_in_64_bits_gives_the_same_bits(labels, planted):
 # --- clicks, scores and validation ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_form_of_the_same_clicks_gives_the_same_bits(planted):
     expected = distil(planted.train)
     for X in (planted.train.matrix.toarray(), planted.train.matrix.tocoo(), planted.train.to_frame()):
@@ -597,6 +605,7 @@ def test_scores_are_row_by_row_with_the_clicks_handed_in(planted):
     assert_same_bits(summary, distil(planted.train, scores=scores[kept]))
 
 
+@pytest.mark.slow
 def test_repeated_clicks_are_told_once(planted):
     twice = pd.concat([planted.train.to_frame()] * 2)
     _, messages = caught(lambda: distil(twice, steps=1, scores=np.zeros((120, 60))))
@@ -653,6 +662,7 @@ def test_the_bar_shows_loss_metric_reg_clicks_and_time(planted, monkeypatch):
         assert shown in drawn[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("terminal", "progress"), [(True, False), (False, True)])
 def test_nothing_is_drawn_unasked_or_in_logs(terminal, progress, planted, monkeypatch, capfd):
     screen = Screen(terminal)
@@ -676,6 +686,7 @@ def poison(monkeypatch, at_step):
     monkeypatch.setattr(outer_loop, "Batches", Poisoned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", LABELS)
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_best_state(labels, planted, monkeypatch, tmp_path):
     settings = {"validation": planted, "labels": labels, "steps": 12, "checkpoint_every": 1, "patience": 0}

@@ -47,6 +47,7 @@ def test_the_student_is_infae_fitted_on_the_soft_rows(labels, row_power, dtype):
     assert_allclose(own, infae.predict(model, as_interactions(clicks)), **half)
 
 
+@pytest.mark.slow
 def test_the_smoother_takes_labels_to_scores(dtype):
     student, clicks, labels = Student(ReluNTK(), input_map(-0.5, True)), soft(dtype=dtype), soft(seed=9, dtype=dtype)
     shown = a_batch(dtype).shown

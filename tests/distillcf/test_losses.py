@@ -90,6 +90,7 @@ def test_losses_equal_their_formulas_cell_by_cell(loss, plain, holes, dtype):
     assert_allclose(value, plain(scores.tolist(), batch), **tolerance(dtype))
 
 
+@pytest.mark.slow
 @each_loss
 def test_cells_that_do_not_count_have_no_say(loss, plain):
     batch, scores = a_batch(), some_scores()
@@ -201,6 +202,7 @@ def test_gradient_of_the_objective_by_clicks_labels_and_reg():
         check_reverse(value, (soft(), soft(seed=8), 0.7))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_finite_at_binary_equal_and_empty_rows():
     student, batch = Student(ReluNTK(), input_map(-0.25, row_power=1.0)), a_batch(np.float32)
     objective = Objective(student, logistic, l1=0.3)

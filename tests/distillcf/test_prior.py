@@ -132,6 +132,7 @@ def test_under_vmap_and_with_either_kind_of_key(make_key):
         assert np.abs(together[0] - together[1]).max() > 0.01
 
 
+@pytest.mark.slow
 @given(logits=LOGITS, draws=st.sampled_from([(1, 0.02), (9, 1.0)]))
 def test_samples_stay_within_their_bounds(logits, draws):
     n_draws, temperature = draws
@@ -167,6 +168,7 @@ def assert_equal_means(first, second, slack=0.0):
     assert (difference <= 5 * np.sqrt(error) + slack).all(), difference / np.sqrt(error)
 
 
+@pytest.mark.slow
 def test_mean_over_keys_is_that_of_a_monte_carlo_twin():
     logits = random_logits(2, 4, spread=1.0)
     x = many(lambda logits, key: gumbel_inclusion(logits, key, 3, TEMPERATURE), logits, 20_000)
@@ -174,6 +176,7 @@ def test_mean_over_keys_is_that_of_a_monte_carlo_twin():
     assert_equal_means(x, monte_carlo(logits, noise, TEMPERATURE))
 
 
+@pytest.mark.slow
 def test_mean_gradient_is_the_gradient_of_the_mean():
     """The derivative of the expectation, from the values alone: differences under noise of NumPy's own."""
     logits = random_logits(2, 4, spread=1.0)
@@ -192,6 +195,7 @@ def test_mean_gradient_is_the_gradient_of_the_mean():
     assert_equal_means(many(slope, logits, 20_000), differences)
 
 
+@pytest.mark.slow
 def test_at_a_low_temperature_it_estimates_the_closed_form_and_its_jacobian():
     logits, cold = random_logits(2, 4, spread=1.0), 0.05
 

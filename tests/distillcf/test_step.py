@@ -86,6 +86,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     assert_same_bits(kept, state)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_ends_at_zero():
     _, _, batch, state, update = prepared(objective="squared", reg=None, steps=2)
     lengths = []

@@ -250,6 +250,7 @@ def test_foreign_bytes(content, tmp_path):
         distillcf.load(path)
 
 
+@pytest.mark.slow
 def test_foreign_archives(clicks, tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, data=np.zeros(3))
@@ -619,6 +620,7 @@ def test_the_fit_is_the_closed_form_on_the_rows_and_their_labels(form, summary, 
     assert_array_equal(summary.fit().predict(histories), summary.fit("soft").predict(histories))
 
 
+@pytest.mark.slow
 def test_parameters_of_the_fit_can_be_others(summary, clicks):
     histories = clicks.matrix[:3].toarray()
     model = summary.fit(reg=7.0, depth=2, dtype="float64", b_std=0.3, row_power=1.0)
@@ -634,6 +636,7 @@ def test_parameters_of_the_fit_can_be_others(summary, clicks):
         summary.fit(width=3)
 
 
+@pytest.mark.slow
 def test_item_weights_are_those_of_the_source(summary, clicks):
     popularity = clicks.matrix.toarray().sum(axis=0)
     assert_allclose(summary.item_weights, np.maximum(popularity, 1) ** -0.25, rtol=1e-6)

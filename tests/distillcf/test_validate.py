@@ -26,6 +26,7 @@ def judged():
     return split, Student(ReluNTK(), PLAIN), jnp.asarray(soft(6, 20, dtype=np.float32))
 
 
+@pytest.mark.slow
 def test_a_fitted_student_predicts_in_batches(judged, monkeypatch):
     split, student, clicks = judged
     fitted = Fitted(student, Support(clicks, clicks, jnp.float32(0.5)), split.train.item_ids)
@@ -36,6 +37,7 @@ def test_a_fitted_student_predicts_in_batches(judged, monkeypatch):
         assert_allclose(fitted.predict(split.train), expected, **tolerance("float32"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_out", [0.0, 0.5])
 def test_free_labels_are_solved_from_all_users(judged, held_out, monkeypatch):
     split, student, clicks = judged

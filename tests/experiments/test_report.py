@@ -269,6 +269,7 @@ def test_a_broken_record_is_named_with_the_command_to_make_it_again(results):
     refused(results, r"a_depth/record\.json is broken \(it holds no object\)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["title", "claims", "pictures"])
 def test_a_study_that_lacks_a_part_is_refused(results, key):
     record = {k: v for k, v in made_results.DEPTH.items() if k != key}
@@ -276,6 +277,7 @@ def test_a_study_that_lacks_a_part_is_refused(results, key):
     refused(results, rf"a_depth/record\.json lacks {key}; make it again: python -m experiments\.infinite\.depth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "value"), [("claims", [{"say": "x"}]), ("data", {"shape": [1, 2]}), ("tables", [1])])
 def test_a_record_of_another_make_is_refused(results, key, value):
     (results / "a_depth/record.json").write_text(json.dumps({**made_results.DEPTH, key: value}))

@@ -195,6 +195,7 @@ def test_progress_is_told(targets):
 # --- a path ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_path_equals_separate_solves(targets, monkeypatch):
     monkeypatch.setattr(cg, "TOLERANCE", 1e-9)
     gram, pivots = gram_of(targets), pivots_of(targets, 8)
@@ -373,6 +374,7 @@ def test_short_of_memory_the_tiles_are_computed_anew(monkeypatch):
         infae.fit(train, solver="cg")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 def test_a_kernel_of_the_callers_own(clicks, new_users, monkeypatch):
     def kernel(x1, x2=None):

@@ -68,6 +68,7 @@ def test_of_whole_histories_they_are_the_leave_one_out_scores(clicks):
     assert_allclose(scores, model.leave_one_out(np.arange(24)), **tolerance("float64"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [np.arange(24) * 7 % 24, [f"user {i}" for i in range(24)]], ids=["mixed", "strings"])
 def test_users_are_found_by_their_ids_in_any_order(names, clicks, shown, small_tiles):
     named, some = (Interactions(x.matrix, np.asarray(names), x.item_ids) for x in (clicks, shown))

@@ -65,6 +65,7 @@ def test_equals_neural_tangents(depth, w_std, b_std, dtype):
     assert_allclose(kernel, reference, **tolerance(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("w_std", "b_std"), SCALES)
 def test_no_hidden_layer_is_the_linear_network(w_std, b_std, dtype, small_tiles):
     x1, x2 = random_clicks(40, 6), random_clicks(35, 6, seed=1)
@@ -78,6 +79,7 @@ def test_no_hidden_layer_is_the_linear_network(w_std, b_std, dtype, small_tiles)
         assert_allclose(sparse, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("b_std", [0.0, 0.1])
 def test_equal_rows_and_empty_rows_lose_no_digits(depth, b_std):
@@ -144,6 +146,7 @@ def test_any_sparse_format(form):
     assert_allclose(relu_ntk(form(x)), relu_ntk(x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_tiles_of_the_real_size_and_a_ragged_one():
     x = random_clicks(1037, 9)
     kernel = relu_ntk(sp.csr_matrix(x))
@@ -243,6 +246,7 @@ def test_gradients_of_a_cross_kernel(depth):
         assert_allclose(by_second, finite_difference(lambda b: float(total(x1, b)), x2), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_gradient_of_a_gram_matrix_with_equal_and_empty_rows(depth):
     x = random_clicks(3, 4).astype(np.float64)
@@ -264,6 +268,7 @@ def test_gradients_are_finite_where_rows_are_equal_or_empty(own, b_std):
     assert np.isfinite(slope(x)).all()
 
 
+@pytest.mark.slow
 def test_derivatives_of_the_arc_cosine_functions():
     u = np.array([-0.99, -0.3, 0.0, 0.5, 0.999])
     with precision(np.float64):

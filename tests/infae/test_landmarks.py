@@ -90,6 +90,7 @@ def test_labels_of_their_own(clicks, histories):
     )
 
 
+@pytest.mark.slow
 def test_an_own_kernel(clicks, histories):
     model = fit(clicks, kernel=lambda x, z=None: infae.kernels.relu_ntk(x, x if z is None else z))
     assert_allclose(model.predict(histories), fit(clicks).predict(histories), rtol=1e-6, atol=1e-9)
@@ -227,6 +228,7 @@ def choose(clicks, n, method, seed=0, dtype=np.float64):
     return choose_anchors(sp.csr_matrix(clicks.astype(dtype)), n, method, inputs, ReluNTK(), np.dtype(dtype), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["uniform", "rpcholesky"])
 def test_landmarks_differ_from_each_other(method):
     clicks = np.tile(random_clicks(12, 9, seed=4), (5, 1))
@@ -237,6 +239,7 @@ def test_landmarks_differ_from_each_other(method):
         assert_array_equal(chosen, choose(clicks, n, method))
 
 
+@pytest.mark.slow
 def test_pivots_span_what_there_is(dtype):
     """A kernel of rank 6, whose last five directions belong to one user in forty: that many pivots explain it all."""
     rows = np.zeros((400, 6))
@@ -274,6 +277,7 @@ def test_pivots_are_drawn_as_one_at_a_time():
     assert np.abs(found / n - both).max() < 5 * 0.5 / np.sqrt(n)
 
 
+@pytest.mark.slow
 def test_landmarks_may_be_handed_in(clicks, histories):
     soft = np.random.default_rng(1).uniform(0.1, 1, (6, N_ITEMS))
     given = Interactions(sp.csr_matrix(soft, dtype=np.float64), np.arange(6), np.arange(N_ITEMS))
@@ -333,6 +337,7 @@ def test_centroids_are_those_of_lloyds_steps(seed, weights, clicks, dtype):
     assert_allclose(in_order(found.matrix.toarray()), in_order(expected), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["raw", "weighted"])
 @pytest.mark.parametrize("n", [1, 7, 40])
 def test_centroids_are_different_soft_histories(n, weights, clicks):

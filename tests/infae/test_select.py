@@ -123,6 +123,7 @@ def test_gram_matrices_from_shared_products_are_those_of_the_rows(parts, dtype, 
     assert_allclose(np.diagonal(full)[:57], np.diagonal(expected), rtol=2e-6 if dtype == np.float32 else 1e-14)
 
 
+@pytest.mark.slow
 def test_all_trials_of_a_search_are(found, parts):
     assert len(found.trials) > 10
     for row in found.trials:
@@ -230,6 +231,7 @@ def values(chosen):
     return [{name: row[name] for name in (*SETTING, "reg", "users", METRIC)} for row in chosen.trials]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refit", [False, True])
 def test_items_are_matched_by_their_ids(refit, parts):
     given = {"space": {"row_power": (0.0, 0.5)}, "refit": refit}
@@ -395,6 +397,7 @@ def screened(parts):
     return select(parts.train, parts, n_screen=25)
 
 
+@pytest.mark.slow
 def test_the_search_is_on_some_users_and_the_two_best_are_fitted_to_all(screened, parts):
     few, whole = screened.trials[:-6], screened.trials[-6:]
     assert {row["users"] for row in few} == {25}
@@ -438,6 +441,7 @@ def test_the_users_searched_on_are_drawn_from_all(parts, searches):
     assert_allclose(row[METRIC], value_of(model, data.split), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validated", [True, False])
 def test_the_draw_is_the_seeds(validated, parts):
     first, again, other = (

@@ -103,6 +103,7 @@ def test_solve_equals_numpy(form, dtype):
     assert_allclose(solution.coef, oracles.ridge(gram, targets, 0.2), **tolerance(dtype))
 
 
+@pytest.mark.slow
 def test_popular_and_rare_targets_keep_their_columns(monkeypatch):
     gram, targets = positive_definite(37), random_clicks(37, 90, density=0.1)
     expected = oracles.ridge(gram, targets, 0.2)

@@ -67,6 +67,7 @@ def assert_same(got, expected):
         assert (got[column].dtype.kind in "if") == (expected[column].dtype.kind in "if")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", [WHOLE, NAMES], ids=["numbers", "strings"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_log_written_in_a_format_is_read_back_also_when_packed(name, ids):
