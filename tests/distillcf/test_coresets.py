@@ -180,6 +180,7 @@ def test_one_user_is_taken_even_over_budget(sample):
     assert kept.n_interactions > 1
 
 
+@pytest.mark.slow
 @each_user_sampler
 @given(dense=CLICKS, seed=SEEDS, data=st.data())
 def test_samplers_of_users_stay_within_a_budget_of_interactions(sample, dense, seed, data):

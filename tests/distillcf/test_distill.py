@@ -379,6 +379,7 @@ def scripted(monkeypatch, values):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "kept"),
     [

@@ -51,6 +51,7 @@ def shown(clicks):
 # --- scores ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_scores_are_those_of_a_fit_without_the_user(settings, dtype, clicks, shown, small_tiles):
     scores = hidden_clicks(clicks, dtype.name, **settings).predict(shown)

@@ -279,6 +279,7 @@ def test_derivatives_of_the_arc_cosine_functions():
     assert_array_equal(at_the_ends, [0, 0])
 
 
+@pytest.mark.slow
 def test_arc_cosines_in_single_precision():
     u = np.linspace(-1, 1, 2001, dtype=np.float32)
     assert_allclose(arc_cosine_0(u), 1 - np.arccos(u.astype(np.float64)) / np.pi, atol=2e-7)

@@ -478,6 +478,7 @@ def test_blocks_need_landmarks_and_a_function_that_reads(clicks):
         fit(blocks, validation=held_out)
 
 
+@pytest.mark.slow
 def test_only_landmark_models_take_more_users(clicks):
     with pytest.raises(ValueError, match="solver='nystrom'"):
         infae.fit(clicks).partial_fit(clicks)

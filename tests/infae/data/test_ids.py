@@ -83,6 +83,7 @@ def test_ids_that_are_kept(ids):
     assert known.to_frame().to_numpy().tolist() == [[x, x] for x in expected[::-1]]
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.text(max_size=3).filter(lambda t: not t.endswith("\0"))), min_size=1, max_size=20))
 @pytest.mark.filterwarnings("ignore:.*repeats")
 def test_texts_are_told_apart_as_python_does(users):
