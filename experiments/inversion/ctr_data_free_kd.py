@@ -12,14 +12,12 @@ which a run that was stopped goes on.
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.inversion import published
 from experiments.inversion.ctr_table_2 import above_inverted
 from experiments.inversion.sources import LEARNERS, SOURCES
-from experiments.inversion.study import NOTES, TablesConfig, begin, beside_each_other
-from experiments.study import flags, plots
+from experiments.inversion.study import NOTES, TablesConfig, begin, beside_published, places
+from experiments.study import flags
 from experiments.study.flags import option
 from experiments.study.runner import each
-from experiments.study.tables import metrics_table
 
 EXTRACTED = (
     "LRME, FMME and DeepFMME are 10,000 rows by queries, after data-free model extraction (Yue et al. 2021), which is "
@@ -46,21 +44,8 @@ def run(config: Config) -> dict[str, Any]:
     if without := [name for name in config.sources if name in SOURCES and not SOURCES[name].teacher]:
         raise ValueError(f"--sources must be made out of a teacher, got {', '.join(without)}")
     study, workshop = begin(config, title="Distillation without data", shows="Table 3 of model inversion", version=1)
-    places = [
-        {"source": source, "learner": learner, "table": table, "seed": seed}
-        for table in config.tables
-        for seed in config.seeds
-        for source in config.sources
-        for learner in config.learners
-    ]
-    frame = study.run(each(places, workshop.distilled))
-    shown = []
-    for table, part in frame.groupby("table", sort=False):
-        wide, theirs = beside_each_other(part), published.beside("table_3", table)
-        columns = [f"{metric} {learner}" for learner in config.learners for metric in ("AUC", "LogLoss")]
-        shown.append(metrics_table(wide, ("source",), columns, f"{table}, test", theirs))
-        rows = {source: cells.to_dict("records") for source, cells in wide.groupby("source", sort=False)}
-        study.draw(f"{table}.png", plots.grouped, rows, columns[::2], theirs, f"test on {table}; marks: the paper's")
+    frame = study.run(each(places(config, source=config.sources, learner=config.learners), workshop.distilled))
+    shown = beside_published(study, config, frame, "table_3")
     return study.write(shown, [*above_inverted(frame)], [*NOTES, EXTRACTED], data=", ".join(config.tables))
 
 

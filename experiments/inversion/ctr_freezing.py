@@ -21,7 +21,7 @@ import pandas as pd
 from experiments.ctr.rows import Rows
 from experiments.inversion import inverted, published, wording
 from experiments.inversion.sources import NORM_WEIGHT, ON_HARD, Workshop
-from experiments.inversion.study import NOTES, TablesConfig, begin
+from experiments.inversion.study import NOTES, TablesConfig, begin, places
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead
 from experiments.study.flags import option
@@ -47,13 +47,7 @@ def run(config: Config) -> dict[str, Any]:
     study, workshop = begin(
         config, title="Gradient freezing in Algorithm 1", shows="Table 5 and Figure 3 of model inversion", version=1
     )
-    places = [
-        {"freezing": name, "table": table, "seed": seed}
-        for table in config.tables
-        for seed in config.seeds
-        for name in config.freezing
-    ]
-    frame = study.run(each(places, partial(taught, workshop)))
+    frame = study.run(each(places(config, freezing=config.freezing), partial(taught, workshop)))
     shown = []
     for table, part in frame.groupby("table", sort=False):
         theirs = published.beside("table_5", table)

@@ -22,14 +22,13 @@ from experiments.ctr.fields import Fields
 from experiments.ctr.rows import Rows
 from experiments.ctr.tables import LABEL, TIME, Data
 from experiments.ctr.train import Training, logits
-from experiments.inversion import published, wording
+from experiments.inversion import wording
 from experiments.inversion.sources import LEARNERS, ON_TABLES, SOURCES, Workshop
-from experiments.inversion.study import STUDENTS, TablesConfig, begin, beside_each_other
-from experiments.study import flags, plots
+from experiments.inversion.study import STUDENTS, TablesConfig, begin, beside_published, places
+from experiments.study import flags
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
 from experiments.study.runner import each
-from experiments.study.tables import metrics_table
 
 NEWEST, EVERYTHING, RANDOM, FINE_TUNE, SPMF = "T2 alone", "T1 and T2", "Random", "Fine-tune", "SPMF"
 KEPT = (NEWEST, EVERYTHING, RANDOM, FINE_TUNE, SPMF)
@@ -127,21 +126,8 @@ def run(config: Config) -> dict[str, Any]:
         uses={"reservoir": RESERVOIR, "weights": WEIGHTS, "on windows": ON_WINDOWS},
     )  # fmt: skip
     assert isinstance(workshop, Windows)
-    places = [
-        {"keep": keep, "learner": learner, "table": table, "seed": seed}
-        for table in config.tables
-        for seed in config.seeds
-        for keep in config.keep
-        for learner in config.learners
-    ]
-    frame = study.run(each(places, workshop.retrained))
-    shown = []
-    for table, part in frame.groupby("table", sort=False):
-        wide, theirs = beside_each_other(part, "keep"), published.beside("table_4", table)
-        columns = [f"{metric} {learner}" for learner in config.learners for metric in ("AUC", "LogLoss")]
-        shown.append(metrics_table(wide, ("keep",), columns, f"{table}, test on T3", theirs))
-        rows = {keep: cells.to_dict("records") for keep, cells in wide.groupby("keep", sort=False)}
-        study.draw(f"{table}.png", plots.grouped, rows, columns[::2], theirs, f"T3 of {table}; marks: the paper's")
+    frame = study.run(each(places(config, keep=config.keep, learner=config.learners), workshop.retrained))
+    shown = beside_published(study, config, frame, "table_4", "keep", "test on T3")
     return study.write(shown, [*better_than_samples(frame)], NOTES, data=", ".join(config.tables))
 
 

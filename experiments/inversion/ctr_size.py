@@ -17,7 +17,7 @@ import pandas as pd
 
 from experiments.inversion import wording
 from experiments.inversion.sources import LEARNERS, SOURCES
-from experiments.inversion.study import NOTES, STUDENTS, TablesConfig, begin
+from experiments.inversion.study import NOTES, STUDENTS, TablesConfig, begin, places
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
@@ -45,15 +45,9 @@ def run(config: Config) -> dict[str, Any]:
     study, workshop = begin(
         config, title="How many rows out of a model are needed", shows="Figure 4 of model inversion", version=1
     )
-    places = [
-        {"source": source, "n_rows": n_rows, "learner": learner, "table": table, "seed": seed}
-        for table in config.tables
-        for seed in config.seeds
-        for source in config.sources
-        for n_rows in config.n_rows
-        for learner in config.learners
-    ]
-    frame = study.run(each(places, workshop.taught))
+    frame = study.run(
+        each(places(config, source=config.sources, n_rows=config.n_rows, learner=config.learners), workshop.taught)
+    )
     shown = []
     for table, part in frame.groupby("table", sort=False):
         shown.append(metrics_table(part, ("learner", "source", "n_rows"), ("AUC", "LogLoss"), f"{table}, test"))

@@ -15,14 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.inversion import published, wording
+from experiments.inversion import wording
 from experiments.inversion.sources import LEARNERS, SOURCES
-from experiments.inversion.study import NOTES, STUDENTS, TablesConfig, begin, beside_each_other
-from experiments.study import flags, plots
+from experiments.inversion.study import NOTES, STUDENTS, TablesConfig, begin, beside_published, places
+from experiments.study import flags
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
 from experiments.study.runner import each
-from experiments.study.tables import metrics_table
 
 INVERTED = ("LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "FMSD (teacher's labels)")
 
@@ -42,23 +41,8 @@ def run(config: Config) -> dict[str, Any]:
     study, workshop = begin(
         config, title="Rows out of a click-through model", shows="Table 2 of model inversion", version=1
     )
-    places = [
-        {"source": source, "learner": learner, "table": table, "seed": seed}
-        for table in config.tables
-        for seed in config.seeds
-        for source in config.sources
-        for learner in config.learners
-    ]
-    frame = study.run(each(places, workshop.taught))
-    shown = []
-    for table, part in frame.groupby("table", sort=False):
-        wide = beside_each_other(part)
-        columns = [f"{metric} {learner}" for learner in config.learners for metric in ("AUC", "LogLoss")]
-        theirs = published.beside("table_2", table)
-        shown.append(metrics_table(wide, ("source",), columns, f"{table}, test", theirs))
-        rows = {source: cells.to_dict("records") for source, cells in wide.groupby("source", sort=False)}
-        aucs = [column for column in columns if column.startswith("AUC")]
-        study.draw(f"{table}.png", plots.grouped, rows, aucs, theirs, f"test on {table}; marks: the paper's")
+    frame = study.run(each(places(config, source=config.sources, learner=config.learners), workshop.taught))
+    shown = beside_published(study, config, frame, "table_2")
     claims = [*above_inverted(frame), *near_all(frame)]
     return study.write(shown, claims, NOTES, data=", ".join(config.tables))
 

@@ -1,16 +1,19 @@
 """What the studies of click-through rows share: flags, their checks, and how cells of several learners are shown."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from experiments.ctr import tables
+from experiments.inversion import published
 from experiments.inversion.sources import LEARNERS, SOURCES, Workshop
-from experiments.study import flags
+from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import Study
+from experiments.study.tables import Table, metrics_table
 from infae.runtime import checks
 
 STUDENTS = ("LR", "FM", "DeepFM")
@@ -66,3 +69,23 @@ def beside_each_other(cells: pd.DataFrame, axis: str = "source") -> pd.DataFrame
     wide = cells.pivot(index=[axis, "seed"], columns="learner", values=["AUC", "LogLoss"])
     wide.columns = [f"{metric} {learner}" for metric, learner in wide.columns]
     return wide.loc[list(dict.fromkeys(zip(cells[axis], cells["seed"], strict=True)))].reset_index()
+
+
+def places(config: Any, **axes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Where the cells are: every combination of values on the axes, for each table and seed."""
+    combined = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    return [{**at, "table": table, "seed": seed} for table in config.tables for seed in config.seeds for at in combined]
+
+
+def beside_published(
+    study: Study, config: Any, frame: pd.DataFrame, shown: str, axis: str = "source", where: str = "test"
+) -> list[Table]:
+    """For each table of clicks a table, ours beside the paper's, and a picture; a row is a value on the axis."""
+    found = []
+    for table, part in frame.groupby("table", sort=False):
+        wide, theirs = beside_each_other(part, axis), published.beside(shown, table)
+        columns = [f"{metric} {learner}" for learner in config.learners for metric in ("AUC", "LogLoss")]
+        found.append(metrics_table(wide, (axis,), columns, f"{table}, {where}", theirs))
+        rows = {name: cells.to_dict("records") for name, cells in wide.groupby(axis, sort=False)}
+        study.draw(f"{table}.png", plots.grouped, rows, columns[::2], theirs, f"{table}, {where}; marks: the paper's")
+    return found
