@@ -23,6 +23,7 @@ from infae.runtime import checks
 STUDIES = (
     "table_1", "sample_efficiency", "transfer", "noise", "continual", "depth", "coldness", "deanonymise",
     "augmentation", "ctr_table_2", "ctr_data_free_kd", "ctr_retraining", "ctr_freezing", "ctr_size",
+    "ctr_summaries",
 )  # fmt: skip
 """In the order of the papers and their figures."""
 
@@ -63,7 +64,7 @@ def run(config: Config) -> dict[str, float]:
                 out=str(folder / name),
                 plot=config.plot,
                 # Studies of one run share summaries and searches, where they make any.
-                **({"shared": f"{config.out}/shared"} if issubclass(module.Config, flags.SeededConfig) else {}),
+                **({"shared": f"{config.out}/shared"} if hasattr(module.Config, "shared") else {}),
             )
             module.run(settings)
         except Exception as error:

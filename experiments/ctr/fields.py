@@ -24,7 +24,7 @@ from experiments.study.record import write_json
 from infae.data.interactions import check_columns
 from infae.runtime import checks
 
-KINDS = ("category", "several", "bins", "standard")
+KINDS = ("category", "several", "bag", "bins", "standard")
 N_BINS = 20
 
 
@@ -33,6 +33,8 @@ class Field:
     """A column.
 
     category: one of `values`. several: some of them, as a list or as text between bars; a row is the mean of theirs.
+    bag: some of them with a number each, negative ones too, as a dict; a row has the numbers over the sum of their
+    sizes.
     bins: a number, by the quantiles of training rows (`edges`). standard: a number less `mean`, in units of `scale`,
     which multiplies the field's one vector.
     """
@@ -52,7 +54,7 @@ class Field:
     @property
     def on_simplex(self) -> bool:
         """Whether a soft value is a probability vector."""
-        return self.kind != "standard"
+        return self.kind not in ("bag", "standard")
 
     @classmethod
     def of(cls, column: pd.Series, kind: str = "category", n_bins: int = N_BINS) -> Self:
@@ -61,8 +63,9 @@ class Field:
         checks.choice(f"kind of {name!r}", kind, KINDS)
         if kind == "category":
             return cls(name, kind, _sorted(_plain(column).unique()))
-        if kind == "several":
-            return cls(name, kind, _sorted({value for values in _lists(column) for value in values}))
+        if kind in ("several", "bag"):
+            lists = _lists(column) if kind == "several" else [_bag(name, value)[0] for value in column]
+            return cls(name, kind, _sorted({value for values in lists for value in values}))
         numbers = _numbers(column)
         known = numbers[np.isfinite(numbers)]
         if not known.size:
@@ -85,6 +88,12 @@ class Field:
             matrix = sp.csr_matrix((shares, self._ids(flat), indptr), shape=(len(lists), self.size))
             matrix.sum_duplicates()
             return matrix
+        if self.kind == "bag":
+            bags = [_bag(self.name, value) for value in column]
+            ids = self._ids(pd.Series([value for values, _ in bags for value in values], dtype=object))
+            indptr = np.concatenate([[0], np.cumsum([len(values) for values, _ in bags])])
+            numbers = np.concatenate([np.empty(0), *(given for _, given in bags)])
+            return scaled_bags(sp.csr_matrix((numbers, ids, indptr), shape=(len(bags), self.size)))
         numbers = _numbers(column)
         known = np.isfinite(numbers)
         if self.kind == "bins":
@@ -160,6 +169,15 @@ class Fields:
             raise ValueError(f"{path} holds no fields as Fields.save writes them ({error})") from error
 
 
+def scaled_bags(bags: sp.csr_matrix) -> sp.csr_matrix:
+    """Each row over the sum of the sizes of its numbers; rows without any stay empty."""
+    sums = np.repeat(np.asarray(abs(bags).sum(axis=1)).ravel(), np.diff(bags.indptr))
+    shares = np.divide(bags.data, sums, out=np.zeros(bags.nnz), where=sums > 0).astype(np.float32)
+    scaled = sp.csr_matrix((shares, bags.indices, bags.indptr), shape=bags.shape)
+    scaled.sum_duplicates()
+    return scaled
+
+
 def _field(**stored: Any) -> Field:
     parts: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in stored.items()}
     return Field(**parts)
@@ -199,6 +217,18 @@ def _list(value: Any) -> list[Any]:
         return [_one(each) for each in value]
     one = _one(value)
     return [] if one is None else [one]
+
+
+def _bag(name: str, value: Any) -> tuple[list[Any], np.ndarray]:
+    """Values and their numbers."""
+    if value is None or value is pd.NA or value != value:
+        return [], np.empty(0)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name!r} must hold dicts of values and their numbers, got {checks.shown(value)}")
+    numbers = _numbers(pd.Series([*value.values()], name=name, dtype=object))
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name!r} must hold finite numbers, got {checks.shown(value)}")
+    return [_one(each) for each in value], numbers
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

@@ -56,19 +56,25 @@ class Training:
     device: str = "cpu"
 
 
+Drawn = Callable[[int], Rows]
+"""The rows of an epoch, from 0: the same for the same epoch."""
+
+
 def fit(
-    model: nn.Module, rows: Rows, validation: Rows | None = None, training: Training = Training(), *,
+    model: nn.Module, rows: Rows | Drawn, validation: Rows | None = None, training: Training = Training(), *,
     go_on: bool = False, progress: bool = False,
 ) -> Progress:  # fmt: skip
     """Draw initial values, and train the model on rows with labels and weights; see `Trainer` for the rest.
 
-    With `go_on` the model keeps the values that it has, and is trained further.
+    Where rows are drawn anew for every epoch, `rows` is what draws them. With `go_on` the model keeps the values that
+    it has, and is trained further.
 
     Raises:
       ValueError: bad settings, no rows, rows without labels or of other fields than the model's, labels 0 or 1 with
         squared errors; for AUC, validation rows of one kind of label.
       FloatingPointError: training diverged.
     """
+    draw, rows = (rows, rows(0)) if callable(rows) else (None, rows)
     _check_fields(model, rows, *([] if validation is None else [validation]))
     checks.choice("loss", training.loss, LOSSES)
     labels = rows.known_labels
@@ -95,7 +101,7 @@ def fit(
         score = METRICS[training.metric]
         score(held_out, np.zeros(len(held_out)))  # labels that have no such metric are told now, not after an epoch
         value = lambda: score(held_out, _logits(model, columns))  # noqa: E731
-    task = Click(model, rows, device, LOSSES[training.loss], temperature)
+    task = Click(model, rows, draw, device, LOSSES[training.loss], temperature)
     return trainer.fit(task, {"loss": adam(model, training.learning_rate, weight_decay=decay)}, rng, value)
 
 
@@ -108,12 +114,19 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 class Click(Task):
     """Rows and their labels."""
 
-    def __init__(self, module: nn.Module, rows: Rows, device: torch.device, loss: Loss, temperature: float):
-        self.module, self._loss, self._temperature = module, loss, temperature
+    def __init__(
+        self, module: nn.Module, rows: Rows, draw: Drawn | None, device: torch.device, loss: Loss, temperature: float
+    ):
+        self.module, self._loss, self._temperature, self._device, self._draw = module, loss, temperature, device, draw
+        self._columns = self._of(rows)
+
+    def _of(self, rows: Rows) -> Sequence[Any]:
         given = rows.known_labels, np.ones(len(rows), np.float32) if rows.weights is None else rows.weights
-        self._columns = [*on(rows, device), *(torch.from_numpy(column).to(device) for column in given)]
+        return [*on(rows, self._device), *(torch.from_numpy(column).to(self._device) for column in given)]
 
     def examples(self, epoch: int) -> Sequence[Any]:
+        if self._draw is not None and epoch:
+            self._columns = self._of(self._draw(epoch))
         return self._columns
 
     def losses(self, rng: torch.Generator, *batch: Any) -> Iterator[torch.Tensor]:
@@ -141,7 +154,7 @@ def logits(model: nn.Module, rows: Rows) -> np.ndarray:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, columns: Sequence[Column], batch: int = 2**16) -> np.ndarray:
+def _logits(model: nn.Module, columns: Sequence[Column], batch: int = 2**13) -> np.ndarray:
     parts = zip(*(column.split(batch) for column in columns), strict=True)
     return np.concatenate([np.empty(0, np.float32), *(model(part).cpu().numpy() for part in parts)])
 

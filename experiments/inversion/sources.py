@@ -1,6 +1,6 @@
 """What studies of click-through rows train on, and how: real rows, and rows out of teachers, by the paper's names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from experiments.ctr.models import MODELS, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.tables import Data
 from experiments.ctr.train import Training, evaluate, fit, labelled
-from experiments.inversion import designed, drawn, inverted, queried
+from experiments.inversion import designed, drawn, generated, inverted, queried
 from infae.data.fingerprint import fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
@@ -30,10 +30,10 @@ NORM_WEIGHT = 0.05
 
 
 class Source(NamedTuple):
-    """Rows to train on: made out of a teacher, or, where there is none, real ones."""
+    """Rows to train on: made out of a teacher; where there is none, out of training rows; or those themselves."""
 
     teacher: str | None
-    make: Any  # of a teacher: (model, n_rows, seed) -> Rows
+    make: Callable[..., Rows] | None  # (teacher or training rows, n_rows, seed) -> Rows
     n_rows: int | None = None  # None: as many as the study's flag says; of real rows all
     hard: bool = False  # labels 0 and 1, though the rows are made
 
@@ -43,6 +43,8 @@ SOURCES: Mapping[str, Source] = {
     "raw": Source(None, None),
     "raw (2K)": Source(None, None, 2_000),
     "raw (10K)": Source(None, None, 10_000),
+    "IRGAN": Source(None, generated.synthesise, 10_000),
+    "AugCF": Source(None, partial(generated.synthesise, kind="augcf"), 10_000),
     "LRSD": Source("LR", inverted.synthesise, hard=True),
     "FMSD": Source("FM", inverted.synthesise, hard=True),
     "DeepFMSD": Source("DeepFM", inverted.synthesise, hard=True),
@@ -58,7 +60,8 @@ SOURCES: Mapping[str, Source] = {
     "designed FM": Source("FM", designed.synthesise),
     "designed DeepFM": Source("DeepFM", designed.synthesise),
 }
-"""By title. Those that end in SD or ME are the paper's: of Algorithm 1, and of data-free model extraction."""
+"""By title. Those that end in SD or ME are the paper's: of Algorithm 1, and of data-free model extraction. IRGAN and
+AugCF saw the data."""
 
 ON_TABLES = [Training(0.003, decay, n_epochs=40) for decay in (1e-6, 1e-5, 3e-5)]
 """What is tried on as many rows as a table has."""
@@ -124,9 +127,10 @@ class Workshop:
         """The rows of a source: so many, or as many as it has itself, or else as `self.n_rows` says."""
         source = SOURCES[checks.choice("source", title, SOURCES)]
         data = self.data(table, seed)
-        if source.teacher:
+        if source.make is not None:
             n = n_rows or source.n_rows or self.n_rows
-            make = partial(source.make, self.teacher(source.teacher, table, seed), n, seed)
+            of = self.teacher(source.teacher, table, seed) if source.teacher else data.train
+            make = partial(source.make, of, n, seed)
             return self._once(("rows", title, n), table, seed, make)
         if n_rows is None and source.n_rows is None:
             return data.train

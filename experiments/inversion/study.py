@@ -42,13 +42,16 @@ class TablesConfig:
 
 def begin(
     config: Any, *, title: str, shows: str, version: int, workshop: type[Workshop] = Workshop,
-    uses: Mapping[str, Any] | None = None,
+    uses: Mapping[str, Any] | None = None, choices: Mapping[str, Any] | None = None,
 ) -> tuple[Study, Workshop]:  # fmt: skip
-    """The study and the workshop of a Config; ValueError for flags that are none, before any work."""
-    known: Mapping[str, Any] = {"tables": tables.TABLES, "sources": SOURCES, "learners": LEARNERS}
-    for name, choices in known.items():
+    """The study and the workshop of a Config; ValueError for flags that are none, before any work.
+
+    `choices` are those of flags that list names, where they are other than of sources and learners.
+    """
+    known: dict[str, Any] = {"tables": tables.TABLES, "sources": SOURCES, "learners": LEARNERS, **(choices or {})}
+    for name in known:
         for value in getattr(config, name, ()):
-            checks.choice(f"--{name}", value, choices)
+            checks.choice(f"--{name}", value, known[name])
     for name in ("n_rows", "n_epochs"):
         for value in [*_several(getattr(config, name))]:
             checks.whole(f"--{name}", value, int(name == "n_rows"))

@@ -26,3 +26,14 @@ BETTER_THAN_SAMPLES = Words(
     "Against the best of them: {rows}.",
     each="{learner} {ours:AUC} against {theirs:AUC} ({name})",
 )
+ABOVE_RANDOM = Words(
+    "{table}, {question}: synthetic users teach every history model more than as many random ones, by AUC, the best "
+    "kind of row on validation.",
+    "{rows}.",
+    each="{learner} {ours:AUC} against {theirs:AUC}",
+)
+NEAR_EVERYBODY = Words(
+    "{table}, {question}: they teach every history model within 1.5% of what all users do, by AUC.",
+    "{rows}.",
+    each="{learner} {ours:AUC} against {theirs:AUC}",
+)

@@ -1,0 +1,90 @@
+"""Rows of history models: a user is what they did with other items, and not an id.
+
+    fields = item_fields(n_items)
+    rows = Users(past, clicked, labels).drawn(fields, n_rows=100_000, seed=0)    # what `train.fit` takes
+
+A row has the field `history`, a bag of at most `LENGTH` of the items in the user's past, its own item left out, and
+`item`. Users may be synthetic: past, shares and labels are real-valued.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from experiments.ctr.fields import Field, Fields, scaled_bags
+from experiments.ctr.rows import Rows
+from infae.data.ops import row_of
+from infae.runtime import checks
+
+LENGTH = 100
+"""Of a history; of longer ones a random part is read."""
+
+
+def item_fields(n_items: int) -> Fields:
+    """`history` and `item`, of the items 0, 1, ..., n_items - 1."""
+    values = tuple(range(n_items))
+    return Fields((Field("history", "bag", values), Field("item", "category", values)))
+
+
+@dataclass(frozen=True, eq=False)
+class Users:
+    """What users did, each (n_users, n_items) CSR.
+
+    Attributes:
+      past: what a history says of an item, such as 1 for a click, or -1 for what was disliked.
+      asked: how often an item is asked for, relative to all others of all users.
+      labels: of what is asked for, at the places of `asked`, in [0, 1].
+      negatives: whether as many items, drawn uniformly, are asked for with label 0; one of them weighs 1 less what
+        `asked` says of it.
+    """
+
+    past: sp.csr_matrix
+    asked: sp.csr_matrix
+    labels: np.ndarray
+    negatives: bool = False
+
+    def drawn(self, fields: Fields, n_rows: int, seed: int) -> Callable[[int], Rows]:
+        """Of an epoch so many rows, drawn with replacement; ValueError where nothing is asked for."""
+        checks.whole("n_rows", n_rows)
+        ends = np.cumsum(self.asked.data, dtype=np.float64)
+        if not (ends.size and ends[-1] > 0):
+            raise ValueError("these users are asked for no item")
+        user_of = row_of(self.asked)
+
+        def draw(epoch: int) -> Rows:
+            rng = np.random.default_rng([checks.seed("seed", seed), epoch])
+            n = n_rows // 2 if self.negatives else n_rows
+            at = np.minimum(np.searchsorted(ends, rng.random(n) * ends[-1], side="right"), ends.size - 1)
+            users, items, labels = user_of[at], self.asked.indices[at], self.labels[at]
+            weights = np.ones(n, np.float32)
+            if self.negatives:
+                others = rng.integers(0, self.asked.shape[1], n)
+                clicked = np.asarray(self.asked[users, others]).ravel()
+                users, items = np.tile(users, 2), np.concatenate([items, others])
+                labels = np.concatenate([labels, np.zeros(n)])
+                weights = np.concatenate([weights, 1 - np.clip(clicked, 0, 1)])
+            return history_rows(fields, self.past, users, items, labels, rng, weights)
+
+        return draw
+
+
+def history_rows(
+    fields: Fields, past: sp.csr_matrix, users: np.ndarray, items: np.ndarray, labels: np.ndarray,
+    rng: np.random.Generator, weights: np.ndarray | None = None,
+) -> Rows:  # fmt: skip
+    """(n,) rows of a user's past, less the item that the row asks for, and the item; `rng` draws what is read."""
+    n_items = past.shape[1]
+    order = np.lexsort((rng.random(past.nnz), row_of(past)))
+    counts = np.diff(past.indptr)[users]
+    first = (rng.random(len(users)) * counts).astype(np.int64)
+    # One more than are read, for the item itself may be among them.
+    places = np.arange(min(LENGTH + 1, int(counts.max(initial=0))))
+    inside = places < counts[:, None]
+    at = order[np.where(inside, past.indptr[users][:, None] + (first[:, None] + places) % np.maximum(counts, 1)[:, None], 0)]
+    keep = inside & (past.indices[at] != items[:, None])
+    keep &= np.cumsum(keep, axis=1) <= LENGTH
+    indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
+    bags = sp.csr_matrix((past.data[at[keep]], past.indices[at[keep]] + 1, indptr), shape=(len(users), n_items + 1))
+    return Rows(fields, (scaled_bags(bags), items + 1), labels, weights)
