@@ -50,7 +50,10 @@ def pairwise_products(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class MLP(nn.Module):
-    """ReLU layers, with batch normalisation before the ReLU and dropout after it if asked for."""
+    """ReLU layers, with batch normalisation before the ReLU if asked for, and dropout of what each takes, if any.
+
+    What comes out of the last layer is dropped out too, as in the authors' DeepFM.
+    """
 
     def __init__(self, n_in: int, widths: Sequence[int], batch_norm: bool = False, dropout: float = 0.0):
         super().__init__()
@@ -59,6 +62,7 @@ class MLP(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths) if batch_norm else None
 
     def forward(self, x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+        x = dropped(x, self.dropout, rng)
         for k, dense in enumerate(self.dense):
             x = dense(x)
             x = torch.relu(x if self.norms is None else self.norms[k](x))

@@ -5,8 +5,10 @@
 
 `model.pt` and `fields.json` are as `python -m experiments.ctr` writes them; weights alone are read. What is written is
 read by `pandas.read_parquet`, and `python -m experiments.ctr --rows=rows.parquet --fields=fields.json` trains on it.
+A run that was stopped goes on from `rows.partial` beside it, which is removed at the end.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ WAYS: Mapping[str, Callable[..., Rows]] = {
     "one-hot": drawn.synthesise,
     "mixture": partial(drawn.synthesise, kind="mixture"),
 }
+LONG = ("designed", "inverted")
+"""Ways that may take minutes, and keep what is done."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,10 @@ def run(config: Config) -> Rows:
     output_folder(str(path.parent))
     model = store.load(config.model, Fields.load(config.fields))
     started = time.perf_counter()
-    rows = way(model, config.n_rows, config.seed)
+    partly = path.with_suffix(".partial")
+    rows = way(model, config.n_rows, config.seed, **({"checkpoint": partly} if config.way in LONG else {}))
     rows.save(path)
+    shutil.rmtree(partly, ignore_errors=True)
     size = path.stat().st_size / 2**20
     print(f"wrote {len(rows):,} rows, {size:.1f} MiB, into {path}, after {time.perf_counter() - started:.0f} s")
     return rows

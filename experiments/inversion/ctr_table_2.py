@@ -11,19 +11,25 @@ rows. Writes `record.json`, `table.md`, a picture of each table and `cells/`, fr
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from experiments.inversion import wording
-from experiments.inversion.sources import LEARNERS, SOURCES
+from experiments.inversion.sources import LEARNERS, SOURCES, Workshop
 from experiments.inversion.study import NOTES, STUDENTS, TablesConfig, begin, beside_published, places
 from experiments.study import flags
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
 from experiments.study.runner import each
+from experiments.study.tables import Table, metrics_table
 
 INVERTED = ("LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "FMSD (teacher's labels)")
+ATTACKED = (
+    "Membership is told by the loss of the model that learned from the rows, or by how the rows themselves label a "
+    "pair; see experiments.inversion.membership. 0.5 is nothing."
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,39 @@ class Config(TablesConfig):
 
 def run(config: Config) -> dict[str, Any]:
     study, workshop = begin(
-        config, title="Rows out of a click-through model", shows="Table 2 of model inversion", version=1
+        config, title="Rows out of a click-through model", shows="Table 2 of model inversion", version=2
     )
-    frame = study.run(each(places(config, source=config.sources, learner=config.learners), workshop.taught))
-    shown = beside_published(study, config, frame, "table_2")
-    claims = [*above_inverted(frame), *near_all(frame)]
-    return study.write(shown, claims, NOTES, data=", ".join(config.tables))
+    work = places(config, source=config.sources, learner=config.learners)
+    frame = study.run(each(work, partial(taught_and_told, workshop)))
+    shown = [*beside_published(study, config, frame, "table_2"), *attacks(frame)]
+    claims = [*above_inverted(frame), *near_all(frame), *tell_less(frame)]
+    return study.write(shown, claims, [*NOTES, ATTACKED], data=", ".join(config.tables))
+
+
+def taught_and_told(workshop: Workshop, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
+    """Test figures of a learner on a source's rows, and what these tell of training rows."""
+    found = workshop.taught(source, learner, table, seed)
+    return {**found, "attack on rows": workshop.told(source, table, seed)}
+
+
+def attacks(frame: pd.DataFrame) -> Iterator[Table]:
+    """Of each table of clicks: how well rows, and models that learned from them, tell training rows from test rows."""
+    for table, part in frame.groupby("table", sort=False):
+        wide = part.pivot(index=["source", "seed"], columns="learner", values="attack")
+        wide = wide[[*part["learner"].unique()]].add_prefix("AUC, loss of ")
+        wide["AUC, rows"] = part.groupby(["source", "seed"])["attack on rows"].first()
+        wide = wide.loc[list(dict.fromkeys(zip(part["source"], part["seed"], strict=True)))].reset_index()
+        yield metrics_table(wide, ("source",), [*wide.columns[2:]], f"{table}, telling training rows from test rows")
+
+
+def tell_less(frame: pd.DataFrame) -> Iterator[Claim]:
+    """On each table: what was made out of an FM, and an FM of it, tell less of training rows than that FM itself."""
+    for table, part in at(frame, learner="FM").groupby("table", sort=False):
+        ours, teacher = at(part, source="designed FM"), at(part, source="raw (all)")["attack"]
+        if len(ours) and len(teacher):
+            verdict = every(ahead(teacher, ours[name]) for name in ("attack", "attack on rows"))
+            figures = {"told": ours["attack on rows"], "student": ours["attack"], "teacher": teacher}
+            yield wording.TELL_LESS.claim(verdict, table=table, **figures)
 
 
 def above_inverted(frame: pd.DataFrame) -> Iterator[Claim]:

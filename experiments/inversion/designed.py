@@ -14,6 +14,7 @@ groups of one direction.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ import torch
 from experiments.ctr.models import Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import probabilities
+from experiments.inversion.pieces import Pieces
 from infae.runtime import checks
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar
@@ -31,12 +33,15 @@ PAIRED = 0.65
 NEGLIGIBLE = 1e-3
 """Singular values below this share of the spread of main effects are none: a logistic regression has no others."""
 KEPT_BYTES = 2**31
-"""A response of more bytes is worked out anew at every pass."""
+"""A response of more bytes is worked out anew at every pass, or read from a checkpoint."""
 BLOCK_BYTES, PAIR_BYTES = 2**28, 420
 """Of the pairs that the model scores at a time, and of one of them, by a factorisation machine of 16 factors."""
 
 
-def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, progress: bool = False) -> Rows:
+def synthesise(
+    model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, checkpoint: Path | str | None = None,
+    progress: bool = False,
+) -> Rows:  # fmt: skip
     """Designed rows; see the module.
 
     Args:
@@ -44,9 +49,12 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, pr
       n_rows: how many; they hold n_rows x (n_1 + n_2) numbers. Beyond all pairs of groups they repeat each other.
       seed: of the SVD's random start, and of which groups are paired beyond the design.
       rank: most singular vectors r; fewer where n_rows is small, or the model has fewer.
+      checkpoint: folder for the model's response, from which a run that was stopped goes on, to the same bits; it
+        grows to 4 n_1 n_2 bytes.
       progress: show a bar.
 
     Raises:
+      CheckpointError: `checkpoint` holds the response of another model, or is damaged.
       ValueError: bad arguments, or other fields than two categories.
       FloatingPointError: the model's logits are NaN or infinite.
       MemoryError: the rows, or the groups, do not fit.
@@ -64,7 +72,7 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, pr
     kept = min(4 * n_1 * n_2, KEPT_BYTES)
     n_bytes = 8 * n_rows * (n_1 + n_2) + kept + max(BLOCK_BYTES, PAIR_BYTES * n_2)
     require_memory(n_bytes, f"{n_rows:,} designed rows of {n_1:,} and {n_2:,} values")
-    response = Response(model, progress)
+    response = Response(model, checkpoint, progress)
     rng = checks.generator(seed)
     a, b, mean = _main_effects(response)
     u, s, v = _singular(response, a, b, mean, min(rank, n_1, n_2), rng)
@@ -90,8 +98,9 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, rank: int = RANK, pr
 class Response:
     """L, the model's logits of all pairs of values but value 0, a block of rows at a time."""
 
-    def __init__(self, model: Model, progress: bool = False):
+    def __init__(self, model: Model, checkpoint: Path | str | None = None, progress: bool = False):
         self._model, self._progress = model.eval(), progress
+        self._pieces = Pieces(checkpoint, model, way="designed")
         self.shape = tuple(size - 1 for size in model.sizes)
         self._height = int(np.clip(BLOCK_BYTES // (PAIR_BYTES * self.shape[1]), 1, 64))
         self._kept: list[np.ndarray] | None = [] if 4 * np.prod(self.shape) <= KEPT_BYTES else None
@@ -102,7 +111,7 @@ class Response:
         for k, start in enumerate(bar("response", self._progress and not self._kept, starts, "block")):
             at = slice(start, min(start + self._height, self.shape[0]))
             if self._kept is None or k == len(self._kept):
-                block = self._logits(at)
+                block = self._pieces.once(f"rows_{start}", lambda at=at: {"logits": self._logits(at)})["logits"]
                 if self._kept is not None:
                     self._kept.append(block)
             else:

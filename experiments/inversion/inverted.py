@@ -1,8 +1,12 @@
 """Algorithm 1 of the model-inversion paper (Wang et al., RecSys 2023): soft rows that the model gives random labels."""
 
 import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
@@ -10,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 from experiments.ctr.models import Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import labelled
+from experiments.inversion.pieces import Pieces
 from experiments.training.trainer import one_thread
 from infae.runtime import checks
 from infae.runtime.memory import require_memory
@@ -24,7 +29,7 @@ def synthesise(
     model: Model, n_rows: int, seed: int = 0, *, positives: float = 0.5, threshold: float = 0.3,
     learning_rate: float = 0.1, weight_decay: float = 0.0, freeze: str = "half", space: str = "softmax",
     norm_weight: float = 0.0, labels: str = "hard", batch_size: int = 500, max_steps: int = 1000,
-    progress: bool = False,
+    checkpoint: Path | str | None = None, progress: bool = False,
 ) -> Rows:  # fmt: skip
     """Rows by gradient descent on soft values, from noise, batch by batch until a loss is reached.
 
@@ -47,10 +52,12 @@ def synthesise(
       labels: "hard": r; "teacher": sigmoid(f).
       batch_size: rows that descend together.
       max_steps: steps after which a batch is taken as it is; a warning says how many were.
+      checkpoint: folder for the batches that are done, from which a run that was stopped goes on, to the same bits.
       progress: show a bar.
 
     Raises:
-      ValueError: bad arguments, or a field of standardised numbers.
+      ValueError: bad arguments, or a field of numbers that are no shares.
+      CheckpointError: `checkpoint` holds rows of another model or other settings, or is damaged.
       MemoryError: so many rows do not fit.
       FloatingPointError: the model's logits are NaN or infinite.
     """
@@ -71,12 +78,14 @@ def synthesise(
         checks.whole(name, value)
     n_bytes = (40 * min(batch_size, n_rows) + 8 * n_rows) * sum(model.sizes)
     require_memory(n_bytes, f"{n_rows:,} soft rows of {sum(model.sizes):,} values")
-    device, n_short = next(model.parameters()).device, 0
-    done: list[list[torch.Tensor]] = []
+    settings = positives, threshold, learning_rate, weight_decay, freeze, space, norm_weight, batch_size, max_steps
+    pieces = Pieces(checkpoint, model, way="inverted", n_rows=n_rows, seed=seed, settings=settings)
+    device = next(model.parameters()).device
+    done: list[Mapping[str, np.ndarray]] = []
     model.eval()
     with one_thread(), _Statistics(norms) as statistics, bar("rows", progress, total=n_rows, unit="row") as shown_bar:
-        for start in range(0, n_rows, batch_size):
-            n = min(batch_size, n_rows - start)
+
+        def descended(n: int) -> dict[str, np.ndarray]:
             # Value 0 stands for values that nobody has seen.
             noise = [torch.rand(n, size - 1, generator=rng).to(device) for size in model.sizes]
             values = [w if space == "softmax" else torch.softmax(w, 1) for w in noise]
@@ -84,7 +93,7 @@ def synthesise(
             wanted = (torch.rand(n, generator=rng) < positives).float().to(device)
             leaves = [value.requires_grad_() for value in values]
             optimizer = torch.optim.Adam(leaves, lr=learning_rate)
-            for _ in range(max_steps):
+            for step in range(max_steps + 1):
                 shares = [torch.softmax(w, 1) for w in leaves] if space == "softmax" else leaves
                 logits = model([pad(share, (1, 0)) for share in shares])
                 if not logits.isfinite().all():
@@ -92,24 +101,34 @@ def synthesise(
                 loss = binary_cross_entropy_with_logits(logits, wanted)
                 if norm_weight:
                     loss = loss + norm_weight * statistics.distance()
-                if loss.item() < threshold:
+                reached = loss.item() < threshold
+                if reached or step == max_steps:
                     break
                 slopes = torch.autograd.grad(loss, leaves)
                 for leaf, slope, mask in zip(leaves, slopes, moving, strict=True):
                     leaf.grad = mask * (slope + weight_decay * leaf.detach())
                 optimizer.step()
-            else:
-                n_short += 1
             found = [w.detach() for w in leaves]
             shares = [torch.softmax(w, 1) if space == "softmax" else _on_simplex(w) for w in found]
-            done.append([part.cpu() for part in (*(pad(share, (1, 0)) for share in shares), wanted)])
+            columns = [pad(share, (1, 0)).cpu().numpy() for share in shares]
+            return {
+                **{f"field_{k}": column for k, column in enumerate(columns)},
+                "labels": wanted.cpu().numpy(), "reached": np.array(reached), "rng": rng.get_state().numpy(),
+            }  # fmt: skip
+
+        for start in range(0, n_rows, batch_size):
+            n = min(batch_size, n_rows - start)
+            done.append(pieces.once(f"batch_{start}", partial(descended, n)))
+            rng.set_state(torch.from_numpy(done[-1]["rng"]))
             shown_bar.update(n)
+    n_short = sum(not batch["reached"] for batch in done)
     if n_short:
         warnings.warn(
             f"{n_short:,} of {len(done):,} batches did not reach loss {threshold:g} in {max_steps:,} steps",
             stacklevel=2,
         )
-    *columns, given = (torch.cat(parts).numpy() for parts in zip(*done, strict=True))
+    names = [*(f"field_{k}" for k in range(len(model.sizes))), "labels"]
+    *columns, given = (np.concatenate([batch[name] for batch in done]) for name in names)
     rows = Rows(model.fields, tuple(columns), given)
     return rows if labels == "hard" else labelled(model, rows)
 

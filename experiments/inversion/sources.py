@@ -12,7 +12,7 @@ from experiments.ctr.models import MODELS, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.tables import Data
 from experiments.ctr.train import Training, evaluate, fit, labelled
-from experiments.inversion import designed, drawn, generated, inverted, queried
+from experiments.inversion import designed, drawn, generated, inverted, membership, queried
 from infae.data.fingerprint import fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
@@ -142,12 +142,15 @@ class Workshop:
         data = self.data(table, seed)
         rows = self.rows(source, table, seed, n_rows)
         if rows is data.train:
-            found = self._teacher(learner, table, seed)
-        else:
-            about = SOURCES[source]
-            tried = ON_HARD if about.hard else ON_MADE if about.teacher else ON_FEW
-            return self.student(learner, [(training, rows) for training in tried], data, seed)
-        return _tested(found, data)
+            return _tested(self._teacher(learner, table, seed), data)
+        about = SOURCES[source]
+        tried = ON_HARD if about.hard else ON_MADE if about.teacher else ON_FEW
+        return self.student(learner, [(training, rows) for training in tried], data, seed)
+
+    def told(self, source: str, table: str, seed: int) -> float:
+        """How well a source's rows tell training rows from test rows; see `membership.by_rows`."""
+        data, rows = self.data(table, seed), self.rows(source, table, seed)
+        return self._once(("told", source), table, seed, lambda: membership.by_rows(rows, data.train, data.test))
 
     def distilled(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
         """As `taught`, by the teacher's probabilities at one of several temperatures (Hinton et al. 2015)."""
@@ -199,4 +202,7 @@ class Workshop:
 
 
 def _tested(found: Best[tuple[float, Model]], data: Data) -> dict[str, Any]:
-    return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}
+    """Test figures, and how well the model's loss tells training rows from test rows."""
+    model = found.candidate[1]
+    attack = membership.by_loss(model, data.train, data.test)
+    return {**evaluate(model, data.test), **found.params, "validation": found.value, "attack": attack}

@@ -11,6 +11,11 @@ NEAR_ALL = Words(
     "{table}: an FM of designed rows of an FM is within 1% of one of all rows, by AUC.",
     "{ours:AUC} against {everything:AUC}.",
 )
+TELL_LESS = Words(
+    "{table}: designed rows of an FM, and an FM that learns from them, tell less of who was in the training rows than "
+    "that FM itself.",
+    "An attack's AUC on the rows {told:AUC}, on the student {student:AUC}, on the teacher {teacher:AUC}.",
+)
 FEW_BEAT_MANY = Words(
     "{table}: {few:,} rows of {source} teach every model more than {many:,} real rows do, by AUC.",
     "{rows}.",

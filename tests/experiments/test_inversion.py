@@ -1,19 +1,23 @@
 """Rows made out of a model alone: what they hold, what they teach, and what is refused."""
 
 import builtins
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import roc_auc_score
 
 torch = pytest.importorskip("torch")
 
+from distillcf.errors import CheckpointError
 from experiments.ctr.fields import Field, Fields
 from experiments.ctr.models import MODELS, DeepFM, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit, logits
-from experiments.inversion import designed, drawn, inverted, queried
+from experiments.inversion import designed, drawn, generated, inverted, membership, queried
 
 N_USERS, N_ITEMS = 120, 80
 FIELDS = Fields.numbered(user=N_USERS, item=N_ITEMS)
@@ -288,3 +292,127 @@ def test_a_model_of_ones_own_serves():
 
     for way in WAYS.values():
         assert len(way(Mine(FIELDS), 10)) == 10
+
+
+# --- rows of generators, and attacks ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clicks():
+    """Rows in which a user likes one of two kinds of items."""
+    rng = np.random.default_rng(0)
+    user, item = (rng.integers(size, size=4000) for size in (20, 30))
+    label = (user % 2 == item % 2).astype(int)
+    return Fields.numbered(user=20, item=30).rows(pd.DataFrame({"user": user, "item": item, "label": label}), "label")
+
+
+@pytest.mark.parametrize("kind", generated.KINDS)
+def test_a_generator_learns_who_likes_what(kind, clicks):
+    rows = generated.synthesise(clicks, 2000, kind=kind, n_epochs=10)
+    agrees = (rows.values[0] % 2 == rows.values[1] % 2)[rows.known_labels == 1]
+    assert agrees.mean() > 0.7
+    assert {*np.unique(rows.known_labels)} == {0, 1}
+    if kind == "augcf":
+        assert (rows.values[0] % 2 == rows.values[1] % 2)[rows.known_labels == 0].mean() < 0.3
+
+
+@pytest.mark.parametrize("kind", generated.KINDS)
+def test_generated_rows_are_the_seeds(kind, clicks):
+    first, again, other = (generated.synthesise(clicks, 50, seed, kind=kind, n_epochs=1) for seed in (0, 0, 1))
+    assert_array_equal(first.values[1], again.values[1])
+    assert (first.values[1] != other.values[1]).any()
+
+
+def test_a_generator_of_other_rows_is_refused(clicks):
+    with pytest.raises(ValueError, match="kind must be one of"):
+        generated.synthesise(clicks, 10, kind="gan")
+    with pytest.raises(ValueError, match="labels 0 and 1"):
+        generated.synthesise(replace(clicks, labels=np.full(4000, 0.5)), 10)
+    with pytest.raises(ValueError, match="two category fields"):
+        generated.synthesise(clicks.soft(), 10)
+    with pytest.raises(ValueError, match="no rows with label 1"):
+        generated.synthesise(replace(clicks, labels=np.zeros(4000)), 10)
+
+
+def test_an_attack_on_rows_is_as_its_formula(clicks):
+    rng = np.random.default_rng(1)
+    fields = clicks.fields
+    soft = tuple(rng.dirichlet(np.ones(field.size), 8).astype(np.float32) for field in fields)
+    rows = Rows(fields, soft, rng.random(8))
+    members, others = clicks[np.arange(50)], clicks[np.arange(50, 90)]
+
+    def score(asked):
+        found = []
+        for i, j, y in zip(*asked.values, asked.known_labels, strict=True):
+            mass = soft[0][:, i] * soft[1][:, j]
+            agree = y * rows.known_labels + (1 - y) * (1 - rows.known_labels)
+            found.append((mass * agree).sum() / mass.sum())
+        return found
+
+    scores = [*score(members), *score(others)]
+    expected = roc_auc_score(np.repeat([1, 0], [50, 40]), scores)
+    assert_allclose(membership.by_rows(rows, members, others), expected, atol=1e-3)
+
+
+def test_attacks_find_what_was_memorised_and_nothing_where_nothing_is_told():
+    rng = np.random.default_rng(2)
+    pairs = rng.permutation(20 * 30)[:300]
+    every = Fields.numbered(user=20, item=30).rows(
+        pd.DataFrame({"user": pairs // 30, "item": pairs % 30, "label": rng.integers(0, 2, 300)}), "label"
+    )
+    members, others = every[np.arange(150)], every[np.arange(150, 300)]
+    assert membership.by_rows(members, members, others) == 1
+    model = MODELS["fm"](every.fields, n_factors=16)
+    fit(model, members, training=Training(learning_rate=0.05, n_epochs=100, batch_size=50))
+    assert membership.by_loss(model, members, others) > 0.9
+    untrained = MODELS["fm"](every.fields)
+    with torch.no_grad():
+        for parameter in untrained.parameters():
+            parameter.zero_()
+    assert membership.by_loss(untrained, members, others) == 0.5
+
+
+# --- runs that were stopped -----------------------------------------------------------------------
+
+
+def stopped_after(model, n_calls, synthesise):
+    """Has the model fail at the call after so many."""
+    forward, calls = model.forward, []
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) > n_calls:
+            raise KeyboardInterrupt
+        return forward(*args)
+
+    model.forward = failing
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            synthesise()
+    finally:
+        del model.forward
+
+
+@pytest.mark.parametrize(
+    "way", [partial(inverted.synthesise, threshold=0.5, batch_size=10), designed.synthesise], ids=["inverted", "designed"]
+)
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(way, teachers, tmp_path):
+    model = teachers["fm"]
+    whole = way(model, 40, 3)
+    n_calls = 1 if way is designed.synthesise else 30
+    stopped_after(model, n_calls, lambda: way(model, 40, 3, checkpoint=tmp_path / "part"))
+    assert len(list((tmp_path / "part").iterdir())) > 1
+    again = way(model, 40, 3, checkpoint=tmp_path / "part")
+    for a, b in zip((*whole.values, whole.labels), (*again.values, again.labels), strict=True):
+        assert_array_equal(a, b)
+
+
+def test_a_checkpoint_of_other_rows_or_a_damaged_one_is_refused(teachers, tmp_path):
+    inverted.synthesise(teachers["fm"], 20, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match="another model or other settings"):
+        inverted.synthesise(teachers["fm"], 20, seed=1, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match="another model or other settings"):
+        inverted.synthesise(teachers["lr"], 20, checkpoint=tmp_path)
+    (tmp_path / "batch_0.npz").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match="damaged"):
+        inverted.synthesise(teachers["fm"], 20, checkpoint=tmp_path)
