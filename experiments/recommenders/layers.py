@@ -85,10 +85,29 @@ class Sparse(nn.Module):
         return self.times(self.values.new_ones(self.n_columns, 1))
 
 
-def look_up(table: torch.Tensor, x: torch.Tensor | Sparse | None) -> torch.Tensor:
-    """Rows of a table (n, ...) by ids (int64) or by soft ones, (..., n) or `Sparse`; the table itself by None."""
+class Repeated:
+    """Soft rows of which many are alike: a few rows (n_different, n), and for each row which of them it is."""
+
+    def __init__(self, different: torch.Tensor, which: torch.Tensor):
+        self.different, self.which = different, which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def __getitem__(self, rows: torch.Tensor) -> Repeated:
+        return Repeated(self.different, self.which[rows])
+
+    def split(self, n: int) -> list[Repeated]:
+        """Parts of n rows each, the last maybe of fewer."""
+        return [Repeated(self.different, part) for part in self.which.split(n)]
+
+
+def look_up(table: torch.Tensor, x: torch.Tensor | Sparse | Repeated | None) -> torch.Tensor:
+    """Rows of a table (n, ...) by ids (int64) or by soft ones, (..., n), `Sparse` or `Repeated`; by None the table."""
     if x is None:
         return table
+    if isinstance(x, Repeated):
+        return look_up(look_up(table, x.different), x.which)
     if isinstance(x, Sparse):
         return x.times(table)
     if x.is_floating_point():
