@@ -18,7 +18,7 @@ from experiments.ctr.rows import Rows
 from infae.data.ops import row_of
 from infae.runtime import checks
 
-LENGTH = 100
+LENGTH = 50
 """Of a history; of longer ones a random part is read."""
 
 

@@ -41,11 +41,11 @@ LEARNERS = {"DIN": "din", "FM": "fm", "DeepFM": "deepfm"}
 FORMS = {"DISTILL-CF soft": "soft", "DISTILL-CF binary": "hard", "DISTILL-CF free labels": "free"}
 EVERYBODY, RANDOM = "all users", "random users"
 SOURCES = (EVERYBODY, *FORMS, *distillcf.CORESETS)
-TRIED = [Training(rate, decay, 1000, 40) for rate, decay in ((0.003, 1e-6), (0.01, 1e-5))]
+TRIED = [Training(0.01, decay, 1000, 40) for decay in (1e-6, 1e-5)]
 EPOCH_ROWS, VALIDATED = 100_000, 30_000
 NOTES = (
-    f"An epoch is {EPOCH_ROWS:,} rows, drawn anew, whatever the source: of a row at most {LENGTH} items of its user's "
-    f"history are read. Models are stopped by {VALIDATED:,} validation rows.",
+    f"An epoch is as many rows, drawn anew, whatever the source: of a row at most {LENGTH} items of its user's history "
+    f"are read. Models are stopped by {VALIDATED:,} validation rows.",
     "implicit: items with a rating of 4 or 5 against as many uniformly drawn others. explicit: ratings of 4 or 5 "
     "against lower ones.",
 )
