@@ -82,7 +82,9 @@ def history_rows(
     # One more than are read, for the item itself may be among them.
     places = np.arange(min(LENGTH + 1, int(counts.max(initial=0))))
     inside = places < counts[:, None]
-    at = order[np.where(inside, past.indptr[users][:, None] + (first[:, None] + places) % np.maximum(counts, 1)[:, None], 0)]
+    at = order[
+        np.where(inside, past.indptr[users][:, None] + (first[:, None] + places) % np.maximum(counts, 1)[:, None], 0)
+    ]
     keep = inside & (past.indices[at] != items[:, None])
     keep &= np.cumsum(keep, axis=1) <= LENGTH
     indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])

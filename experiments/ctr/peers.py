@@ -47,11 +47,12 @@ class Peer(nn.Module):
             "dnn_hidden_units": n_layers * (width,), "dnn_dropout": dropout, "l2_reg_embedding": 0.0, "l2_reg_dnn": 0.0,
             "seed": seed, "task": "regression", **own,
         }  # fmt: skip
-        about |= {
+        of_its_own: Mapping[str, Mapping[str, Any]] = {
             "dcn": {"cross_num": n_layers, "l2_reg_cross": 0.0},
             "xdeepfm": {"cin_layer_size": n_layers * (n_factors,)},
             "autoint": {"att_layer_num": n_layers},
-        }.get(name, {})
+        }
+        about |= of_its_own.get(name, {})
         if name == "pnn":
             if batch_norm:
                 raise ValueError("deepctr-torch's PNN has no batch normalisation")

@@ -74,6 +74,11 @@ class Rows:
             raise ValueError("these rows have no labels; give the name of the label column")
         return self.labels
 
+    @property
+    def soft_labels(self) -> bool:
+        """Whether there are other labels than 0 and 1."""
+        return not np.isin(self.known_labels, (0, 1)).all()
+
     def soft(self) -> Self:
         """The same with a CSR of soft values for each field."""
         pairs = zip(self.fields, self.values, strict=True)

@@ -90,7 +90,9 @@ def trained(workshop: Workshop, n_rows: int, learner: str, table: str, seed: int
                 model = MODELS[name](data.fields, **NETWORK)
             done = fit(model, rows, data.validation, training)
             assert done.best is not None
-            yield Trial({"weight_decay": training.weight_decay, "epoch": done.best["epoch"]}, (done.best["value"], model))
+            yield Trial(
+                {"weight_decay": training.weight_decay, "epoch": done.best["epoch"]}, (done.best["value"], model)
+            )
 
     found = best(trials(), lambda each: each[0], "AUC")
     model = found.candidate[1]

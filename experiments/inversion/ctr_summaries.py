@@ -25,7 +25,7 @@ from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit
 from experiments.inversion import wording
 from experiments.inversion.sources import Workshop
-from experiments.inversion.study import TablesConfig, beside_each_other, begin, places
+from experiments.inversion.study import TablesConfig, begin, beside_each_other, places
 from experiments.inversion.summarised import QUESTIONS, Question
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
@@ -59,9 +59,7 @@ class Config(TablesConfig):
         (EVERYBODY, "DISTILL-CF soft", RANDOM), f"some of {', '.join(SOURCES)}", axis=True,
         quick=(EVERYBODY, *FORMS, RANDOM), paper=SOURCES,
     )  # fmt: skip
-    learners: tuple[str, ...] = option(
-        ("FM",), f"some of {', '.join(LEARNERS)}", axis=True, paper=tuple(LEARNERS)
-    )
+    learners: tuple[str, ...] = option(("FM",), f"some of {', '.join(LEARNERS)}", axis=True, paper=tuple(LEARNERS))
     n_users: int = option(50, "synthetic, or drawn", quick=500)
     n_rows: int = option(5000, "of an epoch", quick=EPOCH_ROWS)
     n_epochs: int = option(10, "at most; 0 for as many as the settings say", quick=10, paper=0)

@@ -33,7 +33,9 @@ class Factors(nn.Module):
 
     def __init__(self, n_users: int, n_items: int, rng: torch.Generator):
         super().__init__()
-        self.users, self.items = (nn.Parameter(0.1 * torch.randn(n, N_FACTORS, generator=rng)) for n in (n_users, n_items))
+        self.users, self.items = (
+            nn.Parameter(0.1 * torch.randn(n, N_FACTORS, generator=rng)) for n in (n_users, n_items)
+        )
         self.labels = nn.Parameter(1 + 0.1 * torch.randn(2, N_FACTORS, generator=rng))
         self.biases = nn.Parameter(torch.zeros(2, n_items))
 

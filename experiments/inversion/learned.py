@@ -4,8 +4,8 @@ by_kernel learns soft rows and labels as DISTILL-CF learns users (Sachdeva et al
 on them, with the neural tangent kernel of a row's vectors, is to tell the labels of real rows. Of one-hot ids that
 kernel has but four values, for rows that share none, either or both of their values, and tells main effects alone. So a
 row's vector joins, field by field, p' T with T = [v, w], the factors and weights of a factorisation machine of all
-rows. What is learned of a row's shares is a direction d: p = softmax(T d), which spreads over all values that are alike.
-Shares learned value by value fit the kernel as well, but other models learn little from them.
+rows. What is learned of a row's shares is a direction d: p = softmax(T d), which spreads over all values that are
+alike. Shares learned value by value fit the kernel as well, but other models learn little from them.
 
 by_gradients is one-step gradient matching for categorical data (CGM; Wang, Wang and Wang, RecSys 2023): a model drawn
 anew in each step is to have the same gradient on soft rows, half of them of either label, as on real ones.
@@ -48,7 +48,7 @@ BATCH = 2048
 def by_kernel(
     rows: Rows, n_rows: int, seed: int = 0, *, steps: int = 150, learning_rate: float = 0.1, progress: bool = False
 ) -> Rows:
-    """minimise over d, Y and reg   E |K(z, P T) (K(P T, P T) + reg * mean diagonal * I)^-1 Y - y|^2; see the module.
+    """Minimise over d, Y and reg   E |K(z, P T) (K(P T, P T) + reg * mean diagonal * I)^-1 Y - y|^2; see the module.
 
     Args:
       rows: real ones of ids, with labels.
@@ -98,7 +98,9 @@ def by_kernel(
         batch = rng.integers(0, len(rows), BATCH)
         parameters, state, loss = update(parameters, state, real[batch], labels[batch])
         if not np.isfinite(loss):
-            raise FloatingPointError(f"the loss became {float(loss)}; use a smaller learning_rate than {learning_rate:g}")
+            raise FloatingPointError(
+                f"the loss became {float(loss)}; use a smaller learning_rate than {learning_rate:g}"
+            )
     return Rows(rows.fields, tuple(map(np.array, shares(parameters))), np.array(jax.nn.sigmoid(parameters["labels"])))
 
 
@@ -106,12 +108,18 @@ def by_gradients(
     rows: Rows, n_rows: int, seed: int = 0, *, model: Callable[..., Model] = FM, steps: int = 150,
     learning_rate: float = 0.1, progress: bool = False,
 ) -> Rows:  # fmt: skip
-    """minimise over P   sum over a model's tables of 1 - cos(its gradient on real rows, on soft ones); see the module.
+    """Minimise over P   sum over a model's tables of 1 - cos(its gradient on real rows, on soft ones); see the module.
 
     Args:
+      rows: real ones of ids, with labels.
+      n_rows: how many soft ones, with labels 0 and 1 in turn.
+      seed: of initial values, of the rows that it starts from, and of batches.
       model: what is drawn anew at every step, as `train.fit` draws it.
+      steps: of Adam, each on 5 `BATCH` real rows.
+      learning_rate: of Adam on the logits of P.
+      progress: show a bar.
 
-    For the rest, and for errors, see `by_kernel`; labels are 0 and 1.
+    Raises as `by_kernel`, but for FloatingPointError.
     """
     rng = _checked(rows, n_rows, seed, steps, learning_rate)
     generator = torch.Generator().manual_seed(seed)
@@ -150,6 +158,8 @@ def herded(rows: Rows, n_rows: int, seed: int = 0) -> Rows:
     # The product of both sides is what a factorisation machine learns from; labels double the space.
     vectors = np.concatenate([*parts, np.prod(parts, axis=0)], axis=1)
     vectors = (vectors - vectors.mean(0)) / np.maximum(vectors.std(0), 1e-12)
+    # The number of rows of either label counts as much as all the rest.
+    vectors = np.column_stack([vectors, np.full(len(vectors), vectors.shape[1] ** 0.5, vectors.dtype)])
     vectors = np.concatenate([vectors * (rows.known_labels == label)[:, None] for label in (0, 1)], axis=1)
     wanted, weights = vectors.mean(0), np.zeros(vectors.shape[1], vectors.dtype)
     chosen, free = [], np.ones(len(rows), bool)

@@ -40,7 +40,7 @@ def by_rows(rows: Rows, members: Rows, others: Rows, seed: int = 0) -> float:
         raise ValueError(f"rows of two fields are attacked, got {', '.join(rows.fields.names)}")
     soft = any(value.ndim == 2 for value in rows.values)
     # Soft rows have nearly all pairs, of which a dense product is the quicker.
-    first, second = (value.toarray() if soft else value for value in rows.soft().values)
+    first, second = (sp.csr_matrix(value).toarray() if soft else value for value in rows.soft().values)
     labels = rows.known_labels
 
     def score(asked: Rows) -> np.ndarray:

@@ -12,7 +12,7 @@ from experiments.ctr.models import MODELS, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.tables import Data
 from experiments.ctr.train import Training, evaluate, fit, labelled
-from experiments.inversion import designed, drawn, generated, inverted, membership, queried
+from experiments.inversion import designed, drawn, generated, inverted, learned, membership, queried
 from infae.data.fingerprint import fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     teacher: str | None
     make: Callable[..., Rows] | None  # (teacher or training rows, n_rows, seed) -> Rows
     n_rows: int | None = None  # None: as many as the study's flag says; of real rows all
-    hard: bool = False  # labels 0 and 1, though the rows are made
+    hard: bool = False  # soft rows of labels 0 and 1
 
 
 SOURCES: Mapping[str, Source] = {
@@ -45,6 +45,9 @@ SOURCES: Mapping[str, Source] = {
     "raw (10K)": Source(None, None, 10_000),
     "IRGAN": Source(None, generated.synthesise, 10_000),
     "AugCF": Source(None, partial(generated.synthesise, kind="augcf"), 10_000),
+    "herded": Source(None, learned.herded),
+    "CGM": Source(None, learned.by_gradients, hard=True),
+    "learned by NTK": Source(None, learned.by_kernel),
     "LRSD": Source("LR", inverted.synthesise, hard=True),
     "FMSD": Source("FM", inverted.synthesise, hard=True),
     "DeepFMSD": Source("DeepFM", inverted.synthesise, hard=True),
@@ -61,7 +64,7 @@ SOURCES: Mapping[str, Source] = {
     "designed DeepFM": Source("DeepFM", designed.synthesise),
 }
 """By title. Those that end in SD or ME are the paper's: of Algorithm 1, and of data-free model extraction. IRGAN and
-AugCF saw the data."""
+AugCF, herded, CGM and learned by NTK saw the data."""
 
 ON_TABLES = [Training(0.003, decay, n_epochs=60) for decay in (1e-5, 3e-5)]
 """What is tried on as many rows as a table has."""
@@ -92,14 +95,16 @@ class Workshop:
 
     @property
     def uses(self) -> dict[str, Any]:
-        """What decides a cell beside flags, for `Study`."""
-        sources = {title: [s.teacher, s.n_rows, getattr(s.make, "keywords", {})] for title, s in SOURCES.items()}
+        """What decides every cell beside flags, for `Study`."""
+        return {"training": [ON_TABLES, ON_FEW, ON_HARD, ON_MADE, TEMPERATURES], "learners": LEARNERS}
+
+    @property
+    def grids(self) -> dict[str, Any]:
+        """What decides the cells of a source, by its title, for `Study`."""
         shares = designed.RANK, designed.PAIRED, designed.NEGLIGIBLE
         return {
-            "training": [ON_TABLES, ON_FEW, ON_HARD, ON_MADE, TEMPERATURES],
-            "learners": LEARNERS,
-            "sources": sources,
-            "designed": shares,
+            title: [s.teacher, s.n_rows, s.hard, getattr(s.make, "keywords", {}), *("designed" in title) * shares]
+            for title, s in SOURCES.items()
         }
 
     def fingerprint(self, names: Sequence[str]) -> str:
@@ -144,7 +149,7 @@ class Workshop:
         if rows is data.train:
             return _tested(self._teacher(learner, table, seed), data)
         about = SOURCES[source]
-        tried = ON_HARD if about.hard else ON_MADE if about.teacher else ON_FEW
+        tried = ON_HARD if about.hard else ON_MADE if rows.soft_labels else ON_FEW
         return self.student(learner, [(training, rows) for training in tried], data, seed)
 
     def told(self, source: str, table: str, seed: int) -> float:

@@ -60,7 +60,7 @@ def begin(
     n_rows = max(_several(config.n_rows))
     made = workshop(config.data_dir, n_rows, config.n_epochs)
     uses = {**made.uses, **(uses or {}), "clicks": made.fingerprint(config.tables)}
-    return Study(config, None, title=title, shows=shows, version=version, uses=uses), made
+    return Study(config, None, title=title, shows=shows, version=version, uses=uses, grids=made.grids), made
 
 
 def _several(value: Any) -> tuple[int, ...]:

@@ -50,7 +50,8 @@ class Question:
     def split(self) -> infae.Split:
         """What is sampled and distilled, with held-out parts of the same users."""
         parts = (self._clicks(part) for part in (self.data.train, self.data.validation, self.data.test))
-        return infae.Split(*map(infae.Interactions.from_matrix, parts), name=f"{self.data.name}, {self.name}")
+        train, validation, test = map(infae.Interactions.from_matrix, parts)
+        return infae.Split(train, validation, test, name=f"{self.data.name}, {self.name}")
 
     def held_out(self, part: str) -> Rows:
         """Of "validation" or "test": each user's rows, beside the user's history in training rows."""
@@ -59,7 +60,7 @@ class Question:
         rng = np.random.default_rng([self.seed, 3 + (part == "test")])
         if self.name == "implicit":
             users, items = (ids[labels == 1] for ids in (users, items))
-            anywhere = sum((self._clicks(each) for each in (self.data.train, self.data.validation, self.data.test)))
+            anywhere = sum(self._clicks(each) for each in (self.data.train, self.data.validation, self.data.test))
             free = self._n_items - np.diff(anywhere.indptr)[users]
             others = unclicked(anywhere, users, rng.integers(0, free))
             labels = np.repeat([1.0, 0.0], len(users))
@@ -83,11 +84,11 @@ class Question:
         asked = clicks if asked is None else asked
         if self.name == "implicit":
             return Users(clicks, asked, np.ones(asked.nnz, np.float32), negatives=True)
-        (well, badly), (good, bad) = (
-            (each[:, : self._n_items], each[:, self._n_items :]) for each in (clicks, asked)
-        )
+        (well, badly), (good, bad) = ((each[:, : self._n_items], each[:, self._n_items :]) for each in (clicks, asked))
         both = sp.csr_matrix(good + bad)
-        return Users(sp.csr_matrix(well - badly), both, np.asarray(good[row_of(both), both.indices]).ravel() / both.data)
+        return Users(
+            sp.csr_matrix(well - badly), both, np.asarray(good[row_of(both), both.indices]).ravel() / both.data
+        )
 
     @property
     def _n_items(self) -> int:

@@ -22,8 +22,8 @@ class Cells:
     Args:
       folder: of the files; made where it is missing.
       settings: whatever all results depend on beside their places: flags, data, grids, the code's version.
-      grids: what a model was chosen from, by the value on the axis `model`. Where a grid was edited, that
-        model's results are worked out anew beside the old ones, which nobody reads again.
+      grids: what a model was chosen from, or rows were made by, by the value on an axis that names it. Where one
+        was edited, its results are worked out anew beside the old ones, which nobody reads again.
 
     Raises ValueError where the folder holds results of other settings; it names those that differ.
     """
@@ -54,7 +54,8 @@ class Cells:
 
     def _path(self, at: Place) -> Path:
         # Of the settings too: whatever happens to their file, a result of others is never taken for ours.
-        known_by = json.dumps(plain([self._settings, self._grids.get(at.get("model", "")), at]), sort_keys=True)
+        grids = [self._grids.get(value) for value in at.values() if isinstance(value, str)]
+        known_by = json.dumps(plain([self._settings, grids, at]), sort_keys=True)
         return self._folder / f"{hashlib.sha256(known_by.encode()).hexdigest()[:16]}.json"
 
 

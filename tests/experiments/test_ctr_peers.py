@@ -61,7 +61,9 @@ def copied(name, ours, theirs):
 @pytest.mark.parametrize("name", peers.MODELS)
 def test_with_the_same_weights_theirs_give_our_logits(name):
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({field: rng.integers(-1, size - 1, 40) for field, size in zip(FIELDS.names, (8, 6, 4), strict=True)})
+    frame = pd.DataFrame(
+        {field: rng.integers(-1, size - 1, 40) for field, size in zip(FIELDS.names, (8, 6, 4), strict=True)}
+    )
     rows = FIELDS.rows(frame)
     ours, theirs = MODELS[name](FIELDS, **NETWORK), peers.Peer(name, FIELDS, **NETWORK)
     with torch.no_grad():

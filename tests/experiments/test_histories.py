@@ -110,7 +110,8 @@ def test_held_out_rows_of_the_implicit_question_are_clicks_and_items_never_click
     assert_array_equal(rows.known_labels, np.repeat([1, 0], n))
     assert n == (data.test.known_labels == 1).sum()
     clicked = sum(
-        sp.csr_matrix((part.known_labels, part.values), shape=(41, 31)) for part in (data.train, data.validation, data.test)
+        sp.csr_matrix((part.known_labels, part.values), shape=(41, 31))
+        for part in (data.train, data.validation, data.test)
     )
     users = data.test.values[0][data.test.known_labels == 1]
     others = np.asarray(clicked[users, rows.values[1][n:]]).ravel()

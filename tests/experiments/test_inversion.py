@@ -17,7 +17,8 @@ from experiments.ctr.fields import Field, Fields
 from experiments.ctr.models import MODELS, DeepFM, Model
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit, logits
-from experiments.inversion import designed, drawn, generated, inverted, membership, queried
+from experiments.inversion import designed, drawn, generated, inverted, learned, membership, queried
+from experiments.inversion.pieces import Pieces
 
 N_USERS, N_ITEMS = 120, 80
 FIELDS = Fields.numbered(user=N_USERS, item=N_ITEMS)
@@ -179,13 +180,66 @@ def test_few_rows_are_possible(n_rows, teachers):
     assert len(rows) == n_rows
 
 
-def test_designed_rows_are_of_two_categories():
-    for fields in (
-        Fields.numbered(user=3, item=3, day=2),
-        Fields((Field("user", values=(1, 2)), Field("age", "bins"))),
-    ):
-        with pytest.raises(ValueError, match="two category fields"):
-            designed.synthesise(MODELS["lr"](fields), 10)
+def test_sampled_rows_and_columns_tell_the_whole_response_of_few_factors(teachers):
+    # Four factors and main effects: rank 6 at most.
+    whole = designed.Response(teachers["fm"], (0, 1), Pieces(None, teachers["fm"]))
+    sampled = designed.Sampled(whole, 20, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    left, right = (rng.random((size, 3)).astype(np.float32) for size in whole.shape)
+    assert_allclose(sampled.times(right), whole.times(right), atol=1e-3)
+    assert_allclose(sampled.transposed_times(left), whole.transposed_times(left), atol=1e-3)
+
+
+def test_rows_from_a_sample_teach_as_those_of_the_whole(teachers, test_rows):
+    auc = taught(designed.synthesise(teachers["fm"], 600, sample=30), "fm", test_rows)
+    assert auc > evaluate(teachers["fm"], test_rows)["AUC"] - 0.02
+
+
+@pytest.fixture(scope="module")
+def three_fields():
+    """A table whose third field has main effects and a taste of its own, and a factorisation machine of it."""
+    rng = np.random.default_rng(3)
+    sizes = (60, 40, 6)
+    vectors = [rng.normal(0, 0.9, (size, 2)) for size in sizes]
+    effects = [rng.normal(0, 0.6, size) for size in sizes]
+    columns = [rng.integers(size, size=20_000) for size in sizes]
+    u, v, w = (side[column] for side, column in zip(vectors, columns, strict=True))
+    logit = sum(e[c] for e, c in zip(effects, columns, strict=True)) + (u * v + u * w + v * w).sum(1)
+    labels = (rng.random(20_000) < 1 / (1 + np.exp(-logit))).astype(float)
+    fields = Fields.numbered(user=60, item=40, day=6)
+    rows = Rows(fields, tuple(column + 1 for column in columns), labels)
+    model = MODELS["fm"](fields, n_factors=4)
+    fit(model, rows[np.arange(16_000)], training=Training(0.01, 1e-5, 512, 30))
+    return model, rows[np.arange(16_000, 20_000)]
+
+
+def test_designed_rows_of_three_fields_are_labelled_by_mean_logits_and_teach_the_model(three_fields):
+    model, held_out = three_fields
+    rows = designed.synthesise(model, 800)
+    # Of a factorisation machine the logit of shares is the mean over rows that are drawn by them.
+    told = torch.logit(torch.tensor(rows.labels)).numpy()
+    assert_allclose(told, logits(model, rows), atol=1)
+    assert np.abs(told - logits(model, rows)).mean() < 0.08
+    student = MODELS["fm"](model.fields, n_factors=4)
+    fit(student, rows, training=Training(0.03, 0.0, 64, 150))
+    assert evaluate(student, held_out)["AUC"] > evaluate(model, held_out)["AUC"] - 0.02
+
+
+def test_designed_rows_of_bins_and_several_values():
+    frame = pd.DataFrame({"user": [1, 2, 1, 3], "age": [1.0, 5, 3, 9], "genres": ["a|b", "b", "c", "a"]})
+    fields = Fields.of(frame, {"user": "category", "age": "bins", "genres": "several"})
+    rows = designed.synthesise(MODELS["fm"](fields), 30)
+    assert all(value.shape == (30, field.size) for value, field in zip(rows.values, fields, strict=True))
+
+
+def test_what_rows_cannot_be_designed_of_is_refused():
+    number = Field("price", "standard")
+    with pytest.raises(ValueError, match="which a number is not, got price"):
+        designed.synthesise(MODELS["lr"](Fields((Field("user", values=(1, 2)), number))), 10)
+    with pytest.raises(ValueError, match="two fields or more"):
+        designed.synthesise(MODELS["lr"](Fields.numbered(user=3)), 10)
+    with pytest.raises(ValueError, match="sample"):
+        designed.synthesise(MODELS["lr"](FIELDS), 10, sample=0)
 
 
 # --- Algorithm 1 ----------------------------------------------------------------------------------
@@ -394,7 +448,9 @@ def stopped_after(model, n_calls, synthesise):
 
 
 @pytest.mark.parametrize(
-    "way", [partial(inverted.synthesise, threshold=0.5, batch_size=10), designed.synthesise], ids=["inverted", "designed"]
+    "way",
+    [partial(inverted.synthesise, threshold=0.5, batch_size=10), designed.synthesise],
+    ids=["inverted", "designed"],
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(way, teachers, tmp_path):
     model = teachers["fm"]
@@ -416,3 +472,42 @@ def test_a_checkpoint_of_other_rows_or_a_damaged_one_is_refused(teachers, tmp_pa
     (tmp_path / "batch_0.npz").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="damaged"):
         inverted.synthesise(teachers["fm"], 20, checkpoint=tmp_path)
+
+
+# --- rows learned from data -----------------------------------------------------------------------
+
+
+def test_rows_learned_by_the_kernel_teach_more_than_as_many_real_ones(test_rows):
+    rows = world(20_000, seed=5)
+    made = learned.by_kernel(rows, 150, steps=40)
+    assert made.labels.min() > 0
+    assert taught(made, "fm", test_rows) > taught(rows[np.arange(150)], "fm", test_rows) + 0.03
+
+
+def test_rows_by_gradients_teach_more_than_as_many_real_ones(test_rows):
+    rows = world(20_000, seed=5)
+    made = learned.by_gradients(rows, 150, steps=60)
+    assert_array_equal(made.labels, np.arange(150) % 2)
+    assert taught(made, "lr", test_rows) > taught(rows[np.arange(150)], "lr", test_rows)
+
+
+def test_herded_rows_are_different_real_ones_whose_labels_are_as_all_rows():
+    rows = world(3000, seed=5)
+    chosen = learned.herded(rows, 200)
+    places = {pair: k for k, pair in enumerate(zip(*rows.values, strict=True))}
+    assert all(pair in places for pair in zip(*chosen.values, strict=True))
+    assert abs(chosen.labels.mean() - rows.labels.mean()) < 0.03
+    assert len(learned.herded(rows[np.arange(20)], 50)) == 20
+
+
+@pytest.mark.parametrize("learn", [learned.by_kernel, learned.by_gradients, learned.herded])
+def test_rows_that_cannot_be_learned_from_are_refused(learn):
+    rows = world(100)
+    with pytest.raises(ValueError, match="labels 0 and 1, both"):
+        learn(replace(rows, labels=np.ones(100)), 10)
+    with pytest.raises(ValueError, match="ids of category fields"):
+        learn(rows.soft(), 10)
+    with pytest.raises(ValueError, match="n_rows"):
+        learn(rows, 0)
+    with pytest.raises(MemoryError, match="soft rows"):
+        learn(rows, 10**9)
