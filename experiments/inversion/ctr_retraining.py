@@ -23,7 +23,7 @@ from experiments.ctr.rows import Rows
 from experiments.ctr.tables import LABEL, TIME, Data
 from experiments.ctr.train import Training, logits
 from experiments.inversion import wording
-from experiments.inversion.sources import LEARNERS, ON_TABLES, SOURCES, Workshop
+from experiments.inversion.sources import LEARNERS, SOURCES, Workshop, on_tables
 from experiments.inversion.study import STUDENTS, TablesConfig, begin, beside_published, places
 from experiments.study import flags
 from experiments.study.claims import Claim, ahead, at, every
@@ -80,10 +80,10 @@ class Windows(Workshop):
         if keep == FINE_TUNE:
             return self.student(learner, [(ON_WINDOWS, new.train)], new, seed, self.teacher(learner, table, seed))
         if keep == NEWEST:
-            tried = [(training, new.train) for training in ON_TABLES]
+            tried = [(training, new.train) for training in on_tables(learner)]
         elif keep in KEPT:
             kept = old.train[self._kept(keep, learner, table, seed)]
-            tried = [(training, Rows.joined([new.train, kept])) for training in ON_TABLES]
+            tried = [(training, Rows.joined([new.train, kept])) for training in on_tables(learner)]
         else:
             rows = self.rows(keep, table, seed)
             weighed = (replace(rows, weights=np.full(len(rows), weight)) for weight in WEIGHTS)

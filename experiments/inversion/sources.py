@@ -68,6 +68,8 @@ AugCF, herded, CGM and learned by NTK saw the data."""
 
 ON_TABLES = [Training(0.003, decay, n_epochs=60) for decay in (1e-5, 3e-5)]
 """What is tried on as many rows as a table has."""
+OF_LEARNERS = {"LR": [Training(0.003, decay, n_epochs=60) for decay in (1e-6, 1e-5)]}
+"""The same of learners that have less to hold back."""
 ON_FEW = [Training(0.01, decay, 250, 100) for decay in (1e-4, 1e-3, 1e-2)]
 """What is tried on a few thousand real ones, of which any model has too many parameters."""
 ON_HARD = [Training(rate, decay, 250, 100) for rate in (0.001, 0.01) for decay in (0.0, 1e-4)]
@@ -76,6 +78,11 @@ TEMPERATURES = (2.0, 3.0, 4.0)
 """Of distillation; the paper's."""
 ON_MADE = [Training(rate, 0.0, 250, 600, check_every=20) for rate in (0.01, 0.03)]
 """What is tried on rows out of a model."""
+
+
+def on_tables(learner: str) -> list[Training]:
+    """What is tried of a learner on as many rows as a table has."""
+    return OF_LEARNERS.get(learner, ON_TABLES)
 
 
 @dataclass
@@ -100,12 +107,16 @@ class Workshop:
 
     @property
     def grids(self) -> dict[str, Any]:
-        """What decides the cells of a source, by its title, for `Study`."""
+        """What decides the cells of a source or a learner, by its title, for `Study`."""
         shares = designed.RANK, designed.PAIRED, designed.NEGLIGIBLE
-        return {
-            title: [s.teacher, s.n_rows, s.hard, getattr(s.make, "keywords", {}), *("designed" in title) * shares]
+        of_sources = {
+            title: [
+                s.teacher, s.n_rows, s.hard, getattr(s.make, "keywords", {}), OF_LEARNERS.get(s.teacher or ""),
+                *("designed" in title) * shares,
+            ]
             for title, s in SOURCES.items()
-        }
+        }  # fmt: skip
+        return {**of_sources, **OF_LEARNERS}
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Of what is in tables."""
@@ -125,7 +136,7 @@ class Workshop:
 
     def _teacher(self, title: str, table: str, seed: int) -> Best[tuple[float, Model]]:
         data = self.data(table, seed)
-        tried = [(training, data.train) for training in ON_TABLES]
+        tried = [(training, data.train) for training in on_tables(title)]
         return self._once(("teacher", title), table, seed, lambda: self._best(title, tried, data, seed))
 
     def rows(self, title: str, table: str, seed: int, n_rows: int | None = None) -> Rows:
