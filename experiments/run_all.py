@@ -23,7 +23,7 @@ from infae.runtime import checks
 STUDIES = (
     "table_1", "sample_efficiency", "transfer", "noise", "continual", "depth", "coldness", "deanonymise",
     "augmentation", "ctr_table_2", "ctr_data_free_kd", "ctr_retraining", "ctr_freezing", "ctr_size",
-    "ctr_summaries",
+    "ctr_summaries", "ctr_models",
 )  # fmt: skip
 """In the order of the papers and their figures."""
 

@@ -221,10 +221,11 @@ def _list(value: Any) -> list[Any]:
 
 def _bag(name: str, value: Any) -> tuple[list[Any], np.ndarray]:
     """Values and their numbers."""
-    if value is None or value is pd.NA or value != value:
-        return [], np.empty(0)
     if not isinstance(value, Mapping):
+        if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+            return [], np.empty(0)
         raise ValueError(f"{name!r} must hold dicts of values and their numbers, got {checks.shown(value)}")
+    value = {name: number for name, number in value.items() if number is not None}  # Parquet fills dicts up
     numbers = _numbers(pd.Series([*value.values()], name=name, dtype=object))
     if not np.isfinite(numbers).all():
         raise ValueError(f"{name!r} must hold finite numbers, got {checks.shown(value)}")

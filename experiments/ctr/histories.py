@@ -46,24 +46,28 @@ class Users:
     negatives: bool = False
 
     def drawn(self, fields: Fields, n_rows: int, seed: int) -> Callable[[int], Rows]:
-        """Of an epoch so many rows, drawn with replacement; ValueError where nothing is asked for."""
-        checks.whole("n_rows", n_rows)
+        """Of an epoch so many rows, drawn with replacement.
+
+        Raises ValueError where nothing is asked for, or for fewer rows than 1, or 2 with `negatives`.
+        """
+        checks.whole("n_rows", n_rows, 1 + self.negatives)
         ends = np.cumsum(self.asked.data, dtype=np.float64)
         if not (ends.size and ends[-1] > 0):
             raise ValueError("these users are asked for no item")
         user_of = row_of(self.asked)
 
         def draw(epoch: int) -> Rows:
-            rng = np.random.default_rng([checks.seed("seed", seed), epoch])
-            n = n_rows // 2 if self.negatives else n_rows
+            rng = np.random.default_rng([checks.seed("seed", seed), 2, epoch])
+            n = n_rows - n_rows // 2 * self.negatives
             at = np.minimum(np.searchsorted(ends, rng.random(n) * ends[-1], side="right"), ends.size - 1)
             users, items, labels = user_of[at], self.asked.indices[at], self.labels[at]
             weights = np.ones(n, np.float32)
             if self.negatives:
-                others = rng.integers(0, self.asked.shape[1], n)
-                clicked = np.asarray(self.asked[users, others]).ravel()
-                users, items = np.tile(users, 2), np.concatenate([items, others])
-                labels = np.concatenate([labels, np.zeros(n)])
+                of = users[: n_rows - n]
+                others = rng.integers(0, self.asked.shape[1], n_rows - n)
+                clicked = np.asarray(self.asked[of, others]).ravel()
+                users, items = np.concatenate([users, of]), np.concatenate([items, others])
+                labels = np.concatenate([labels, np.zeros(n_rows - n)])
                 weights = np.concatenate([weights, 1 - np.clip(clicked, 0, 1)])
             return history_rows(fields, self.past, users, items, labels, rng, weights)
 

@@ -52,7 +52,7 @@ def pairwise_products(vectors: torch.Tensor) -> torch.Tensor:
 class MLP(nn.Module):
     """ReLU layers, with batch normalisation before the ReLU if asked for, and dropout of what each takes, if any.
 
-    What comes out of the last layer is dropped out too, as in the authors' DeepFM.
+    What comes out of the last layer is dropped out too, as in public code of DeepFM.
     """
 
     def __init__(self, n_in: int, widths: Sequence[int], batch_norm: bool = False, dropout: float = 0.0):

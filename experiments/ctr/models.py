@@ -34,7 +34,7 @@ class Model(nn.Module):
     """What all have: the sizes of the fields that they were made for.
 
     `params` of all: n_factors, width of v_f; n_layers and width of a network's hidden layers; batch_norm; dropout,
-    share of hidden values.
+    share of what its layers take and of what comes out.
     """
 
     def __init__(

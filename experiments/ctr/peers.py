@@ -20,7 +20,10 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "xdeepfm": ("xDeepFM", {"cin_split_half": False, "cin_activation": "linear"}),
     "autoint": ("AutoInt", {}),
 }
-"""Our name -> theirs, and what of theirs has to be set to compute what ours does."""
+"""Our name -> theirs, and what of theirs has to be set to compute what ours does, without dropout.
+
+Ours drops out what goes into the network, too.
+"""
 
 
 class Peer(nn.Module):
@@ -64,5 +67,10 @@ class Peer(nn.Module):
             self.model = getattr(models, theirs)(*lists, **about)
 
     def forward(self, x: Sequence[torch.Tensor], rng: torch.Generator | None = None) -> torch.Tensor:
-        """(n,) logits of columns of ids; what is dropped out is PyTorch's global generator's."""
+        """(n,) logits of columns of ids; what is dropped out is PyTorch's global generator's.
+
+        Raises ValueError for soft values.
+        """
+        if not all(isinstance(column, torch.Tensor) and column.dtype == torch.int64 for column in x):
+            raise ValueError("deepctr-torch takes ids alone, and these rows have soft values")
         return self.model(torch.stack([*x], 1).float())[:, 0]

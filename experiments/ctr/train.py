@@ -19,6 +19,7 @@ from experiments.training.trainer import Progress, Task, Trainer, adam, device_o
 from infae.runtime import checks
 
 INIT_STD = 0.01
+DIVERGED = "the model's logits are NaN or infinite: it has diverged; train it again"
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits, labels) -> (n,)"""
 
@@ -204,7 +205,7 @@ def labelled(model: nn.Module, rows: Rows, temperature: float = 1.0) -> Rows:
     """The rows with labels sigmoid(logit / temperature) of the model; FloatingPointError where they are not finite."""
     found = logits(model, rows)
     if not np.isfinite(found).all():
-        raise FloatingPointError("the model's logits are NaN or infinite: it has diverged; train it again")
+        raise FloatingPointError(DIVERGED)
     return replace(rows, labels=probabilities(found / temperature))
 
 

@@ -39,7 +39,7 @@ class Sources:
       folder: of the summaries; made where it is missing.
       metric: what the summary and its teacher are chosen by.
       steps: outer steps of a summary.
-      sharpness: see `distillcf.Config`.
+      sharpness, labels: see `distillcf.Config`.
     """
 
     split: infae.Split
@@ -47,6 +47,7 @@ class Sources:
     metric: str = "HR@100"
     steps: int = 400
     sharpness: float = 0.003
+    labels: str = "clicks"
 
     @classmethod
     def of(cls, config: Any, split: infae.Split) -> Sources:
@@ -73,7 +74,8 @@ class Sources:
 
     def summary(self, n_users: int, seed: int) -> distillcf.Summary:
         """The summary from its file, or distilled now."""
-        settings: dict[str, Any] = {"steps": self.steps, "sharpness": self.sharpness, "metric": self.metric}
+        names = ("steps", "sharpness", "metric", "labels")
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
         whole = Settings(n_users=n_users, seed=seed, **settings)
         # Defaults, and what the teacher is chosen from, decide what a summary is as well.
         depends_on = json.dumps(plain([whole, CANDIDATES, REGS]), sort_keys=True)

@@ -9,6 +9,7 @@ models of deepctr-torch, on the same rows, seeds and training. Writes `record.js
 table and `cells/`, from which a run that was stopped goes on.
 """
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,7 +50,7 @@ class Config(TablesConfig):
     tables: tuple[str, ...] = option(("made",), "see ctr_table_2", quick=("frappe",))
     learners: tuple[str, ...] = option(("LR", "FM", "DeepFM"), f"some of {', '.join(LEARNERS)}", axis=True,
         quick=tuple(LEARNERS))  # fmt: skip
-    peers: bool = option(False, "also the models of deepctr-torch; needs the peers extra")
+    peers: bool = option(False, "also the models of deepctr-torch; needs the peers extra", axis=True)
     n_rows: int = option(ALL, "training rows at most, drawn at random", quick=40_000, paper=ALL)
     n_epochs: int = option(5, "at most; 0 for as many as the settings say", quick=5, paper=0)
     out: str = option("out/ctr_models", "output folder")
@@ -58,6 +59,7 @@ class Config(TablesConfig):
 def run(config: Config) -> dict[str, Any]:
     learners = [*config.learners]
     if config.peers:
+        importlib.import_module("deepctr_torch")  # where it is missing, that is told before any work
         learners += [name + PEER for name in config.learners if LEARNERS.get(name) in peers.MODELS]
     study, workshop = begin(
         config, title="Click-through models on all rows", shows="", version=1,

@@ -11,7 +11,7 @@ questions are asked; see `experiments.inversion.summarised`. Writes `record.json
 and `cells/`, from which a run that was stopped goes on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,12 @@ import numpy as np
 import pandas as pd
 
 import distillcf
+from distillcf.inner import CANDIDATES, REGS
 from experiments.ctr.histories import LENGTH, Users
 from experiments.ctr.models import MODELS
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit
+from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, RANDOM_USERS, Sources, check
 from experiments.inversion import wording
 from experiments.inversion.sources import Workshop
 from experiments.inversion.study import TablesConfig, begin, beside_each_other, places
@@ -30,16 +32,18 @@ from experiments.inversion.summarised import QUESTIONS, Question
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.record import output_folder
 from experiments.study.runner import each
 from experiments.study.tables import metrics_table
-from infae.data.fingerprint import split_fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Trial, best
 
-LEARNERS = {"DIN": "din", "FM": "fm", "DeepFM": "deepfm"}
-FORMS = {"DISTILL-CF soft": "soft", "DISTILL-CF binary": "hard", "DISTILL-CF free labels": "free"}
-EVERYBODY, RANDOM = "all users", "random users"
+LEARNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "DIN": ("din", {"dropout": 0.5}),
+    "FM": ("fm", {}),
+    "DeepFM": ("deepfm", {"dropout": 0.5}),
+}
+"""Title -> name and parameters of a model."""
+FORMS = {f"{DISTILLED} soft": "soft", DISTILLED_BINARY: "hard", f"{DISTILLED} free labels": "free"}
 SOURCES = (EVERYBODY, *FORMS, *distillcf.CORESETS)
 TRIED = [Training(0.01, decay, 1000, 40) for decay in (1e-6, 1e-5)]
 EPOCH_ROWS, VALIDATED = 100_000, 30_000
@@ -56,8 +60,8 @@ class Config(TablesConfig):
     tables: tuple[str, ...] = option(("made",), "see ctr_table_2", quick=("ml-1m",))
     questions: tuple[str, ...] = option(QUESTIONS, f"some of {', '.join(QUESTIONS)}", axis=True)
     sources: tuple[str, ...] = option(
-        (EVERYBODY, "DISTILL-CF soft", RANDOM), f"some of {', '.join(SOURCES)}", axis=True,
-        quick=(EVERYBODY, *FORMS, RANDOM), paper=SOURCES,
+        (EVERYBODY, "DISTILL-CF soft", RANDOM_USERS), f"some of {', '.join(SOURCES)}", axis=True,
+        quick=(EVERYBODY, *FORMS, RANDOM_USERS), paper=SOURCES,
     )  # fmt: skip
     learners: tuple[str, ...] = option(("FM",), f"some of {', '.join(LEARNERS)}", axis=True, paper=tuple(LEARNERS))
     n_users: int = option(50, "synthetic, or drawn", quick=500)
@@ -73,6 +77,11 @@ class Summaries(Workshop):
 
     config: Config
 
+    @property
+    def grids(self) -> dict[str, Any]:
+        """What decides the cells of a learner, by its title, for `Study`."""
+        return {**LEARNERS}
+
     def question(self, name: str, table: str, seed: int) -> Question:
         return self._once(("question", name), table, seed, lambda: Question(name, self.data(table, seed), seed))
 
@@ -83,26 +92,15 @@ class Summaries(Workshop):
 
     def users(self, name: str, source: str, table: str, seed: int) -> Users:
         """What a source has for a question."""
-        question = self.question(name, table, seed)
-        if source in FORMS:
-            return question.users(self._summary(question, "free" if "free" in source else "clicks"), FORMS[source])
-        train = question.split.train
-        return question.users(
-            train if source == EVERYBODY else distillcf.CORESETS[source](train, self.config.n_users, seed)
-        )
+        question, n_users = self.question(name, table, seed), self.config.n_users
+        if source not in FORMS:
+            return question.users(self._sources(question).interactions(source, n_users, seed))
+        labels = {"labels": "free", "sharpness": 0.0} if FORMS[source] == "free" else {}
+        return question.users(self._sources(question, **labels).summary(n_users, seed), FORMS[source])
 
-    def _summary(self, question: Question, labels: str) -> distillcf.Summary:
-        """From its file, or distilled now."""
-        n_users, steps, seed, split = self.config.n_users, self.config.steps, question.seed, question.split
-        about = split_fingerprint(split)[:12], n_users, steps, seed, labels
-        path = output_folder(self.config.shared) / ("_".join(map(str, ("summary", *about))) + ".npz")
-        if path.exists():
-            return distillcf.load(path)
-        made = distillcf.distill(
-            split.train, n_users, validation=split, seed=seed, labels=labels, steps=steps, progress=True
-        )
-        made.save(path)
-        return made
+    def _sources(self, question: Question, **settings: Any) -> Sources:
+        check(question.split, [self.config.n_users])
+        return Sources(question.split, self.config.shared, steps=self.config.steps, **settings)
 
     def answered(self, question: str, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
         """Test figures of a learner on what a source has, everything chosen on validation rows."""
@@ -114,10 +112,11 @@ class Summaries(Workshop):
         def trials() -> Iterator[Trial[Any]]:
             for training in TRIED:
                 training = replace(training, seed=seed, n_epochs=self.n_epochs or training.n_epochs)
-                model = MODELS[LEARNERS[learner]](asked.fields)
+                name, network = LEARNERS[learner]
+                model = MODELS[name](asked.fields, **network)
                 done = fit(model, draw, validation[some], training)
                 assert done.best is not None
-                params = {"learning_rate": training.learning_rate, "epoch": done.best["epoch"]}
+                params = {"weight_decay": training.weight_decay, "epoch": done.best["epoch"]}
                 yield Trial(params, (done.best["value"], model))
 
         found = best(trials(), lambda each: each[0], "AUC")
@@ -130,7 +129,7 @@ def run(config: Config) -> dict[str, Any]:
         checks.whole(f"--{name}", getattr(config, name))
     study, workshop = begin(
         config, title="Synthetic users for history models", shows="", version=1, workshop=Summaries,
-        uses={"tried": TRIED, "length": LENGTH, "distillcf": distillcf.Config()},
+        uses={"tried": TRIED, "length": LENGTH, "distillcf": distillcf.Config(), "teacher": [CANDIDATES, REGS]},
         choices={"questions": QUESTIONS, "sources": SOURCES, "learners": LEARNERS},
     )  # fmt: skip
     assert isinstance(workshop, Summaries)
@@ -159,7 +158,7 @@ def above_random(frame: pd.DataFrame) -> Iterator[Claim]:
     for (table, question), part in frame.groupby(["table", "question"], sort=False):
         rows = []
         for learner, cells in part.groupby("learner", sort=False):
-            ours, theirs = _best_form(cells), at(cells, source=RANDOM)
+            ours, theirs = _best_form(cells), at(cells, source=RANDOM_USERS)
             if len(ours) and len(theirs):
                 rows.append({"learner": learner, "ours": ours["AUC"], "theirs": theirs["AUC"]})
         if rows:

@@ -7,17 +7,17 @@ logits of all pairs of values: whatever is trained on such rows sees L through t
 
 the rows are all pairs of a p and a q, p out of {uniform, a+, a-, u_1+, u_1-, ..., u_r+, u_r-} (x+ = max(x, 0), x- =
 max(-x, 0), both scaled to sum to one), q likewise of b and v_k; and pairs of quantile groups of a and of b, from which
-main effects are learnt value by value. The label is sigmoid(p' L q), with the model's mean logit over the group.
+main effects are learnt value by value. The label is sigmoid(p' L q), of the model's mean logit over the group.
 Gradients by the rows span the u_k and v_k, so that a student finds the directions of its teacher; and as mixtures
 differ in all of them, a network that learns from them has less to make up between mixtures and single values than from
 groups of one direction.
 
 Where L is too large, it is told by some of its rows and columns: L = C W^+ R with C = L[:, J], R = L[I, :] and
-W = L[I, J] (a CUR decomposition), exact for a factorisation machine of fewer factors than there are of them.
+W = L[I, J] (a CUR decomposition), exact for a factorisation machine of fewer factors, and two, than there are of them.
 
 Of more fields than two each pair has such a matrix, all others being spread evenly over their values. A row then has
-one of its own groups in each field, drawn at random, and its label is the mean of the model's logits of `N_DRAWS` rows
-of single values drawn by its shares.
+one of its own groups in each field, drawn at random, and its label is the sigmoid of the mean of the model's logits of
+`N_DRAWS` rows of single values drawn by its shares.
 """
 
 import itertools
@@ -30,8 +30,8 @@ import torch
 from experiments.ctr.layers import Column
 from experiments.ctr.models import Model
 from experiments.ctr.rows import Rows
+from experiments.ctr.train import DIVERGED, probabilities
 from experiments.ctr.train import logits as logits_of
-from experiments.ctr.train import probabilities
 from experiments.inversion.pieces import Pieces
 from experiments.recommenders.layers import Repeated
 from infae.runtime import checks
@@ -94,7 +94,7 @@ def synthesise(
     n_bytes = 8 * n_rows * sum(sizes) + kept + max(BLOCK_BYTES, PAIR_BYTES * max(sizes)) + drawn
     require_memory(int(n_bytes), f"{n_rows:,} designed rows of {' and '.join(f'{size:,}' for size in sizes)} values")
     rng = checks.generator(seed)
-    pieces = Pieces(checkpoint, model, way="designed", seed=seed, sample=sample)
+    pieces = Pieces(checkpoint, model, way="designed", seed=seed, rank=rank, sample=sample)
     if len(sizes) > 2:
         return _of_many(model, n_rows, rank, sample, pieces, rng, progress)
     response = _response(model, (0, 1), sample, pieces, rng, progress)
@@ -152,9 +152,6 @@ def _of_many(
     return Rows(model.fields, tuple(columns), probabilities(told.reshape(n_rows, N_DRAWS).mean(1)))
 
 
-DIVERGED = "the model's logits are NaN or infinite: it has diverged; train it again"
-
-
 def _response(
     model: Model, pair: tuple[int, int], sample: int | None, pieces: Pieces, rng: np.random.Generator, progress: bool
 ) -> "Response | Sampled":
@@ -174,21 +171,19 @@ class Response:
         self._model, self._pair, self._pieces, self._progress = model.eval(), pair, pieces, progress
         first, second = (model.sizes[field] - 1 for field in pair)
         self.shape = first, second
-        self._height = int(np.clip(BLOCK_BYTES // (PAIR_BYTES * second), 1, 64))
         self._kept: list[np.ndarray] | None = [] if 4 * np.prod(self.shape, dtype=np.float64) <= KEPT_BYTES else None
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """(rows, their logits), one block after another."""
-        starts = range(0, self.shape[0], self._height)
-        for k, start in enumerate(bar("response", self._progress and not self._kept, starts, "block")):
-            at = slice(start, min(start + self._height, self.shape[0]))
+        blocks = _blocks(np.arange(self.shape[0]), self.shape[1])
+        for k, rows in enumerate(bar("response", self._progress and not self._kept, blocks, "block")):
             if self._kept is None or k == len(self._kept):
-                block = self.part(np.arange(at.start, at.stop), np.arange(self.shape[1]), f"rows_{start}")
+                block = self.part(rows, np.arange(self.shape[1]), f"rows_{rows[0]}")
                 if self._kept is not None:
                     self._kept.append(block)
             else:
                 block = self._kept[k]
-            yield at, block
+            yield slice(rows[0], rows[-1] + 1), block
 
     def part(self, rows: np.ndarray, columns: np.ndarray, name: str) -> np.ndarray:
         """L[rows][:, columns], a piece of this name."""
@@ -224,14 +219,13 @@ class Sampled:
     def __init__(self, response: Response, n: int, rng: np.random.Generator):
         self.shape = response.shape
         rows, columns = (np.sort(rng.permutation(size)[:n]) for size in self.shape)
-        height = response._height
         everything = [np.arange(size) for size in self.shape]
-        steps = range(0, self.shape[0], 64 * height)
-        self._columns = np.concatenate(
-            [response.part(everything[0][k : k + 64 * height], columns, f"columns_{k}") for k in steps]
-        )
-        steps = range(0, len(rows), height)
-        self._rows = np.concatenate([response.part(rows[k : k + height], everything[1], f"sampled_{k}") for k in steps])
+        self._columns = np.concatenate([
+            response.part(part, columns, f"columns_{part[0]}") for part in _blocks(everything[0], len(columns))
+        ])  # fmt: skip
+        self._rows = np.concatenate([
+            response.part(part, everything[1], f"sampled_{k}") for k, part in enumerate(_blocks(rows, self.shape[1]))
+        ])  # fmt: skip
         core = self._columns[rows].astype(np.float64)
         # Beyond float32's digits singular values are noise, which an inverse would blow up.
         self._core = np.linalg.pinv(core, rcond=1e-4).astype(np.float32)
@@ -243,6 +237,12 @@ class Sampled:
     def transposed_times(self, left: np.ndarray) -> np.ndarray:
         """L' @ left."""
         return self._rows.T @ (self._core.T @ (self._columns.T @ left))
+
+
+def _blocks(rows: np.ndarray, n_columns: int) -> list[np.ndarray]:
+    """Rows, as many at a time as the model scores with so many columns within `BLOCK_BYTES`, at most 64."""
+    height = int(np.clip(BLOCK_BYTES // (PAIR_BYTES * n_columns), 1, 64))
+    return np.split(rows, range(height, len(rows), height))
 
 
 def _even(size: int) -> torch.Tensor:

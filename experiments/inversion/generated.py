@@ -63,7 +63,8 @@ class Game(Task):
         told = discriminator(users, labels)
         real, made = (told.gather(1, each[:, None])[:, 0] for each in (items, fake))
         yield (softplus(-real) + softplus(made)).mean()
-        told, scores = discriminator(users, labels).detach(), generator(users, labels)
+        # Value 0, which is never drawn, has no part in what is learned.
+        told, scores = discriminator(users, labels).detach()[:, 1:], generator(users, labels)[:, 1:]
         if self._kind == "irgan":
             yield -(scores.softmax(1) * softplus(told)).sum(1).mean()
         else:
@@ -111,8 +112,8 @@ def synthesise(
     drawn = torch.randint(len(columns[0]), (n_rows,), generator=rng)
     users, wanted = columns[0][drawn], columns[2][drawn]
     with torch.no_grad(), one_thread():
-        parts = [game.module["generator"](*part) for part in zip(users.split(BATCH), wanted.split(BATCH), strict=True)]
-        items = _drawn(torch.cat(parts), rng)
+        parts = zip(users.split(BATCH), wanted.split(BATCH), strict=True)
+        items = torch.cat([_drawn(game.module["generator"](*part), rng) for part in parts])
     if kind == "irgan":
         wanted = (torch.arange(n_rows) % 2).long()
         others = torch.randint(1, first, (n_rows,), generator=rng), torch.randint(1, second, (n_rows,), generator=rng)

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from experiments.ctr.models import Model
 from experiments.ctr.rows import Rows
-from experiments.ctr.train import labelled
+from experiments.ctr.train import DIVERGED, labelled
 from experiments.inversion.pieces import Pieces
 from experiments.training.trainer import one_thread
 from infae.runtime import checks
@@ -97,7 +97,7 @@ def synthesise(
                 shares = [torch.softmax(w, 1) for w in leaves] if space == "softmax" else leaves
                 logits = model([pad(share, (1, 0)) for share in shares])
                 if not logits.isfinite().all():
-                    raise FloatingPointError("the model's logits are NaN or infinite: it has diverged; train it again")
+                    raise FloatingPointError(DIVERGED)
                 loss = binary_cross_entropy_with_logits(logits, wanted)
                 if norm_weight:
                     loss = loss + norm_weight * statistics.distance()

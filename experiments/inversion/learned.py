@@ -1,8 +1,8 @@
 """Rows learned from data, where it is there: by the closed-form inner solve of DISTILL-CF, by gradients, and chosen.
 
 by_kernel learns soft rows and labels as DISTILL-CF learns users (Sachdeva et al. 2022, Eq. 3): kernel ridge regression
-on them, with the neural tangent kernel of a row's vectors, is to tell the labels of real rows. Of one-hot ids that
-kernel has but four values, for rows that share none, either or both of their values, and tells main effects alone. So a
+on them, with the neural tangent kernel of a row's vectors, is to tell the labels of real rows. Of two fields'
+one-hot ids that kernel has but three values, for rows that share none, one or both, and tells main effects alone. So a
 row's vector joins, field by field, p' T with T = [v, w], the factors and weights of a factorisation machine of all
 rows. What is learned of a row's shares is a direction d: p = softmax(T d), which spreads over all values that are
 alike. Shares learned value by value fit the kernel as well, but other models learn little from them.
@@ -10,8 +10,8 @@ alike. Shares learned value by value fit the kernel as well, but other models le
 by_gradients is one-step gradient matching for categorical data (CGM; Wang, Wang and Wang, RecSys 2023): a model drawn
 anew in each step is to have the same gradient on soft rows, half of them of either label, as on real ones.
 
-herded is a coreset: real rows, one after the other, such that the mean vector of those chosen keeps to that of all
-(herding; Welling 2009).
+herded is a coreset: real rows, one after the other, such that the mean vector of those chosen keeps to that of all, for
+either label (herding; Welling 2009). A vector holds the factors of all fields, their product, and a one.
 """
 
 from collections.abc import Callable
@@ -48,12 +48,14 @@ BATCH = 2048
 def by_kernel(
     rows: Rows, n_rows: int, seed: int = 0, *, steps: int = 150, learning_rate: float = 0.1, progress: bool = False
 ) -> Rows:
-    """Minimise over d, Y and reg   E |K(z, P T) (K(P T, P T) + reg * mean diagonal * I)^-1 Y - y|^2; see the module.
+    """Minimise over d, Y and reg   E |m + K(x, z) (K(z, z) + reg * mean diagonal * I)^-1 (Y - m) - y|^2.
+
+    See the module; x are vectors of real rows, y their labels and m the mean of these; z = P T are vectors of the soft ones.
 
     Args:
       rows: real ones of ids, with labels.
       n_rows: how many soft ones, with labels Y in (0, 1).
-      seed: of vectors, of the directions and labels that it starts from, and of batches.
+      seed: of vectors, of the directions that it starts from, and of batches; labels start from m.
       steps: of Adam, each on `BATCH` real rows, and of n_rows^3 operations and more.
       learning_rate: of Adam on the logits of Y, a tenth of it on directions and on log reg; falls to 0 by a cosine.
       progress: show a bar.
@@ -64,6 +66,7 @@ def by_kernel(
       FloatingPointError: the loss became NaN.
     """
     rng = _checked(rows, n_rows, seed, steps, learning_rate)
+    _require(rows, n_rows, n_rows)
     tables = _tables(rows, seed)
     real, labels = np.concatenate(_vectors(tables, rows), axis=1), rows.known_labels
     kernel = ReluNTK()
@@ -122,12 +125,13 @@ def by_gradients(
     Raises as `by_kernel`, but for FloatingPointError.
     """
     rng = _checked(rows, n_rows, seed, steps, learning_rate)
+    _require(rows, n_rows, 0)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.from_numpy((np.arange(n_rows) % 2).astype(np.float32))
     begun = np.array([rng.choice(np.flatnonzero((rows.known_labels > 0.5) == bool(label))) for label in labels.numpy()])
     sizes = [field.size for field in rows.fields]
     leaves = [
-        torch.from_numpy(np.array(_begun(size, value[begun]))).requires_grad_()
+        torch.from_numpy(_begun(size, value[begun])).requires_grad_()
         for size, value in zip(sizes, rows.values, strict=True)
     ]
     network, optimizer = model(rows.fields), torch.optim.Adam(leaves, lr=learning_rate)
@@ -152,10 +156,9 @@ def by_gradients(
 
 
 def herded(rows: Rows, n_rows: int, seed: int = 0) -> Rows:
-    """A coreset; see the module. At most as many rows as there are. For arguments and errors see `by_kernel`."""
+    """A coreset; see the module. At most as many rows as there are; ValueError as of `by_kernel`."""
     _checked(rows, n_rows, seed, 1, 1.0)
     parts = _vectors(_tables(rows, seed), rows)
-    # The product of both sides is what a factorisation machine learns from; labels double the space.
     vectors = np.concatenate([*parts, np.prod(parts, axis=0)], axis=1)
     vectors = (vectors - vectors.mean(0)) / np.maximum(vectors.std(0), 1e-12)
     # The number of rows of either label counts as much as all the rest.
@@ -180,13 +183,17 @@ def _checked(rows: Rows, n_rows: int, seed: int, steps: int, learning_rate: floa
         raise ValueError(f"rows are learned from ids of category fields, got {', '.join(rows.fields.names)}")
     if {*np.unique(rows.known_labels)} != {0, 1}:
         raise ValueError("rows are learned from labels 0 and 1, both of them")
-    sizes = sum(field.size for field in rows.fields)
-    require_memory(24 * n_rows * (sizes + n_rows), f"{n_rows:,} soft rows of {sizes:,} values")
     return checks.generator(seed)
 
 
+def _require(rows: Rows, n_rows: int, beside: int) -> None:
+    """MemoryError where soft rows, with so many numbers beside each, do not fit."""
+    sizes = sum(field.size for field in rows.fields)
+    require_memory(24 * n_rows * (sizes + beside), f"{n_rows:,} soft rows of {sizes:,} values")
+
+
 def _tables(rows: Rows, seed: int) -> list[np.ndarray]:
-    """Of each field (size, n_factors + 1) factors and weights of an FM, each column of length 1 on average."""
+    """Of each field (size, n_factors + 1) factors and weights of an FM, each column over its standard deviation."""
     model = FM(rows.fields)
     fit(model, rows, training=replace(OF_VECTORS, seed=seed))
     tables = []
@@ -201,9 +208,9 @@ def _vectors(tables: list[np.ndarray], rows: Rows) -> list[np.ndarray]:
     return [table[value] for table, value in zip(tables, rows.values, strict=True)]
 
 
-def _begun(size: int, ids: np.ndarray) -> jax.Array:
+def _begun(size: int, ids: np.ndarray) -> np.ndarray:
     """Logits of rows that are `KEPT` of these ids, and of the rest spread over all values but value 0."""
     shares = np.full((len(ids), size), (1 - KEPT) / (size - 1), np.float32)
     shares[:, 0] = 1e-9
     shares[np.arange(len(ids)), ids] += KEPT
-    return jnp.log(shares)
+    return np.log(shares)

@@ -1,5 +1,6 @@
 """What studies of click-through rows train on, and how: real rows, and rows out of teachers, by the paper's names."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -69,7 +70,7 @@ AugCF, herded, CGM and learned by NTK saw the data."""
 ON_TABLES = [Training(0.003, decay, n_epochs=60) for decay in (1e-5, 3e-5)]
 """What is tried on as many rows as a table has."""
 OF_LEARNERS = {"LR": [Training(0.003, decay, n_epochs=60) for decay in (1e-6, 1e-5)]}
-"""The same of learners that have less to hold back."""
+"""The same of learners that need other weight decay."""
 ON_FEW = [Training(0.01, decay, 250, 100) for decay in (1e-4, 1e-3, 1e-2)]
 """What is tried on a few thousand real ones, of which any model has too many parameters."""
 ON_HARD = [Training(rate, decay, 250, 100) for rate in (0.001, 0.01) for decay in (0.0, 1e-4)]
@@ -78,6 +79,15 @@ TEMPERATURES = (2.0, 3.0, 4.0)
 """Of distillation; the paper's."""
 ON_MADE = [Training(rate, 0.0, 250, 600, check_every=20) for rate in (0.01, 0.03)]
 """What is tried on rows out of a model."""
+
+
+def _maker(make: Any) -> list[Any]:
+    """The name of what makes rows, and the constants of its file, which decide them."""
+    if make is None:
+        return []
+    made_by = getattr(make, "func", make)
+    constants = {name: value for name, value in vars(sys.modules[made_by.__module__]).items() if name.isupper()}
+    return [made_by.__qualname__, {name: value for name, value in constants.items() if not callable(value)}]
 
 
 def on_tables(learner: str) -> list[Training]:
@@ -108,11 +118,10 @@ class Workshop:
     @property
     def grids(self) -> dict[str, Any]:
         """What decides the cells of a source or a learner, by its title, for `Study`."""
-        shares = designed.RANK, designed.PAIRED, designed.NEGLIGIBLE
         of_sources = {
             title: [
-                s.teacher, s.n_rows, s.hard, getattr(s.make, "keywords", {}), OF_LEARNERS.get(s.teacher or ""),
-                *("designed" in title) * shares,
+                s.teacher, s.n_rows, s.hard, _maker(s.make), getattr(s.make, "keywords", {}),
+                OF_LEARNERS.get(s.teacher or ""),
             ]
             for title, s in SOURCES.items()
         }  # fmt: skip
@@ -154,19 +163,27 @@ class Workshop:
         return data.train[chosen]
 
     def taught(self, source: str, learner: str, table: str, seed: int, n_rows: int | None = None) -> dict[str, Any]:
-        """Test figures of a learner on a source's rows, everything chosen on validation rows."""
+        """Test figures of a learner on a source's rows, everything chosen on validation rows.
+
+        And how well its loss tells training rows from test rows; see `membership.by_loss`.
+        """
         data = self.data(table, seed)
         rows = self.rows(source, table, seed, n_rows)
         if rows is data.train:
-            return _tested(self._teacher(learner, table, seed), data)
-        about = SOURCES[source]
-        tried = ON_HARD if about.hard else ON_MADE if rows.soft_labels else ON_FEW
-        return self.student(learner, [(training, rows) for training in tried], data, seed)
+            found = self._teacher(learner, table, seed)
+        else:
+            tried = ON_HARD if SOURCES[source].hard else ON_MADE if rows.soft_labels else ON_FEW
+            found = self._best(learner, [(training, rows) for training in tried], data, seed)
+        attack = membership.by_loss(found.candidate[1], data.train, data.test)
+        return {**_tested(found, data), "attack": attack}
 
-    def told(self, source: str, table: str, seed: int) -> float:
-        """How well a source's rows tell training rows from test rows; see `membership.by_rows`."""
+    def told(self, source: str, table: str, seed: int) -> dict[str, float]:
+        """How well a source's rows tell training rows from test rows, of two fields; see `membership.by_rows`."""
         data, rows = self.data(table, seed), self.rows(source, table, seed)
-        return self._once(("told", source), table, seed, lambda: membership.by_rows(rows, data.train, data.test))
+        if len(data.fields) > 2:
+            return {}
+        attack = partial(membership.by_rows, rows, data.train, data.test)
+        return {"attack on rows": self._once(("told", source), table, seed, attack)}
 
     def distilled(self, source: str, learner: str, table: str, seed: int) -> dict[str, Any]:
         """As `taught`, by the teacher's probabilities at one of several temperatures (Hinton et al. 2015)."""
@@ -218,7 +235,4 @@ class Workshop:
 
 
 def _tested(found: Best[tuple[float, Model]], data: Data) -> dict[str, Any]:
-    """Test figures, and how well the model's loss tells training rows from test rows."""
-    model = found.candidate[1]
-    attack = membership.by_loss(model, data.train, data.test)
-    return {**evaluate(model, data.test), **found.params, "validation": found.value, "attack": attack}
+    return {**evaluate(found.candidate[1], data.test), **found.params, "validation": found.value}

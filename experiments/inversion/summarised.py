@@ -24,8 +24,7 @@ from infae.data.ops import row_of, unclicked
 from infae.runtime import checks
 
 QUESTIONS = ("implicit", "explicit")
-LEAST = 0.01
-"""Of a soft click that is read."""
+FORMS = ("soft", "hard", "free")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +35,20 @@ class Question:
       name: one of `QUESTIONS`.
       data: rows of two category fields, users and items, with labels 0 and 1.
       seed: of items that were not clicked, and of what is read of long histories.
+
+    Raises ValueError for another name, or data of other fields.
     """
 
     name: str
     data: Data
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.choice("question", self.name, QUESTIONS)
+        if [field.kind for field in self.data.fields] != ["category"] * 2:
+            raise ValueError(
+                f"{self.data.name}: questions are about a user and an item, got {', '.join(self.data.fields.names)}"
+            )
 
     @cached_property
     def fields(self) -> Fields:
@@ -54,14 +62,20 @@ class Question:
         return infae.Split(train, validation, test, name=f"{self.data.name}, {self.name}")
 
     def held_out(self, part: str) -> Rows:
-        """Of "validation" or "test": each user's rows, beside the user's history in training rows."""
+        """Of "validation" or "test": each user's rows, beside the user's history in training rows.
+
+        implicit: items that were not clicked are drawn among those that neither training rows nor this part have, nor,
+        for the test, validation; users who clicked every item have no rows.
+        """
         rows = getattr(self.data, checks.choice("part", part, ("validation", "test")))
         users, items, labels = self._known(rows)
-        rng = np.random.default_rng([self.seed, 3 + (part == "test")])
+        rng = np.random.default_rng([self.seed, 1, int(part == "test")])
         if self.name == "implicit":
             users, items = (ids[labels == 1] for ids in (users, items))
-            anywhere = sum(self._clicks(each) for each in (self.data.train, self.data.validation, self.data.test))
+            known = (self.data.train, self.data.validation, *([self.data.test] if part == "test" else []))
+            anywhere = sum(self._clicks(each) for each in known)
             free = self._n_items - np.diff(anywhere.indptr)[users]
+            users, items, free = (each[free > 0] for each in (users, items, free))
             others = unclicked(anywhere, users, rng.integers(0, free))
             labels = np.repeat([1.0, 0.0], len(users))
             users, items = np.tile(users, 2), np.concatenate([items, others])
@@ -69,15 +83,15 @@ class Question:
 
     def users(self, source: infae.Interactions | distillcf.Summary, form: str = "hard") -> Users:
         """Of real clicks, or of a summary's "soft" or "hard" rows, or of its soft rows and "free" labels."""
+        checks.choice("form", form, FORMS)
         if isinstance(source, infae.Interactions):
             return self._users(source.matrix)
-        rows = source.hard if form == "hard" else np.where(source.soft >= LEAST, source.soft, 0)
         asked = None
         if form == "free":
             if source.labels is None:
                 raise ValueError("this summary was made without free labels; distil with labels='free'")
             asked = sp.csr_matrix(np.clip(source.labels, 0, 1))
-        return self._users(sp.csr_matrix(rows, dtype=np.float32), asked)
+        return self._users(source.to_csr("hard" if form == "hard" else "soft"), asked)
 
     def _users(self, clicks: sp.csr_matrix, asked: sp.csr_matrix | None = None) -> Users:
         """`asked` has the columns of clicks."""

@@ -14,7 +14,8 @@ NEAR_ALL = Words(
 TELL_LESS = Words(
     "{table}: designed rows of an FM, and an FM that learns from them, tell less of who was in the training rows than "
     "that FM itself.",
-    "An attack's AUC on the rows {told:AUC}, on the student {student:AUC}, on the teacher {teacher:AUC}.",
+    "AUC of the attack on that FM {teacher:AUC}; {rows}.",
+    each="{name} {auc:AUC}",
 )
 FEW_BEAT_MANY = Words(
     "{table}: {few:,} rows of {source} teach every model more than {many:,} real rows do, by AUC.",
@@ -38,7 +39,7 @@ ABOVE_RANDOM = Words(
     each="{learner} {ours:AUC} against {theirs:AUC}",
 )
 NEAR_EVERYBODY = Words(
-    "{table}, {question}: they teach every history model within 1.5% of what all users do, by AUC.",
+    "{table}, {question}: synthetic users teach every history model within 1.5% of what all users do, by AUC.",
     "{rows}.",
     each="{learner} {ours:AUC} against {theirs:AUC}",
 )

@@ -54,7 +54,7 @@ class Cells:
 
     def _path(self, at: Place) -> Path:
         # Of the settings too: whatever happens to their file, a result of others is never taken for ours.
-        grids = [self._grids.get(value) for value in at.values() if isinstance(value, str)]
+        grids = {name: self._grids.get(value) for name, value in at.items() if isinstance(value, str)}
         known_by = json.dumps(plain([self._settings, grids, at]), sort_keys=True)
         return self._folder / f"{hashlib.sha256(known_by.encode()).hexdigest()[:16]}.json"
 

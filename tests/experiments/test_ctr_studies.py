@@ -11,7 +11,16 @@ pytest.importorskip("torch")
 from experiments.ctr import __main__ as train_command
 from experiments.ctr import tables
 from experiments.inversion import __main__ as rows_command
-from experiments.inversion import ctr_data_free_kd, ctr_freezing, ctr_retraining, ctr_size, ctr_table_2, published
+from experiments.inversion import (
+    ctr_data_free_kd,
+    ctr_freezing,
+    ctr_models,
+    ctr_retraining,
+    ctr_size,
+    ctr_summaries,
+    ctr_table_2,
+    published,
+)
 from experiments.inversion.sources import SOURCES, Workshop
 
 
@@ -135,7 +144,9 @@ def test_windows_are_cut_by_time_and_validation_is_the_newest_tenth():
 
 
 def test_freezing_has_a_cell_for_each_kind_and_draws_the_rows(tmp_path):
-    record = ctr_freezing.run(ctr_freezing.Config(n_rows=60, n_epochs=2, out=str(tmp_path)))
+    record = ctr_freezing.run(
+        ctr_freezing.Config(freezing=("none", "half of the rows each"), n_rows=30, n_epochs=2, out=str(tmp_path))
+    )
     assert [cell["freezing"] for cell in record["cells"]] == ["none", "half of the rows each", "users", "items"]
     assert record["pictures"] == ["made.png", "rows.png"]
     assert {"made.png", "rows.png"} <= {path.name for path in tmp_path.iterdir()}
@@ -187,7 +198,7 @@ def test_real_rows_are_drawn_by_the_seed_from_training_rows():
 def test_published_figures_are_of_sources_that_there_are():
     for table in ("yahoo-uniform", "yahoo-selected", "ml-1m"):
         found = published.beside("table_2", table)
-        assert {*found} - {*SOURCES} == {"IRGAN", "AugCF"}
+        assert {*found} <= {*SOURCES}
         assert all(len(columns) == 6 for columns in found.values())
     assert found["FMSD"]["AUC FM"] == 0.7293
     assert {*published.beside("table_3", "ml-1m")} <= {*SOURCES}
@@ -198,3 +209,65 @@ def test_a_bad_flag_of_a_study_is_told_before_any_work(tmp_path):
     for flags in ({"tables": ("criteo",)}, {"sources": ("GAN",)}, {"learners": ("SVD",)}):
         with pytest.raises(ValueError, match="must be one of"):
             ctr_table_2.run(ctr_table_2.Config(**flags, out=str(tmp_path)))
+
+
+def test_summaries_have_a_cell_for_each_question_and_source(tmp_path):
+    small = {"n_users": 10, "n_rows": 500, "n_epochs": 1, "steps": 3, "shared": str(tmp_path / "shared")}
+    sources = ("all users", "DISTILL-CF binary", "DISTILL-CF free labels", "head users")
+    config = ctr_summaries.Config(**small, sources=sources, out=str(tmp_path / "out"))
+    record = ctr_summaries.run(config)
+    assert [(cell["question"], cell["source"]) for cell in record["cells"]] == [
+        (question, source) for question in ("implicit", "explicit") for source in sources
+    ]
+    assert record["pictures"] == ["made_implicit.png", "made_explicit.png"]
+    assert len(list((tmp_path / "shared").iterdir())) == 4  # with and without free labels, for each question
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [({"questions": ("why",)}, "questions"), ({"sources": ("raw",)}, "sources"), ({"n_users": 0}, "n_users")],
+)
+def test_bad_flags_of_summaries_are_refused(flags, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        ctr_summaries.run(ctr_summaries.Config(**flags, out=str(tmp_path)))
+
+
+def test_claims_of_summaries_take_the_best_form_by_validation():
+    figures = {
+        "all users": (0.9, 0.8), "DISTILL-CF soft": (0.7, 0.79), "DISTILL-CF binary": (0.6, 0.9),
+        "random users": (0.8, 0.78),
+    }  # fmt: skip
+    cells = pd.DataFrame(
+        {"table": "made", "question": "implicit", "source": name, "learner": "FM", "validation": value, "AUC": auc}
+        for name, (value, auc) in figures.items()
+    )
+    (above,), (near,) = ctr_summaries.above_random(cells), ctr_summaries.near_everybody(cells)
+    assert (above.holds, near.holds) == (True, True)
+    assert "FM 0.7900 against 0.7800" in above.found
+    assert not next(ctr_summaries.near_everybody(cells.assign(AUC=[0.81, 0.79, 0.9, 0.78]))).holds
+
+
+def test_every_learner_answers_a_question(tmp_path):
+    small = {"n_users": 10, "n_rows": 300, "n_epochs": 1, "questions": ("explicit",), "sources": ("random users",)}
+    record = ctr_summaries.run(ctr_summaries.Config(**small, learners=("DIN", "FM", "DeepFM"), out=str(tmp_path)))
+    assert all(0 < cell["AUC"] < 1 for cell in record["cells"])
+
+
+def test_all_models_are_trained(tmp_path):
+    learners = tuple(ctr_models.LEARNERS)
+    record = ctr_models.run(ctr_models.Config(learners=learners, n_rows=500, n_epochs=1, out=str(tmp_path)))
+    assert [cell["learner"] for cell in record["cells"]] == [*learners]
+    assert all(0 < cell["AUC by user"] < 1 for cell in record["cells"])
+
+
+def test_a_synthesis_that_was_stopped_goes_on(teacher, monkeypatch):
+    folder, _ = teacher
+    whole = rows_of(folder, n_rows=100, out=str(folder / "whole.parquet"))
+    with monkeypatch.context() as patch:
+        patch.setattr(rows_command.Rows, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            rows_of(folder, n_rows=100, out=str(folder / "again.parquet"))
+    assert (folder / "again.partial").is_dir()
+    again = rows_of(folder, n_rows=100, out=str(folder / "again.parquet"))
+    np.testing.assert_array_equal(whole.values[0], again.values[0])
+    assert not (folder / "again.partial").exists()

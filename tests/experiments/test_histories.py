@@ -10,6 +10,7 @@ import distillcf
 from experiments.ctr import histories, tables
 from experiments.ctr.fields import Field, Fields
 from experiments.ctr.histories import Users, history_rows, item_fields
+from experiments.ctr.rows import Rows
 from experiments.inversion.summarised import Question
 
 RNG = np.random.default_rng(0)
@@ -24,6 +25,14 @@ def test_a_bag_is_scaled_by_the_sizes_of_its_numbers():
     assert_allclose(encoded.toarray(), [[0, 0.75, -0.25], [0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]])
     fields = Fields((field,))
     assert_allclose(fields.rows(pd.DataFrame({"past": column})).values[0].toarray(), encoded.toarray())
+
+
+def test_a_bag_comes_back_from_parquet(tmp_path):
+    frame = pd.DataFrame({"past": [{"a": 3.0}, {"b": -1.0}]})
+    frame.to_parquet(tmp_path / "bags.parquet")
+    read = pd.read_parquet(tmp_path / "bags.parquet")["past"]
+    field = Field.of(frame["past"], "bag")
+    assert_allclose(field.encode(read).toarray(), [[0, 1, 0], [0, 0, -1]])
 
 
 @pytest.mark.parametrize("value", ["a|b", ["a"], {"a": np.nan}, {"a": "much"}])
@@ -136,8 +145,7 @@ def test_a_summary_is_read_in_each_form(data):
     summary = distillcf.distill(question.split.train, 5, steps=3, labels="free", seed=0)
     soft, hard, free = (question.users(summary, form) for form in ("soft", "hard", "free"))
     good, bad = summary.soft[:, :30], summary.soft[:, 30:]
-    read = (np.where(each >= 0.01, each, 0) for each in (good, bad))
-    well, badly = read
+    well, badly = (np.where(each >= 0.01, each, 0) for each in (good, bad))
     assert_allclose(soft.past.toarray(), well - badly, atol=1e-6)
     assert_allclose(soft.asked.toarray(), well + badly, atol=1e-6)
     assert_allclose(hard.asked.toarray(), summary.hard[:, :30] + summary.hard[:, 30:], atol=1e-6)
@@ -146,6 +154,34 @@ def test_a_summary_is_read_in_each_form(data):
     dense = sp.csr_matrix((free.labels, free.asked.indices, free.asked.indptr), shape=(5, 30)).toarray()
     known = told[:, :30] + told[:, 30:] > 0
     assert_allclose(dense[known], (told[:, :30] / (told[:, :30] + told[:, 30:] + 1e-30))[known], atol=1e-5)
+
+
+def test_other_questions_and_forms_are_refused(data):
+    with pytest.raises(ValueError, match="question must be one of"):
+        Question("implict", data)
+    with pytest.raises(ValueError, match="form must be one of"):
+        Question("implicit", data).users(Question("implicit", data).split.train, "binary")
+    fields = Fields.of(
+        pd.DataFrame({"user": [1, 2], "item": [1, 2], "day": [1, 2]}),
+        dict.fromkeys(("user", "item", "day"), "category"),
+    )
+    rows = fields.rows(pd.DataFrame({"user": [1, 2], "item": [1, 2], "day": [1, 2], "label": [0, 1]}), "label")
+    with pytest.raises(ValueError, match="about a user and an item, got user, item, day"):
+        Question("implicit", tables.Data("mine", rows, rows, rows))
+
+
+def test_a_user_who_clicked_everything_is_asked_for_nothing_else():
+    fields = Fields.numbered(user=2, item=2)
+    rows = Rows(fields, (np.array([1, 1, 2]), np.array([1, 2, 1])), np.ones(3))
+    held_out = Question("implicit", tables.Data("mine", rows, rows, rows)).held_out("validation")
+    assert_array_equal(held_out.values[1], [1, 2])
+
+
+def test_odd_numbers_of_rows_are_drawn_whole():
+    users = Users(CLICKS, CLICKS, np.ones(CLICKS.nnz), negatives=True)
+    assert len(users.drawn(item_fields(9), 7, seed=0)(0)) == 7
+    with pytest.raises(ValueError, match="n_rows"):
+        users.drawn(item_fields(9), 1, seed=0)
 
 
 def test_free_labels_are_of_summaries_that_have_them(data):
