@@ -50,7 +50,8 @@ def by_kernel(
 ) -> Rows:
     """Minimise over d, Y and reg   E |m + K(x, z) (K(z, z) + reg * mean diagonal * I)^-1 (Y - m) - y|^2.
 
-    See the module; x are vectors of real rows, y their labels and m the mean of these; z = P T are vectors of the soft ones.
+    See the module; x are vectors of real rows, y their labels and m the mean of these; z = P T are vectors of the
+    soft ones.
 
     Args:
       rows: real ones of ids, with labels.

@@ -161,11 +161,7 @@ def test_other_questions_and_forms_are_refused(data):
         Question("implict", data)
     with pytest.raises(ValueError, match="form must be one of"):
         Question("implicit", data).users(Question("implicit", data).split.train, "binary")
-    fields = Fields.of(
-        pd.DataFrame({"user": [1, 2], "item": [1, 2], "day": [1, 2]}),
-        dict.fromkeys(("user", "item", "day"), "category"),
-    )
-    rows = fields.rows(pd.DataFrame({"user": [1, 2], "item": [1, 2], "day": [1, 2], "label": [0, 1]}), "label")
+    rows = Rows(Fields.numbered(user=2, item=2, day=2), 3 * (np.array([1, 2]),), np.array([0, 1]))
     with pytest.raises(ValueError, match="about a user and an item, got user, item, day"):
         Question("implicit", tables.Data("mine", rows, rows, rows))
 
