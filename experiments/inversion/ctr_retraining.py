@@ -51,10 +51,12 @@ class Config(TablesConfig):
     tables: tuple[str, ...] = option(("made",), "tables with times", quick=("ml-1m",))
     keep: tuple[str, ...] = option(
         (*KEPT, "designed FM"), f"what is kept of T1: some of {', '.join(KEPT)}, or sources that have a teacher",
-        axis=True, quick=(*KEPT, "LRSD", "designed LR", "designed FM"),
+        axis=True, quick=(NEWEST, RANDOM, SPMF, "LRSD", "designed LR"),
         paper=(*KEPT, "LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "designed LR", "designed FM", "designed DeepFM"),
     )  # fmt: skip
-    learners: tuple[str, ...] = option(("LR", "FM"), f"some of {', '.join(LEARNERS)}", axis=True, paper=STUDENTS)
+    learners: tuple[str, ...] = option(
+        ("LR", "FM"), f"some of {', '.join(LEARNERS)}", axis=True, quick=("LR",), paper=STUDENTS
+    )
     n_rows: int = option(300, "of a synthetic set", quick=2000)
     n_epochs: int = option(10, "at most; 0 for as many as the settings say", quick=10, paper=0)
     out: str = option("out/ctr_retraining", "output folder")

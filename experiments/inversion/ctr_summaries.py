@@ -61,13 +61,13 @@ class Config(TablesConfig):
     questions: tuple[str, ...] = option(QUESTIONS, f"some of {', '.join(QUESTIONS)}", axis=True)
     sources: tuple[str, ...] = option(
         (EVERYBODY, "DISTILL-CF soft", RANDOM_USERS), f"some of {', '.join(SOURCES)}", axis=True,
-        quick=(EVERYBODY, *FORMS, RANDOM_USERS), paper=SOURCES,
+        paper=SOURCES,
     )  # fmt: skip
     learners: tuple[str, ...] = option(("FM",), f"some of {', '.join(LEARNERS)}", axis=True, paper=tuple(LEARNERS))
-    n_users: int = option(50, "synthetic, or drawn", quick=500)
-    n_rows: int = option(5000, "of an epoch", quick=EPOCH_ROWS)
+    n_users: int = option(50, "synthetic, or drawn", quick=200, paper=500)
+    n_rows: int = option(5000, "of an epoch", quick=20_000, paper=EPOCH_ROWS)
     n_epochs: int = option(10, "at most; 0 for as many as the settings say", quick=10, paper=0)
-    steps: int = option(50, "outer steps of the summaries", quick=100, paper=400)
+    steps: int = option(50, "outer steps of the summaries", quick=50, paper=200)
     shared: str = option("out/shared", "folder of the summaries")
     out: str = option("out/ctr_summaries", "output folder")
 
@@ -153,30 +153,29 @@ def _best_form(cells: pd.DataFrame) -> pd.DataFrame:
     return at(ours, source=ours.groupby("source")["validation"].mean().idxmax()) if len(ours) else ours
 
 
-def above_random(frame: pd.DataFrame) -> Iterator[Claim]:
-    """For each question: synthetic users above as many random ones for every learner."""
+def _beside(frame: pd.DataFrame, source: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """For each question its place, and of every learner AUC on `ours`, the best form, and on `theirs`, a source."""
     for (table, question), part in frame.groupby(["table", "question"], sort=False):
         rows = []
         for learner, cells in part.groupby("learner", sort=False):
-            ours, theirs = _best_form(cells), at(cells, source=RANDOM_USERS)
+            ours, theirs = _best_form(cells), at(cells, source=source)
             if len(ours) and len(theirs):
                 rows.append({"learner": learner, "ours": ours["AUC"], "theirs": theirs["AUC"]})
         if rows:
-            holds = every(ahead(row["ours"], row["theirs"]) for row in rows)
-            yield wording.ABOVE_RANDOM.claim(holds, rows, table=table, question=question)
+            yield {"table": table, "question": question}, rows
+
+
+def above_random(frame: pd.DataFrame) -> Iterator[Claim]:
+    """For each question: synthetic users above as many random ones for every learner."""
+    for place, rows in _beside(frame, RANDOM_USERS):
+        yield wording.ABOVE_RANDOM.claim(every(ahead(row["ours"], row["theirs"]) for row in rows), rows, **place)
 
 
 def near_everybody(frame: pd.DataFrame) -> Iterator[Claim]:
     """For each question: within 1.5% of what all users teach every learner."""
-    for (table, question), part in frame.groupby(["table", "question"], sort=False):
-        rows = []
-        for learner, cells in part.groupby("learner", sort=False):
-            ours, everything = _best_form(cells), at(cells, source=EVERYBODY)
-            if len(ours) and len(everything):
-                rows.append({"learner": learner, "ours": ours["AUC"], "theirs": everything["AUC"]})
-        if rows:
-            holds = all(row["ours"].mean() >= 0.985 * row["theirs"].mean() for row in rows)
-            yield wording.NEAR_EVERYBODY.claim(holds, rows, table=table, question=question)
+    for place, rows in _beside(frame, EVERYBODY):
+        holds = all(row["ours"].mean() >= 0.985 * row["theirs"].mean() for row in rows)
+        yield wording.NEAR_EVERYBODY.claim(holds, rows, **place)
 
 
 if __name__ == "__main__":
