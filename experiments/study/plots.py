@@ -172,6 +172,9 @@ def bars(path: Path, rows: Mapping[str, Sequence[Mapping[str, float]]], columns:
     save(drawn, path)
 
 
+OURS = ("∞-AE", "DISTILL-CF", "designed")
+
+
 def grouped(
     path: Path,
     rows: Mapping[str, Sequence[Mapping[str, float]]],
@@ -179,19 +182,26 @@ def grouped(
     published: Mapping[str, Mapping[str, float]],
     title: str,
 ) -> None:
-    """A panel a column: each row's mean as a bar, in percent, and the published figure as a mark across it."""
+    """A panel a column: each row's mean as a bar, and the published figure as a mark across it.
+
+    In percent; AUC as it is, from 0.5, which is chance.
+    """
     drawn, panels = figure(len(columns))
-    means = {name: 100 * pd.DataFrame(rows[name]).mean(numeric_only=True) for name in list(rows)[::-1]}
+    means = {name: pd.DataFrame(rows[name]).mean(numeric_only=True) for name in list(rows)[::-1]}
     for panel, column in zip(panels, columns, strict=True):
+        scale, digits, left = (1, 4, 0.5) if column.startswith("AUC") else (100, 2, 0.0)
         for place, (name, mean) in enumerate(means.items()):
-            panel.barh(name, mean[column], height=0.6, color=ACCENT if "∞-AE" in name else INK)
-            end = mean[column]
+            end = scale * mean[column]
+            panel.barh(
+                name, end - left, left=left, height=0.6, color=ACCENT if any(word in name for word in OURS) else INK
+            )
+            text = f"{end:.{digits}f}"
             if (theirs := published.get(name, {}).get(column)) is not None:
                 panel.plot([theirs, theirs], [place - 0.42, place + 0.42], color="#e67e22", lw=2)
                 end = max(end, theirs)  # clear of the mark
-            text = f"{mean[column]:.2f}"
             panel.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
-        panel.set(title=column, xlabel="test, %" + (" (line: as published)" if published else ""))
+        unit = "" if scale == 1 else ", %"
+        panel.set(title=column, xlabel=f"test{unit}" + (" (line: as published)" if published else ""))
         panel.grid(visible=False, axis="y")
         panel.grid(axis="x", color=MUTED, alpha=0.25)
         panel.set_axisbelow(True)
