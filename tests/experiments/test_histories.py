@@ -140,6 +140,7 @@ def test_held_out_rows_of_the_explicit_question_are_all_rows_beside_signed_histo
         assert_allclose(history[k], past / np.abs(past).sum(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_summary_is_read_in_each_form(data):
     question = Question("explicit", data)
     summary = distillcf.distill(question.split.train, 5, steps=3, labels="free", seed=0)
@@ -180,6 +181,7 @@ def test_odd_numbers_of_rows_are_drawn_whole():
         users.drawn(item_fields(9), 1, seed=0)
 
 
+@pytest.mark.slow
 def test_free_labels_are_of_summaries_that_have_them(data):
     question = Question("implicit", data)
     with pytest.raises(ValueError, match="labels='free'"):
