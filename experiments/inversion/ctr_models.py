@@ -19,7 +19,6 @@ import numpy as np
 
 from experiments.ctr import metrics, peers
 from experiments.ctr.models import MODELS
-from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit, logits
 from experiments.inversion import published
 from experiments.inversion.sources import Workshop
@@ -98,13 +97,9 @@ def trained(workshop: Workshop, n_rows: int, learner: str, table: str, seed: int
 
     found = best(trials(), lambda each: each[0], "AUC")
     model = found.candidate[1]
-    by_user = metrics.grouped_auc(data.test.known_labels, logits(model, data.test), _user(data.test))
+    # The first field is the user in every table.
+    by_user = metrics.grouped_auc(data.test.known_labels, logits(model, data.test), data.test.values[0])
     return {**evaluate(model, data.test), "AUC by user": by_user, **found.params, "validation": found.value}
-
-
-def _user(rows: Rows) -> np.ndarray:
-    """The first field, which in every table is the user."""
-    return rows.values[0]
 
 
 if __name__ == "__main__":
