@@ -378,6 +378,18 @@ def test_generated_rows_are_the_seeds(kind, clicks):
     assert (first.values[1] != other.values[1]).any()
 
 
+@pytest.mark.parametrize("kind", generated.KINDS)
+def test_the_value_that_nobody_has_seen_has_no_part_in_what_a_generator_learns(kind):
+    rng = torch.Generator().manual_seed(0)
+    batch = tuple(torch.ones(6, dtype=torch.int64) for _ in range(3))
+    game = generated.Game(kind, batch, (4, 5), rng)
+    *_, loss = game.losses(rng, *batch)
+    loss.backward()
+    slopes = game.module["generator"].items.grad
+    assert (slopes[0] == 0).all()
+    assert (slopes[1:] != 0).any()
+
+
 def test_a_generator_of_other_rows_is_refused(clicks):
     with pytest.raises(ValueError, match="kind must be one of"):
         generated.synthesise(clicks, 10, kind="gan")
