@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from jax.scipy.linalg import solve
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.ctr.models import FM, Model
@@ -33,7 +34,6 @@ from infae.kernels import ReluNTK
 from infae.runtime import checks
 from infae.runtime.memory import require_memory
 from infae.runtime.progress import bar
-from infae.solvers.dense import solve_dense
 
 OF_VECTORS = Training(0.003, 1e-5, n_epochs=15)
 """The factorisation machine whose vectors rows have."""
@@ -84,7 +84,10 @@ def by_kernel(
     def loss_of(learnt: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         z = jnp.concatenate([p @ t for p, t in zip(shares(learnt), tables, strict=True)], axis=1)
         told = jax.nn.sigmoid(learnt["labels"])[:, None]
-        coef = solve_dense(kernel(z), told - labels.mean(), jnp.exp(learnt["log_reg"]))
+        gram = kernel(z)
+        ridge = jnp.exp(learnt["log_reg"]) * jnp.trace(gram) / n_rows
+        # Not by `infae.solvers.dense`: here one eigenvalue is 1e5 times the others, and of 1,000 rows it gives NaN.
+        coef = solve(gram + ridge * jnp.eye(n_rows), told - labels.mean(), assume_a="pos")
         return jnp.mean((kernel(x, z) @ coef + labels.mean() - y[:, None]) ** 2)
 
     rates = {"directions": learning_rate / 10, "labels": learning_rate, "log_reg": learning_rate / 10}

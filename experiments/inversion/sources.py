@@ -53,6 +53,7 @@ SOURCES: Mapping[str, Source] = {
     "FMSD": Source("FM", inverted.synthesise, hard=True),
     "DeepFMSD": Source("DeepFM", inverted.synthesise, hard=True),
     "DeepFMSD-BN": Source("DeepFM-BN", partial(inverted.synthesise, norm_weight=NORM_WEIGHT), hard=True),
+    "DeepFMSD-BN (no term)": Source("DeepFM-BN", inverted.synthesise, hard=True),
     "FMSD (teacher's labels)": Source("FM", partial(inverted.synthesise, labels="teacher")),
     "mixtures by FM": Source("FM", partial(drawn.synthesise, kind="mixture")),
     "pairs by FM": Source("FM", drawn.synthesise),

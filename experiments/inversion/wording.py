@@ -27,6 +27,11 @@ FREEZING = Words(
     "{rows}.",
     each="{name} {auc:AUC}",
 )
+NORM_TERM = Words(
+    "{table}: with the batch-normalisation term, Algorithm 1's rows teach every model more than without, by AUC.",
+    "{rows}.",
+    each="{learner} {ours:AUC} against {theirs:AUC}",
+)
 BETTER_THAN_SAMPLES = Words(
     "{table}: T2 with rows of {keep} trains every model better than Random, Fine-tune and SPMF, by AUC.",
     "Against the best of them: {rows}.",
