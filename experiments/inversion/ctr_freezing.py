@@ -20,7 +20,7 @@ import pandas as pd
 
 from experiments.ctr.rows import Rows
 from experiments.inversion import inverted, published, wording
-from experiments.inversion.sources import NORM_WEIGHT, ON_HARD, Workshop
+from experiments.inversion.sources import INVERSION, NORM_WEIGHT, ON_HARD, Workshop
 from experiments.inversion.study import NOTES, TablesConfig, begin, places
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead
@@ -61,7 +61,7 @@ def run(config: Config) -> dict[str, Any]:
 def made(workshop: Workshop, freezing: str, table: str, seed: int) -> Rows:
     """The rows of a kind of freezing."""
     model = workshop.teacher("DeepFM-BN", table, seed)
-    settings: Any = {"norm_weight": NORM_WEIGHT, "freeze": FREEZING[freezing]}
+    settings: Any = {"norm_weight": NORM_WEIGHT, "freeze": FREEZING[freezing], **INVERSION.get(table, {})}
     return inverted.synthesise(model, workshop.n_rows, seed, **settings)
 
 

@@ -34,8 +34,8 @@ LEARNERS = {
 }  # fmt: skip
 ALL = 10**9
 PEER = " (deepctr-torch)"
-NETWORK: Mapping[str, Any] = {"n_factors": 16, "n_layers": 2, "width": 128}
-TRIED = [Training(0.001, decay, 2048, 30) for decay in (1e-6, 1e-5)]
+NETWORK: Mapping[str, Any] = {"n_factors": 32, "n_layers": 2, "width": 128, "dropout": 0.2}
+TRIED = [Training(rate, 1e-5, 2048, 40) for rate in (0.005, 0.01)]
 COLUMNS = ("AUC", "LogLoss", "AUC by user", "ECE")
 NOTES = (
     "Figures in brackets are of the public leaderboard (BARS, Frappe_x1), whose training file differs: here every "
@@ -92,7 +92,7 @@ def trained(workshop: Workshop, n_rows: int, learner: str, table: str, seed: int
             done = fit(model, rows, data.validation, training)
             assert done.best is not None
             yield Trial(
-                {"weight_decay": training.weight_decay, "epoch": done.best["epoch"]}, (done.best["value"], model)
+                {"learning_rate": training.learning_rate, "epoch": done.best["epoch"]}, (done.best["value"], model)
             )
 
     found = best(trials(), lambda each: each[0], "AUC")

@@ -20,6 +20,7 @@ from experiments.inversion import (
     ctr_summaries,
     ctr_table_2,
     published,
+    sources,
 )
 from experiments.inversion.sources import SOURCES, Workshop
 
@@ -110,6 +111,23 @@ def test_table_2_has_a_cell_for_each_and_goes_on_where_it_was_stopped(tmp_path, 
     assert [claim.says.startswith("made") for claim in record["claims"]] == [True]
     monkeypatch.setattr(Workshop, "taught", lambda *args, **place: pytest.fail("worked out again"))
     assert ctr_table_2.run(config)["cells"] == record["cells"]
+
+
+def test_algorithm_1_has_what_a_table_asks_for_and_other_ways_have_not(monkeypatch):
+    monkeypatch.setitem(sources.INVERSION, "made", {"positives": 0.1, "threshold": 0.25})
+    workshop = Workshop(n_rows=300, n_epochs=3)
+    assert workshop.rows("LRSD", "made", 0).labels.mean() == pytest.approx(0.1, abs=0.05)
+    assert len(workshop.rows("designed LR", "made", 0)) == 300
+
+
+def test_the_norm_term_helps_only_where_every_model_learns_more():
+    place = {"table": "made", "seed": 0}
+    auc = {("LR", "DeepFMSD-BN"): 0.7, ("LR", "DeepFMSD-BN (no term)"): 0.6, ("FM", "DeepFMSD-BN"): 0.65}
+    frame = pd.DataFrame([{**place, "learner": a, "source": b, "AUC": value} for (a, b), value in auc.items()])
+    assert [claim.holds for claim in ctr_table_2.term_helps(frame)] == [True]
+    other = pd.DataFrame([{**place, "learner": "FM", "source": "DeepFMSD-BN (no term)", "AUC": 0.66}])
+    assert [claim.holds for claim in ctr_table_2.term_helps(pd.concat([frame, other]))] == [False]
+    assert not [*ctr_table_2.term_helps(other)]
 
 
 def test_distillation_has_a_cell_for_each_source_and_chooses_a_temperature(tmp_path):

@@ -508,6 +508,14 @@ def test_rows_learned_by_the_kernel_teach_more_than_as_many_real_ones(test_rows)
     assert taught(made, "fm", test_rows) > taught(rows[np.arange(150)], "fm", test_rows) + 0.03
 
 
+def test_a_thousand_rows_are_learned_of_rare_clicks():
+    # All linear weights are far below zero, so that one eigenvalue of the rows' kernel is 1e5 times the others.
+    rows = world(20_000, seed=5)
+    rare = replace(rows, labels=rows.labels * (np.random.default_rng(0).random(len(rows)) < 0.1))
+    made = learned.by_kernel(rare, 1000, steps=1)
+    assert np.isfinite(made.labels).all()
+
+
 def test_rows_by_gradients_teach_more_than_as_many_real_ones(test_rows):
     rows = world(20_000, seed=5)
     made = learned.by_gradients(rows, 150, steps=60)
