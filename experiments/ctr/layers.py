@@ -6,10 +6,10 @@ from typing import cast
 import torch
 from torch import nn
 
-from experiments.recommenders.layers import Dense, Repeated, Sparse, dropped, look_up
+from experiments.recommenders.layers import Dense, Mixed, Repeated, Sparse, dropped, look_up
 
-Column = torch.Tensor | Sparse | Repeated
-"""Of a field: ids (n,) int64, soft values (n, size), `Sparse` or `Repeated`."""
+Column = torch.Tensor | Sparse | Repeated | Mixed
+"""Of a field: ids (n,) int64, soft values (n, size), `Sparse`, `Repeated` or `Mixed`."""
 
 
 class Embeddings(nn.Module):

@@ -37,7 +37,8 @@ ATTACKED = (
 class Config(TablesConfig):
     sources: tuple[str, ...] = option(
         ("raw (all)", "raw (2K)", "LRSD", "designed FM"), f"some of {', '.join(SOURCES)}", axis=True,
-        quick=("raw (all)", "raw (2K)", "LRSD", "FMSD", "designed LR", "designed FM"), paper=tuple(name for name in SOURCES if name != "raw"),
+        quick=("raw (all)", "raw (2K)", "LRSD", "FMSD", "designed LR", "designed FM"),
+        paper=tuple(name for name in SOURCES if name != "raw"),
     )  # fmt: skip
     learners: tuple[str, ...] = option(STUDENTS, f"some of {', '.join(LEARNERS)}", axis=True)
     n_rows: int = option(500, "of a synthetic set", quick=2000)

@@ -102,13 +102,50 @@ class Repeated:
         return [Repeated(self.different, part) for part in self.which.split(n)]
 
 
-def look_up(table: torch.Tensor, x: torch.Tensor | Sparse | Repeated | None) -> torch.Tensor:
-    """Rows of a table (n, ...) by ids (int64) or by soft ones, (..., n), `Sparse` or `Repeated`; by None the table."""
+class Mixed:
+    """Ids (n_rows,) below n, and among them soft rows: n + k stands for row k of some soft ones of n values."""
+
+    def __init__(self, soft: torch.Tensor | Sparse, which: torch.Tensor):
+        self.soft, self.which = soft, which
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> Mixed:
+        """A SciPy matrix on a device; its rows of one stored value, a one, are ids."""
+        ids = np.diff(matrix.indptr) == 1
+        ids[ids] = matrix.data[matrix.indptr[:-1][ids]] == 1
+        which, soft = np.empty(len(ids), np.int64), matrix[~ids]
+        which[ids], which[~ids] = matrix.indices[matrix.indptr[:-1][ids]], matrix.shape[1] + np.arange(soft.shape[0])
+        # Of dense rows a product is much faster than sums of the rows of a table.
+        dense = 8 * soft.nnz > soft.shape[0] * soft.shape[1]
+        rows = torch.from_numpy(soft.toarray()).to(device) if dense else Sparse.of(soft, device)
+        return cls(rows, torch.from_numpy(which).to(device))
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def __getitem__(self, rows: torch.Tensor) -> Mixed:
+        return Mixed(self.soft, self.which[rows])
+
+    def split(self, n: int) -> list[Mixed]:
+        """Parts of n rows each, the last maybe of fewer."""
+        return [Mixed(self.soft, part) for part in self.which.split(n)]
+
+    def times(self, table: torch.Tensor) -> torch.Tensor:
+        """(n_rows, n) product with a table (n_columns, n)."""
+        n, which = len(table), self.which.clone()
+        places = (which >= n).nonzero()[:, 0]
+        added = look_up(table, self.soft[which[places] - n])
+        which[places] = n + torch.arange(len(places), device=which.device)
+        return embedding(which, torch.cat([table, added]))
+
+
+def look_up(table: torch.Tensor, x: torch.Tensor | Sparse | Repeated | Mixed | None) -> torch.Tensor:
+    """Rows of a table (n, ...) by ids (int64), by soft ones, (..., n) or of a class here; by None the table."""
     if x is None:
         return table
     if isinstance(x, Repeated):
         return look_up(look_up(table, x.different), x.which)
-    if isinstance(x, Sparse):
+    if isinstance(x, Sparse | Mixed):
         return x.times(table)
     if x.is_floating_point():
         return x @ table

@@ -12,7 +12,7 @@ from experiments.ctr.layers import CIN, Attention, Cross, pairwise_products, pai
 from experiments.ctr.models import MODELS
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit, initialise, labelled, logits, on
-from experiments.recommenders.layers import Sparse
+from experiments.recommenders.layers import Mixed, Sparse
 
 FIELDS = Fields.numbered(user=12, item=9, day=3)
 WITH_HISTORY = Fields(
@@ -66,6 +66,27 @@ def test_one_hot_and_sparse_rows_give_the_bits_of_ids(name, batch_norm):
     with torch.no_grad():
         assert_array_equal(model(hot), model(columns))
         assert_array_equal(model(on(given.soft())), model(columns))
+        stored = [Sparse.of(value) for value in given.soft().values]
+        assert_array_equal(model(stored), model(columns))
+
+
+@pytest.mark.parametrize("n_stored", [2, 9])  # few shares of a row, and all
+def test_soft_rows_among_ids_have_the_logits_and_gradients_of_dense_rows(n_stored):
+    rng, model = np.random.default_rng(0), made("deepfm")
+    ids, made_rows = rows(n=40), []
+    for field in FIELDS:
+        shares = rng.random((4, field.size)) * (np.argsort(rng.random((4, field.size)), 1) < n_stored)
+        made_rows.append(shares / shares.sum(1, keepdims=True))
+    joined = Rows.joined([ids, Rows(FIELDS, tuple(made_rows), np.full(4, 0.5))])[rng.permutation(44)]
+    dense = [torch.from_numpy(value.toarray()) for value in joined.values]
+    slopes = []
+    for columns in (on(joined), dense):
+        found = model(columns)
+        slopes.append(torch.autograd.grad(found.square().sum(), [*model.parameters()]))
+    assert isinstance(on(joined)[0], Mixed)
+    assert_allclose(logits(model, joined), model(dense).detach(), rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(*slopes, strict=True):
+        assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
