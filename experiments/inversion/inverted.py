@@ -31,16 +31,17 @@ def synthesise(
     norm_weight: float = 0.0, labels: str = "hard", batch_size: int = 500, max_steps: int = 1000,
     checkpoint: Path | str | None = None, progress: bool = False,
 ) -> Rows:  # fmt: skip
-    """Rows by gradient descent on soft values, from noise, batch by batch until a loss is reached.
+    """Rows by gradient descent on soft values, from noise, batch by batch until a cross-entropy is reached.
 
-        mean over a batch of BCE(f(p_1, ..., p_F), r) + norm_weight R_feature < threshold          (Eq. 9, 15 to 17)
+        minimise mean over a batch of BCE(f(p_1, ..., p_F), r) + norm_weight R_feature          (Eq. 9, 15 to 17)
 
     Args:
       model: the trained model f; it is put into evaluation mode.
       n_rows: how many.
       seed: of noise and labels.
       positives: share of labels r that are 1.
-      threshold: loss (nats) below which a batch is done.
+      threshold: mean BCE (nats) below which a batch is done. The paper leaves open whether R_feature counts as well;
+        if it did, no batch would be done, and after all steps rows lie on the values of the largest weights.
       learning_rate: of Adam on the values. The paper's 1e-4 to 1e-6 are for `space="weights"`.
       weight_decay: of Adam.
       freeze: "half": in half of a batch's rows the first field stays as it was drawn, in the others all the rest do
@@ -99,11 +100,11 @@ def synthesise(
                 if not logits.isfinite().all():
                     raise FloatingPointError(DIVERGED)
                 loss = binary_cross_entropy_with_logits(logits, wanted)
-                if norm_weight:
-                    loss = loss + norm_weight * statistics.distance()
                 reached = loss.item() < threshold
                 if reached or step == max_steps:
                     break
+                if norm_weight:
+                    loss = loss + norm_weight * statistics.distance()
                 slopes = torch.autograd.grad(loss, leaves)
                 for leaf, slope, mask in zip(leaves, slopes, moving, strict=True):
                     leaf.grad = mask * (slope + weight_decay * leaf.detach())
@@ -124,7 +125,7 @@ def synthesise(
     n_short = sum(not batch["reached"] for batch in done)
     if n_short:
         warnings.warn(
-            f"{n_short:,} of {len(done):,} batches did not reach loss {threshold:g} in {max_steps:,} steps",
+            f"{n_short:,} of {len(done):,} batches did not reach a cross-entropy of {threshold:g} in {max_steps:,} steps",
             stacklevel=2,
         )
     names = [*(f"field_{k}" for k in range(len(model.sizes))), "labels"]

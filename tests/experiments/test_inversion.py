@@ -289,6 +289,9 @@ def test_the_statistics_of_a_batch_are_drawn_to_those_of_training():
             logits(model, rows)
             distances.append(float(statistics.distance()))
     assert distances[1] < 0.7 * distances[0]
+    rows = inverted.synthesise(model, 64, threshold=0.5, batch_size=64, norm_weight=1.0)  # the distance is far above
+    found = logits(model, rows)
+    assert np.logaddexp(0, -(2 * rows.labels - 1) * found).mean() < 0.5
     with pytest.raises(ValueError, match="norm_weight must be a finite number at least 0"):
         inverted.synthesise(model, 10, norm_weight=-1)
     with pytest.raises(ValueError, match="has none"):
@@ -307,7 +310,7 @@ def test_bad_settings_of_algorithm_1_are_refused(change, teachers):
 
 
 def test_batches_that_are_not_done_are_told(teachers):
-    with pytest.warns(UserWarning, match="2 of 2 batches did not reach loss 0.001 in 3 steps"):
+    with pytest.warns(UserWarning, match="2 of 2 batches did not reach a cross-entropy of 0.001 in 3 steps"):
         inverted.synthesise(teachers["lr"], 40, threshold=0.001, max_steps=3, batch_size=20)
 
 
