@@ -125,7 +125,7 @@ def synthesise(
     n_short = sum(not batch["reached"] for batch in done)
     if n_short:
         warnings.warn(
-            f"{n_short:,} of {len(done):,} batches did not reach a cross-entropy of {threshold:g} in {max_steps:,} steps",
+            f"{n_short:,} of {len(done):,} batches did not reach cross-entropy {threshold:g} in {max_steps:,} steps",
             stacklevel=2,
         )
     names = [*(f"field_{k}" for k in range(len(model.sizes))), "labels"]

@@ -62,6 +62,8 @@ SOURCES: Mapping[str, Source] = {
     "mixtures by FM": Source("FM", partial(drawn.synthesise, kind="mixture")),
     "pairs by FM": Source("FM", drawn.synthesise),
     "pairs by FM (10K)": Source("FM", drawn.synthesise, 10_000),
+    "pairs by FM (100K)": Source("FM", drawn.synthesise, 100_000),
+    "pairs by FM (800K)": Source("FM", drawn.synthesise, 800_000),
     "LRME": Source("LR", queried.synthesise, 10_000),
     "FMME": Source("FM", queried.synthesise, 10_000),
     "DeepFMME": Source("DeepFM", queried.synthesise, 10_000),
@@ -80,6 +82,8 @@ ON_FEW = [Training(0.01, decay, 250, 100) for decay in (1e-4, 1e-3, 1e-2)]
 """What is tried on a few thousand real ones, of which any model has too many parameters."""
 ON_HARD = [Training(rate, decay, 250, 100) for rate in (0.001, 0.01) for decay in (0.0, 1e-4)]
 """What is tried on made rows of labels 0 and 1, on which all figures fall again after some epochs."""
+MANY = 50_000
+"""More rows than this are trained on as a table is."""
 TEMPERATURES = (2.0, 3.0, 4.0)
 """Of distillation; the paper's."""
 ON_MADE = [Training(rate, 0.0, 250, 600, check_every=20) for rate in (0.01, 0.03)]
@@ -179,7 +183,8 @@ class Workshop:
         if rows is data.train:
             found = self._teacher(learner, table, seed)
         else:
-            tried = ON_HARD if SOURCES[source].hard else ON_MADE if rows.soft_labels else ON_FEW
+            many = on_tables(learner) if len(rows) > MANY else None
+            tried = many or (ON_HARD if SOURCES[source].hard else ON_MADE if rows.soft_labels else ON_FEW)
             found = self._best(learner, [(training, rows) for training in tried], data, seed)
         attack = membership.by_loss(found.candidate[1], data.train, data.test)
         return {**_tested(found, data), "attack": attack}

@@ -312,7 +312,7 @@ def test_bad_settings_of_algorithm_1_are_refused(change, teachers):
 
 
 def test_batches_that_are_not_done_are_told(teachers):
-    with pytest.warns(UserWarning, match="2 of 2 batches did not reach a cross-entropy of 0.001 in 3 steps"):
+    with pytest.warns(UserWarning, match="2 of 2 batches did not reach cross-entropy 0.001 in 3 steps"):
         inverted.synthesise(teachers["lr"], 40, threshold=0.001, max_steps=3, batch_size=20)
 
 
