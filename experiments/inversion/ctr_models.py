@@ -35,7 +35,14 @@ LEARNERS = {
 ALL = 10**9
 PEER = " (deepctr-torch)"
 NETWORK: Mapping[str, Any] = {"n_factors": 32, "n_layers": 2, "width": 128, "dropout": 0.2}
-TRIED = [Training(rate, 1e-5, 2048, 40) for rate in (0.005, 0.01)]
+TRIED: list[tuple[Training, Mapping[str, Any]]] = [
+    (Training(0.01, 1e-5, 2048, 40), {}),
+    (Training(0.005, 3e-5, 2048, 40), {}),
+    (Training(0.005, 1e-5, 2048, 40), {"batch_norm": True}),
+]
+"""Trainings, and parameters beside `NETWORK`. Batch normalisation is of networks: not of LR, of FM, nor of
+deepctr-torch's PNN.
+"""
 COLUMNS = ("AUC", "LogLoss", "AUC by user", "ECE")
 NOTES = (
     "Figures in brackets are of the public leaderboard (BARS, Frappe_x1), whose training file differs: here every "
@@ -83,17 +90,19 @@ def trained(workshop: Workshop, n_rows: int, learner: str, table: str, seed: int
     name = LEARNERS[learner.removesuffix(PEER)]
 
     def trials() -> Iterator[Trial[Any]]:
-        for training in TRIED:
+        for training, more in TRIED:
+            network = {**NETWORK, **more}
             training = replace(training, seed=seed, n_epochs=workshop.n_epochs or training.n_epochs)
+            if more and (name in ("lr", "fm") or learner == "PNN" + PEER):
+                continue
             if learner.endswith(PEER):
-                model: Any = peers.Peer(name, data.fields, seed=seed, **NETWORK)
+                model: Any = peers.Peer(name, data.fields, seed=seed, **network)
             else:
-                model = MODELS[name](data.fields, **NETWORK)
+                model = MODELS[name](data.fields, **network)
             done = fit(model, rows, data.validation, training)
             assert done.best is not None
-            yield Trial(
-                {"learning_rate": training.learning_rate, "epoch": done.best["epoch"]}, (done.best["value"], model)
-            )
+            params = {"learning_rate": training.learning_rate, "epoch": done.best["epoch"], **more}
+            yield Trial(params, (done.best["value"], model))
 
     found = best(trials(), lambda each: each[0], "AUC")
     model = found.candidate[1]
