@@ -77,12 +77,25 @@ def random_parts(table: Table, seed: int = 0, fields: Fields | None = None) -> D
     return parted(table, [np.sort(part) for part in parts], f"random split {seed}", fields)
 
 
-def windows(table: Table, n: int = 3) -> list[pd.DataFrame]:
-    """The table in n windows of time with as many rows each, the oldest first; ValueError where it has no times."""
+def windows(table: Table, n: int = 3, *, by_user: bool = False) -> list[pd.DataFrame]:
+    """The table in n windows of time with as many rows each, the oldest first; ValueError where it has no times.
+
+    With `by_user` a window has as many rows of each user, the first field, in the order of that user's own time.
+    """
     if TIME not in table.frame:
         raise ValueError(f"{table.name} has no times to part it by")
+    n = checks.whole("n", n)
     order = np.argsort(table.frame[TIME].to_numpy(), kind="stable")
-    return [table.frame.iloc[np.sort(part)] for part in np.array_split(order, checks.whole("n", n))]
+    if not by_user:
+        return [table.frame.iloc[np.sort(part)] for part in np.array_split(order, n)]
+    shares = share_of_time(table.frame, table.frame[[*table.kinds][0]])
+    return [table.frame[(shares > k / n) & (shares <= (k + 1) / n)] for k in range(n)]
+
+
+def share_of_time(frame: pd.DataFrame, groups: pd.Series | None = None) -> pd.Series:
+    """(n,) of each row the share of rows, of its group where groups are given, that are not later than it."""
+    times = frame[TIME] if groups is None else frame[TIME].groupby(groups)
+    return times.rank(method="first", pct=True)
 
 
 def made(data_dir: DataDir = None, *, n_users: int = 300, n_items: int = 200, n_rows: int = 30_000) -> Table:

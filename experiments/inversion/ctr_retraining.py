@@ -65,6 +65,8 @@ class Config(TablesConfig):
 class Windows(Workshop):
     """Teachers and rows of T1, and what is trained on T2."""
 
+    by_user = False
+
     def data(self, table: str, seed: int) -> Data:
         """T1 but for its newest tenth, that tenth, and T3."""
         return self._windows(table, seed)[0]
@@ -74,7 +76,7 @@ class Windows(Workshop):
         return self._windows(table, seed)[1]
 
     def _windows(self, table: str, seed: int) -> tuple[Data, Data]:
-        return self._once("windows", table, seed, lambda: _cut(self._table(table)))
+        return self._once("windows", table, seed, lambda: _cut(self._table(table), self.by_user))
 
     def retrained(self, keep: str, learner: str, table: str, seed: int) -> dict[str, Any]:
         """Test figures of a learner of T2 and of what is kept of T1."""
@@ -107,13 +109,14 @@ class Windows(Workshop):
         return rng.choice(n, min(RESERVOIR, n), replace=False, p=shares)
 
 
-def _cut(table: tables.Table) -> tuple[Data, Data]:
-    first, second, third = tables.windows(table)
+def _cut(table: tables.Table, by_user: bool) -> tuple[Data, Data]:
+    first, second, third = tables.windows(table, by_user=by_user)
     fields = Fields.of(pd.concat([first, second]), table.kinds)
     test = fields.rows(third, LABEL)
 
     def parted(window: pd.DataFrame, name: str) -> Data:
-        newest = window[TIME].rank(method="first").to_numpy() > 0.9 * len(window)
+        groups = window[[*table.kinds][0]] if by_user else None
+        newest = tables.share_of_time(window, groups).to_numpy() > 0.9
         return Data(name, fields.rows(window[~newest], LABEL), fields.rows(window[newest], LABEL), test)
 
     return parted(first, f"{table.name}, T1"), parted(second, f"{table.name}, T2")
