@@ -88,7 +88,7 @@ def windows(table: Table, n: int = 3, *, by_user: bool = False) -> list[pd.DataF
     order = np.argsort(table.frame[TIME].to_numpy(), kind="stable")
     if not by_user:
         return [table.frame.iloc[np.sort(part)] for part in np.array_split(order, n)]
-    shares = share_of_time(table.frame, table.frame[[*table.kinds][0]])
+    shares = share_of_time(table.frame, table.frame[next(iter(table.kinds))])
     return [table.frame[(shares > k / n) & (shares <= (k + 1) / n)] for k in range(n)]
 
 

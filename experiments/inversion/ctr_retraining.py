@@ -4,10 +4,14 @@
     python -m experiments.inversion.ctr_retraining --preset=quick     # ML-1M, reduced
     python -m experiments.inversion.ctr_retraining --preset=paper     # ML-1M, three seeds
 
-The table is cut into three windows of time with as many rows each. Models train on the second, T2, and on what is left
-of the first, T1: all of it, a sample, rows out of a model of T1, or its parameters. They are tested on the third. All
-is chosen on the newest tenth of T2 (of T1 for its models), which nothing trains on. Writes `record.json`, `table.md`, a
-picture of each table and `cells/`, from which a run that was stopped goes on.
+The table is cut into three windows of time with as many rows each: of each user's own time, or with `--nouser_time` of
+the calendar. Models train on the second, T2, and on what is left of the first, T1: all of it, a sample, rows out of a
+model of T1, its parameters, or these and one of those ("fine-tuned"). They are tested on the third. All is chosen on
+the newest tenth of T2 (of T1 for its models), which nothing trains on. Writes `record.json`, `table.md`, a picture of
+each table and `cells/`, from which a run that was stopped goes on.
+
+The paper does not say whose time it cuts. On ML-1M by the calendar two thirds of T3's rows are of users whom neither T1
+nor T2 knows, and figures are .04 below the paper's; by users' own time they are as the paper's.
 """
 
 from collections.abc import Iterator
@@ -20,7 +24,7 @@ import pandas as pd
 from experiments.ctr import tables
 from experiments.ctr.fields import Fields
 from experiments.ctr.rows import Rows
-from experiments.ctr.tables import LABEL, TIME, Data
+from experiments.ctr.tables import LABEL, Data
 from experiments.ctr.train import Training, logits
 from experiments.inversion import wording
 from experiments.inversion.sources import LEARNERS, SOURCES, Workshop, on_tables
@@ -34,15 +38,18 @@ NEWEST, EVERYTHING, RANDOM, FINE_TUNE, SPMF = "T2 alone", "T1 and T2", "Random",
 KEPT = (NEWEST, EVERYTHING, RANDOM, FINE_TUNE, SPMF)
 RESERVOIR = 10_000
 """Rows of T1 that Random and SPMF keep, as in the paper."""
-WEIGHTS = (1.0, 10.0, 30.0)
-"""Of a row out of a model beside the real ones, of which there are many more: what is tried."""
+WEIGHTS = (10.0, 30.0, 150.0)
+"""Of a row out of a model beside the real ones: what is tried. At 150, 2,000 count as much as T1 of ML-1M did."""
+TUNED = ", fine-tuned"
+"""After what is kept: beside T1's model, which training goes on with."""
 ON_WINDOWS = Training(0.003, 1e-5, n_epochs=40)
 NOTES = (
-    "Three windows of time with as many rows each; a rating of 4 or 5 is a click. Figures in brackets are the paper's.",
+    "Three windows of time, T1 to T3, with as many rows each; a rating of 4 or 5 is a click. Figures in brackets are "
+    "the paper's.",
     "SPMF keeps 10,000 rows of T1, drawn with probability exp(place / n) by the loss that a model of T1 has on them, "
     "the largest last (Wang et al. 2018 draw so from their reservoir).",
-    "Fine-tune goes on with the model of T1, on T2 alone. A row out of a model weighs as 1, 10 or 30 real ones do, "
-    "by validation.",
+    "Fine-tune goes on with the model of T1, on T2 alone; so does what is called fine-tuned, on T2 and what is kept. A "
+    "row out of a model weighs as 10, 30 or 150 real ones do, by validation.",
 )
 
 
@@ -52,8 +59,12 @@ class Config(TablesConfig):
     keep: tuple[str, ...] = option(
         (*KEPT, "designed FM"), f"what is kept of T1: some of {', '.join(KEPT)}, or sources that have a teacher",
         axis=True, quick=(NEWEST, RANDOM, SPMF, "LRSD", "designed LR"),
-        paper=(*KEPT, "LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "designed LR", "designed FM", "designed DeepFM"),
+        paper=(
+            *KEPT, "Random, fine-tuned", "LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "designed LR", "designed FM",
+            "designed DeepFM", "designed LR, fine-tuned", "designed FM, fine-tuned", "designed DeepFM, fine-tuned",
+        ),
     )  # fmt: skip
+    user_time: bool = option(True, "windows of each user's own time")
     learners: tuple[str, ...] = option(
         ("LR", "FM"), f"some of {', '.join(LEARNERS)}", axis=True, quick=("LR",), paper=STUDENTS
     )
@@ -65,7 +76,7 @@ class Config(TablesConfig):
 class Windows(Workshop):
     """Teachers and rows of T1, and what is trained on T2."""
 
-    by_user = False
+    user_time = True
 
     def data(self, table: str, seed: int) -> Data:
         """T1 but for its newest tenth, that tenth, and T3."""
@@ -76,23 +87,24 @@ class Windows(Workshop):
         return self._windows(table, seed)[1]
 
     def _windows(self, table: str, seed: int) -> tuple[Data, Data]:
-        return self._once("windows", table, seed, lambda: _cut(self._table(table), self.by_user))
+        return self._once("windows", table, seed, lambda: _cut(self._table(table), self.user_time))
 
     def retrained(self, keep: str, learner: str, table: str, seed: int) -> dict[str, Any]:
         """Test figures of a learner of T2 and of what is kept of T1."""
         old, new = self.data(table, seed), self.recent(table, seed)
-        if keep == FINE_TUNE:
-            return self.student(learner, [(ON_WINDOWS, new.train)], new, seed, self.teacher(learner, table, seed))
-        if keep == NEWEST:
-            tried = [(training, new.train) for training in on_tables(learner)]
-        elif keep in KEPT:
-            kept = old.train[self._kept(keep, learner, table, seed)]
-            tried = [(training, Rows.joined([new.train, kept])) for training in on_tables(learner)]
+        kept, going_on = keep.removesuffix(TUNED), keep == FINE_TUNE or keep.endswith(TUNED)
+        if kept in (NEWEST, FINE_TUNE):
+            sets = [new.train]
+        elif kept in KEPT:
+            sets = [Rows.joined([new.train, old.train[self._kept(kept, learner, table, seed)]])]
         else:
-            rows = self.rows(keep, table, seed)
+            rows = self.rows(kept, table, seed)
             weighed = (replace(rows, weights=np.full(len(rows), weight)) for weight in WEIGHTS)
-            tried = [(ON_WINDOWS, Rows.joined([new.train, heavy])) for heavy in weighed]
-        return self.student(learner, tried, new, seed)
+            sets = [Rows.joined([new.train, heavy]) for heavy in weighed]
+        trainings = on_tables(learner) if kept in KEPT and not going_on else [ON_WINDOWS]
+        begin = self.teacher(learner, table, seed) if going_on else None
+        tried = [(training, rows) for training in trainings for rows in sets]
+        return self.student(learner, tried, new, seed, begin)
 
     def _kept(self, keep: str, learner: str, table: str, seed: int) -> np.ndarray:
         """Places of the rows of T1 that are kept."""
@@ -115,7 +127,7 @@ def _cut(table: tables.Table, by_user: bool) -> tuple[Data, Data]:
     test = fields.rows(third, LABEL)
 
     def parted(window: pd.DataFrame, name: str) -> Data:
-        groups = window[[*table.kinds][0]] if by_user else None
+        groups = window[next(iter(table.kinds))] if by_user else None
         newest = tables.share_of_time(window, groups).to_numpy() > 0.9
         return Data(name, fields.rows(window[~newest], LABEL), fields.rows(window[newest], LABEL), test)
 
@@ -124,13 +136,15 @@ def _cut(table: tables.Table, by_user: bool) -> tuple[Data, Data]:
 
 def run(config: Config) -> dict[str, Any]:
     known = [*KEPT, *(name for name, source in SOURCES.items() if source.teacher)]
-    if other := [name for name in config.keep if name not in known]:
-        raise ValueError(f"--keep must be some of {', '.join(known)}, got {', '.join(other)}")
+    if other := [name for name in config.keep if name.removesuffix(TUNED) not in known]:
+        known_names = ", ".join(known)
+        raise ValueError(f"--keep must be some of {known_names}, maybe with {TUNED!r}, got {', '.join(other)}")
     study, workshop = begin(
-        config, title="Training again on new clicks", shows="Table 4 of model inversion", version=1, workshop=Windows,
+        config, title="Training again on new clicks", shows="Table 4 of model inversion", version=2, workshop=Windows,
         uses={"reservoir": RESERVOIR, "weights": WEIGHTS, "on windows": ON_WINDOWS},
     )  # fmt: skip
     assert isinstance(workshop, Windows)
+    workshop.user_time = config.user_time
     frame = study.run(each(places(config, keep=config.keep, learner=config.learners), workshop.retrained))
     shown = beside_published(study, config, frame, "table_4", "keep", "test on T3")
     return study.write(shown, [*better_than_samples(frame)], NOTES, data=", ".join(config.tables))
@@ -143,7 +157,7 @@ def better_than_samples(frame: pd.DataFrame) -> Iterator[Claim]:
         rows = []
         for learner, cells in part.groupby("learner", sort=False):
             theirs = dict(list(at(rivals, learner=learner).groupby("keep")["AUC"]))
-            if theirs and keep not in KEPT:
+            if theirs and keep.removesuffix(TUNED) not in KEPT:
                 best = max(theirs, key=lambda name: theirs[name].mean())
                 rows.append({"learner": learner, "ours": cells["AUC"], "theirs": theirs[best], "name": best})
         if rows:

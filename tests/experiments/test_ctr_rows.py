@@ -201,6 +201,17 @@ def test_windows_follow_time():
         tables.windows(tables.Table("made", without, {"user": "category"}))
 
 
+def test_windows_follow_each_users_own_time():
+    given = tables.made(n_users=12, n_items=9, n_rows=500)
+    given.frame["time"] = np.random.default_rng(0).permutation(500)
+    parts = tables.windows(given, 3, by_user=True)
+    assert sum(map(len, parts)) == 500
+    for user in range(12):
+        times = [part.loc[part["user"] == user, "time"] for part in parts]
+        assert max(map(len, times)) - min(map(len, times)) <= 1
+        assert times[0].max() < times[1].min() <= times[1].max() < times[2].min()
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_file_of_ones_own_is_read(ending, tmp_path):
     path, given = tmp_path / f"mine.{ending}", frame().rename(columns={"label": "click"})

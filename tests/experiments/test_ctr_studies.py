@@ -140,10 +140,12 @@ def test_distillation_has_a_cell_for_each_source_and_chooses_a_temperature(tmp_p
 
 
 def test_retraining_has_a_cell_for_each_thing_kept(tmp_path):
-    config = ctr_retraining.Config(n_epochs=1, n_rows=50, learners=("LR",), out=str(tmp_path))
+    tuned = ("Random, fine-tuned", "designed FM, fine-tuned")
+    keep = (*ctr_retraining.KEPT, "designed FM", *tuned)
+    config = ctr_retraining.Config(keep=keep, n_epochs=1, n_rows=50, learners=("LR",), out=str(tmp_path))
     record = ctr_retraining.run(config)
-    assert [cell["keep"] for cell in record["cells"]] == [*ctr_retraining.KEPT, "designed FM"]
-    assert len(record["claims"]) == 1
+    assert [cell["keep"] for cell in record["cells"]] == [*ctr_retraining.KEPT, "designed FM", *tuned]
+    assert len(record["claims"]) == 2  # of rows out of a model
     assert published.beside("table_4", "ml-1m")["SPMF"]["AUC DeepFM"] == 0.7878
     with pytest.raises(ValueError, match="--keep must be some of"):
         ctr_retraining.run(ctr_retraining.Config(keep=("raw",), out=str(tmp_path)))
@@ -151,6 +153,7 @@ def test_retraining_has_a_cell_for_each_thing_kept(tmp_path):
 
 def test_windows_are_cut_by_time_and_validation_is_the_newest_tenth():
     workshop = ctr_retraining.Windows()
+    workshop.user_time = False
     old, new = workshop.data("made", 0), workshop.recent("made", 0)
     assert [len(part) for data in (old, new) for part in (data.train, data.validation)] == [9000, 1000] * 2
     frame = tables.made().frame  # whose times are its order
