@@ -6,7 +6,7 @@
 
 The table is cut into three windows of time with as many rows each: of each user's own time, or with `--nouser_time` of
 the calendar. Models train on the second, T2, and on what is left of the first, T1: all of it, a sample, rows out of a
-model of T1, its parameters, or these and one of those ("fine-tuned"). They are tested on the third. All is chosen on
+model of T1, its parameters, or these and one of those ("+ Fine-tune"). They are tested on the third. All is chosen on
 the newest tenth of T2 (of T1 for its models), which nothing trains on. Writes `record.json`, `table.md`, a picture of
 each table and `cells/`, from which a run that was stopped goes on.
 
@@ -40,7 +40,7 @@ RESERVOIR = 10_000
 """Rows of T1 that Random and SPMF keep, as in the paper."""
 WEIGHTS = (10.0, 30.0, 150.0)
 """Of a row out of a model beside the real ones: what is tried. At 150, 2,000 count as much as T1 of ML-1M did."""
-TUNED = ", fine-tuned"
+TUNED = " + Fine-tune"
 """After what is kept: beside T1's model, which training goes on with."""
 ON_WINDOWS = Training(0.003, 1e-5, n_epochs=40)
 NOTES = (
@@ -48,7 +48,7 @@ NOTES = (
     "the paper's.",
     "SPMF keeps 10,000 rows of T1, drawn with probability exp(place / n) by the loss that a model of T1 has on them, "
     "the largest last (Wang et al. 2018 draw so from their reservoir).",
-    "Fine-tune goes on with the model of T1, on T2 alone; so does what is called fine-tuned, on T2 and what is kept. A "
+    "Fine-tune goes on with the model of T1, on T2 alone; so does + Fine-tune, on T2 and what is kept. A "
     "row out of a model weighs as 10, 30 or 150 real ones do, by validation.",
 )
 
@@ -60,8 +60,8 @@ class Config(TablesConfig):
         (*KEPT, "designed FM"), f"what is kept of T1: some of {', '.join(KEPT)}, or sources that have a teacher",
         axis=True, quick=(NEWEST, RANDOM, SPMF, "LRSD", "designed LR"),
         paper=(
-            *KEPT, "Random, fine-tuned", "LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "designed LR", "designed FM",
-            "designed DeepFM", "designed LR, fine-tuned", "designed FM, fine-tuned", "designed DeepFM, fine-tuned",
+            *KEPT, "Random + Fine-tune", "LRSD", "FMSD", "DeepFMSD", "DeepFMSD-BN", "designed LR", "designed FM",
+            "designed DeepFM", "designed LR + Fine-tune", "designed FM + Fine-tune", "designed DeepFM + Fine-tune",
         ),
     )  # fmt: skip
     user_time: bool = option(True, "windows of each user's own time")

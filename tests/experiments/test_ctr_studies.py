@@ -140,7 +140,7 @@ def test_distillation_has_a_cell_for_each_source_and_chooses_a_temperature(tmp_p
 
 
 def test_retraining_has_a_cell_for_each_thing_kept(tmp_path):
-    tuned = ("Random, fine-tuned", "designed FM, fine-tuned")
+    tuned = ("Random + Fine-tune", "designed FM + Fine-tune")
     keep = (*ctr_retraining.KEPT, "designed FM", *tuned)
     config = ctr_retraining.Config(keep=keep, n_epochs=1, n_rows=50, learners=("LR",), out=str(tmp_path))
     record = ctr_retraining.run(config)
