@@ -188,6 +188,7 @@ def grouped(
     """
     drawn, panels = figure(len(columns))
     means = {name: pd.DataFrame(rows[name]).mean(numeric_only=True) for name in list(rows)[::-1]}
+    drawn.set_figheight(max(drawn.get_figheight(), 1.2 + 0.22 * len(means)))
     for panel, column in zip(panels, columns, strict=True):
         scale, digits, left = (1, 4, 0.5) if column.startswith("AUC") else (100, 2, 0.0)
         for place, (name, mean) in enumerate(means.items()):
