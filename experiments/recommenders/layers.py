@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -85,28 +86,29 @@ class Sparse(nn.Module):
         return self.times(self.values.new_ones(self.n_columns, 1))
 
 
-class Repeated:
-    """Soft rows of which many are alike: a few rows (n_different, n), and for each row which of them it is."""
+class _Places:
+    """A few soft rows, and for each row a place (n_rows,) that tells of them."""
 
-    def __init__(self, different: torch.Tensor, which: torch.Tensor):
-        self.different, self.which = different, which
+    def __init__(self, soft: torch.Tensor | Sparse, which: torch.Tensor):
+        self.soft, self.which = soft, which
 
     def __len__(self) -> int:
         return len(self.which)
 
-    def __getitem__(self, rows: torch.Tensor) -> Repeated:
-        return Repeated(self.different, self.which[rows])
+    def __getitem__(self, rows: torch.Tensor) -> Self:
+        return type(self)(self.soft, self.which[rows])
 
-    def split(self, n: int) -> list[Repeated]:
+    def split(self, n: int) -> list[Self]:
         """Parts of n rows each, the last maybe of fewer."""
-        return [Repeated(self.different, part) for part in self.which.split(n)]
+        return [type(self)(self.soft, part) for part in self.which.split(n)]
 
 
-class Mixed:
-    """Ids (n_rows,) below n, and among them soft rows: n + k stands for row k of some soft ones of n values."""
+class Repeated(_Places):
+    """Soft rows of which many are alike: a few, and for each row which of them it is."""
 
-    def __init__(self, soft: torch.Tensor | Sparse, which: torch.Tensor):
-        self.soft, self.which = soft, which
+
+class Mixed(_Places):
+    """Ids below n, and among them soft rows: n + k stands for row k of some soft ones of n values."""
 
     @classmethod
     def of(cls, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> Mixed:
@@ -119,16 +121,6 @@ class Mixed:
         dense = 8 * soft.nnz > soft.shape[0] * soft.shape[1]
         rows = torch.from_numpy(soft.toarray()).to(device) if dense else Sparse.of(soft, device)
         return cls(rows, torch.from_numpy(which).to(device))
-
-    def __len__(self) -> int:
-        return len(self.which)
-
-    def __getitem__(self, rows: torch.Tensor) -> Mixed:
-        return Mixed(self.soft, self.which[rows])
-
-    def split(self, n: int) -> list[Mixed]:
-        """Parts of n rows each, the last maybe of fewer."""
-        return [Mixed(self.soft, part) for part in self.which.split(n)]
 
     def times(self, table: torch.Tensor) -> torch.Tensor:
         """(n_rows, n) product with a table (n_columns, n)."""
@@ -144,7 +136,7 @@ def look_up(table: torch.Tensor, x: torch.Tensor | Sparse | Repeated | Mixed | N
     if x is None:
         return table
     if isinstance(x, Repeated):
-        return look_up(look_up(table, x.different), x.which)
+        return look_up(look_up(table, x.soft), x.which)
     if isinstance(x, Sparse | Mixed):
         return x.times(table)
     if x.is_floating_point():
