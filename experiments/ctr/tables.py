@@ -78,15 +78,15 @@ def random_parts(table: Table, seed: int = 0, fields: Fields | None = None) -> D
 
 
 def windows(table: Table, n: int = 3, *, by_user: bool = False) -> list[pd.DataFrame]:
-    """The table in n windows of time with as many rows each, the oldest first; ValueError where it has no times.
+    """The table in n windows of time with as many rows each, the oldest first; ValueError where a row has no time.
 
-    With `by_user` a window has as many rows of each user, the first field, in the order of that user's own time.
+    With `by_user` the rows of each user, the first field, are cut so, each window to within one row.
     """
-    if TIME not in table.frame:
-        raise ValueError(f"{table.name} has no times to part it by")
+    if TIME not in table.frame or table.frame[TIME].isna().any():
+        raise ValueError(f"{table.name} has no times to part it by, or not of every row")
     n = checks.whole("n", n)
-    order = np.argsort(table.frame[TIME].to_numpy(), kind="stable")
     if not by_user:
+        order = np.argsort(table.frame[TIME].to_numpy(), kind="stable")
         return [table.frame.iloc[np.sort(part)] for part in np.array_split(order, n)]
     shares = share_of_time(table.frame, table.frame[next(iter(table.kinds))])
     return [table.frame[(shares > k / n) & (shares <= (k + 1) / n)] for k in range(n)]
@@ -94,7 +94,7 @@ def windows(table: Table, n: int = 3, *, by_user: bool = False) -> list[pd.DataF
 
 def share_of_time(frame: pd.DataFrame, groups: pd.Series | None = None) -> pd.Series:
     """(n,) of each row the share of rows, of its group where groups are given, that are not later than it."""
-    times = frame[TIME] if groups is None else frame[TIME].groupby(groups)
+    times = frame[TIME] if groups is None else frame[TIME].groupby(groups, dropna=False)
     return times.rank(method="first", pct=True)
 
 

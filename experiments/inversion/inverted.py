@@ -40,8 +40,7 @@ def synthesise(
       n_rows: how many.
       seed: of noise and labels.
       positives: share of labels r that are 1.
-      threshold: mean BCE (nats) below which a batch is done. The paper leaves open whether R_feature counts as well;
-        if it did, no batch would be done, and after all steps rows lie on the values of the largest weights.
+      threshold: mean BCE (nats) below which a batch is done, as Algorithm 1 is printed: R_feature does not count.
       learning_rate: of Adam on the values. The paper's 1e-4 to 1e-6 are for `space="weights"`.
       weight_decay: of Adam.
       freeze: "half": in half of a batch's rows the first field stays as it was drawn, in the others all the rest do

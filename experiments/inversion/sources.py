@@ -29,8 +29,10 @@ LEARNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 NORM_WEIGHT = 0.05
 """Of the batch-normalisation term, one of the paper's."""
 INVERSION: dict[str, Mapping[str, float]] = {"yahoo-uniform": {"positives": 0.1, "threshold": 0.25}}
-"""Of Algorithm 1, by table, where other than as `inverted.synthesise` has it. Of yahoo-uniform 9% are clicks: half of
-the rows with label 1 never reach a loss of 0.3, and go to the one item of the highest weight. Chosen on validation.
+"""Of Algorithm 1, by table, where other than as `inverted.synthesise` has it; chosen on validation.
+
+Of yahoo-uniform 9% are clicks. A batch with half of its labels 1 never reaches a loss of 0.3 there: its rows go to the
+one item of the highest weight.
 """
 
 
@@ -130,7 +132,7 @@ class Workshop:
         of_sources = {
             title: [
                 s.teacher, s.n_rows, s.hard, _maker(s.make), getattr(s.make, "keywords", {}),
-                OF_LEARNERS.get(s.teacher or ""),
+                OF_LEARNERS.get(s.teacher or ""), *([MANY] if (s.n_rows or 0) > MANY else []),
             ]
             for title, s in SOURCES.items()
         }  # fmt: skip

@@ -20,8 +20,9 @@ STUDENTS = ("LR", "FM", "DeepFM")
 NOTES = (
     "Random splits 8:1:1; a rating of 4 or 5 is a click. Figures in brackets are the paper's.",
     "Inverted rows are by Algorithm 1 in softmax space (threshold 0.3, Adam 0.1, half of the rows with a frozen user, "
-    "half with a frozen item): the paper's step sizes leave the simplex. Half of the labels are 1; on Yahoo uniform, "
-    "where 9% are clicks, a tenth, and the threshold is 0.25.",
+    "half with a frozen item): the paper's step sizes leave the simplex.",
+    "Half of the labels of inverted rows are 1; on Yahoo uniform, where 9% are clicks, a tenth, and the threshold is "
+    "0.25.",
 )
 
 

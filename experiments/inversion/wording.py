@@ -33,7 +33,7 @@ NORM_TERM = Words(
     each="{learner} {ours:AUC} against {theirs:AUC}",
 )
 BETTER_THAN_SAMPLES = Words(
-    "{table}: T2 with rows of {keep} trains every model better than Random, Fine-tune and SPMF, by AUC.",
+    "{table}: T2 and {keep} train every model better than each of these do, by AUC: {others}.",
     "Against the best of them: {rows}.",
     each="{learner} {ours:AUC} against {theirs:AUC} ({name})",
 )

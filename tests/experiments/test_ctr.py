@@ -70,20 +70,24 @@ def test_one_hot_and_sparse_rows_give_the_bits_of_ids(name, batch_norm):
         assert_array_equal(model(stored), model(columns))
 
 
-@pytest.mark.parametrize("n_stored", [2, 9])  # few shares of a row, and all
+@pytest.mark.parametrize("n_stored", [2, 9])  # of each row few values, kept as they are, or many
 def test_soft_rows_among_ids_have_the_logits_and_gradients_of_dense_rows(n_stored):
-    rng, model = np.random.default_rng(0), made("deepfm")
-    ids, made_rows = rows(n=40), []
-    for field in FIELDS:
+    rng, fields = np.random.default_rng(0), Fields.numbered(user=40, item=30, day=20)
+    model = MODELS["deepfm"](fields, **SMALL)
+    initialise(model, torch.Generator().manual_seed(0))
+    model.eval()
+    ids, made_rows = rows(fields, n=40), []
+    for field in fields:
         shares = rng.random((4, field.size)) * (np.argsort(rng.random((4, field.size)), 1) < n_stored)
         made_rows.append(shares / shares.sum(1, keepdims=True))
-    joined = Rows.joined([ids, Rows(FIELDS, tuple(made_rows), np.full(4, 0.5))])[rng.permutation(44)]
+    joined = Rows.joined([ids, Rows(fields, tuple(made_rows), np.full(4, 0.5))])[rng.permutation(44)]
     dense = [torch.from_numpy(value.toarray()) for value in joined.values]
     slopes = []
     for columns in (on(joined), dense):
         found = model(columns)
         slopes.append(torch.autograd.grad(found.square().sum(), [*model.parameters()]))
     assert isinstance(on(joined)[0], Mixed)
+    assert isinstance(on(joined)[0].soft, Sparse) == (n_stored == 2)
     assert_allclose(logits(model, joined), model(dense).detach(), rtol=1e-5, atol=1e-6)
     for ours, theirs in zip(*slopes, strict=True):
         assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -149,6 +149,16 @@ def test_retraining_has_a_cell_for_each_thing_kept(tmp_path):
     assert published.beside("table_4", "ml-1m")["SPMF"]["AUC DeepFM"] == 0.7878
     with pytest.raises(ValueError, match="--keep must be some of"):
         ctr_retraining.run(ctr_retraining.Config(keep=("raw",), out=str(tmp_path)))
+    with pytest.raises(ValueError, match="--keep must be some of"):
+        ctr_retraining.run(ctr_retraining.Config(keep=("T2 alone + Fine-tune",), out=str(tmp_path)))
+
+
+def test_windows_of_users_leave_everybody_a_validation_row_and_the_rest_to_train_on():
+    workshop = ctr_retraining.Windows()
+    for data in (workshop.data("made", 0), workshop.recent("made", 0)):
+        trained, held_out = (np.bincount(part.values[0], minlength=301) for part in (data.train, data.validation))
+        assert (trained[1:] > 0).all()
+        np.testing.assert_array_equal(held_out[1:], np.ceil((trained + held_out)[1:] / 10).astype(int))
 
 
 def test_windows_are_cut_by_time_and_validation_is_the_newest_tenth():
