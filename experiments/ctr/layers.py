@@ -100,7 +100,7 @@ class CIN(nn.Module):
         self.n_out = sum(heights)
 
     def forward(self, x0: torch.Tensor) -> torch.Tensor:
-        x0 = x0.transpose(1, 2).contiguous()  # pairs then lie as the product takes them, in a third of the time
+        x0 = x0.transpose(1, 2).contiguous()  # pairs then lie as the product takes them, in two fifths of the time
         x, sums = x0, []
         for dense in self.dense:
             pairs = (x[..., :, None] * x0[..., None, :]).flatten(2)  # (n, width, before * n_fields)
