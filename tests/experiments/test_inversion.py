@@ -1,6 +1,7 @@
 """Rows made out of a model alone: what they hold, what they teach, and what is refused."""
 
 import builtins
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -289,11 +290,10 @@ def test_the_statistics_of_a_batch_are_drawn_to_those_of_training():
             logits(model, rows)
             distances.append(float(statistics.distance()))
     assert distances[1] < 0.7 * distances[0]
-    rows = inverted.synthesise(model, 64, threshold=0.5, batch_size=64, norm_weight=0.1)
-    with inverted._Statistics([*model.mlp.norms]) as statistics:
-        found = logits(model, rows)
-        assert 0.1 * statistics.distance() > 0.2
-    assert 0.3 < np.logaddexp(0, -(2 * rows.labels - 1) * found).mean() < 0.5  # the first step below, of it alone
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # with the distance counted the threshold is not reached
+        rows = inverted.synthesise(model, 64, threshold=0.5, batch_size=64, norm_weight=0.1)
+    assert np.logaddexp(0, -(2 * rows.labels - 1) * logits(model, rows)).mean() < 0.5
     with pytest.raises(ValueError, match="norm_weight must be a finite number at least 0"):
         inverted.synthesise(model, 10, norm_weight=-1)
     with pytest.raises(ValueError, match="has none"):
