@@ -93,7 +93,9 @@ class Field:
             ids = self._ids(pd.Series([value for values, _ in bags for value in values], dtype=object))
             indptr = np.concatenate([[0], np.cumsum([len(values) for values, _ in bags])])
             numbers = np.concatenate([np.empty(0), *(given for _, given in bags)])
-            return scaled_bags(sp.csr_matrix((numbers, ids, indptr), shape=(len(bags), self.size)))
+            scaled = scaled_bags(sp.csr_matrix((numbers, ids, indptr), shape=(len(bags), self.size)))
+            scaled.sum_duplicates()
+            return scaled
         numbers = _numbers(column)
         known = np.isfinite(numbers)
         if self.kind == "bins":
@@ -171,11 +173,10 @@ class Fields:
 
 def scaled_bags(bags: sp.csr_matrix) -> sp.csr_matrix:
     """Each row over the sum of the sizes of its numbers; rows without any stay empty."""
-    sums = np.repeat(np.asarray(abs(bags).sum(axis=1)).ravel(), np.diff(bags.indptr))
-    shares = np.divide(bags.data, sums, out=np.zeros(bags.nnz), where=sums > 0).astype(np.float32)
-    scaled = sp.csr_matrix((shares, bags.indices, bags.indptr), shape=bags.shape)
-    scaled.sum_duplicates()
-    return scaled
+    sizes = sp.csr_matrix((np.abs(bags.data), bags.indices, bags.indptr), shape=bags.shape)
+    sums = sizes @ np.ones(bags.shape[1])
+    shares = (bags.data * np.repeat(1 / np.where(sums > 0, sums, 1), np.diff(bags.indptr))).astype(np.float32)
+    return sp.csr_matrix((shares, bags.indices, bags.indptr), shape=bags.shape)
 
 
 def _field(**stored: Any) -> Field:

@@ -81,16 +81,20 @@ def history_rows(
     """(n,) rows of a user's past, less the item that the row asks for, and the item; `rng` draws what is read."""
     n_items = past.shape[1]
     order = np.lexsort((rng.random(past.nnz), row_of(past)))
-    counts = np.diff(past.indptr)[users]
-    first = (rng.random(len(users)) * counts).astype(np.int64)
-    # One more than are read, for the item itself may be among them.
-    places = np.arange(min(LENGTH + 1, int(counts.max(initial=0))))
-    inside = places < counts[:, None]
-    at = order[
-        np.where(inside, past.indptr[users][:, None] + (first[:, None] + places) % np.maximum(counts, 1)[:, None], 0)
-    ]
-    keep = inside & (past.indices[at] != items[:, None])
-    keep &= np.cumsum(keep, axis=1) <= LENGTH
+    columns, values = past.indices[order], past.data[order]
+    counts = np.diff(past.indptr)[users][:, None]
+    first = (rng.random((len(users), 1)) * counts).astype(np.int32)
+    # One more than are read, for the item itself may be among them. 100,000 histories are 5 million places: few passes.
+    places = np.arange(min(LENGTH + 1, int(counts.max(initial=0))), dtype=np.int32)
+    inside = places < counts
+    at = first + places
+    at -= np.where(at < counts, 0, counts)
+    at += past.indptr[users][:, None]
+    at[~inside] = 0
+    read = columns[at] if past.nnz else at
+    keep = inside & (read != items[:, None])
+    if len(places) > LENGTH:
+        keep[:, LENGTH] &= ~keep[:, :LENGTH].all(axis=1)
     indptr = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
-    bags = sp.csr_matrix((past.data[at[keep]], past.indices[at[keep]] + 1, indptr), shape=(len(users), n_items + 1))
+    bags = sp.csr_matrix((values[at[keep]], read[keep] + 1, indptr), shape=(len(users), n_items + 1))
     return Rows(fields, (scaled_bags(bags), items + 1), labels, weights)

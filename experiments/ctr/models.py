@@ -1,6 +1,6 @@
 """Click-through models: each gives the logits (n,) of rows.
 
-Fields are ids or soft values; one-hot ones give the bits of ids. A history, which DIN has, is `Sparse`. All have
+Fields are ids or soft values; one-hot ones give the bits of ids. A history, which DIN has, is `Bags`. All have
 `forward(x, rng=None)`: x has a column a field, and `rng` draws what is dropped out; without it nothing is. In the
 equations v_f is the vector of field f, and w the linear part.
 """
@@ -17,6 +17,7 @@ from experiments.ctr.layers import (
     CIN,
     MLP,
     Attention,
+    Bags,
     Column,
     Cross,
     Embeddings,
@@ -24,7 +25,7 @@ from experiments.ctr.layers import (
     pairwise_products,
     pairwise_sum,
 )
-from experiments.recommenders.layers import Dense, Sparse, look_up
+from experiments.recommenders.layers import Dense
 from infae.runtime import checks
 
 Rng = torch.Generator | None
@@ -180,8 +181,8 @@ class AutoInt(_Deep):
 class DIN(_Deep):
     """w + MLP(v, sum over h in the history of a(v_h, v_t) v_h), t the item (Zhou et al. 2018, Eq. 3).
 
-    `history` and `item` name fields of the same values, whose vectors they share; a history is `Sparse`, and its
-    stored values multiply. a is a network of (v_h, v_t, v_h - v_t, v_h * v_t).
+    `history` and `item` name fields of the same values, whose vectors they share; a history is `Bags`, and its
+    stored values multiply. a is a network of (v_h, v_t, v_h * v_t): public code adds v_h - v_t, which no layer needs.
 
     Raises ValueError for fields of other values.
     """
@@ -196,20 +197,18 @@ class DIN(_Deep):
 
     def _build(self) -> None:
         super()._build()
-        self.activation = MLP(4 * self.n_factors, [36])
+        self.activation = MLP(3 * self.n_factors, [36])
         self.activated = Dense(36, 1)
 
     def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
         history = x[self._history]
-        if not isinstance(history, Sparse):
-            raise ValueError("DIN takes a history as Sparse rows; a column of ids is no history")
+        if not isinstance(history, Bags):
+            raise ValueError("DIN takes a history as Bags, such as `train.on` makes of sparse rows; ids are no history")
         v = self.vectors(x)
-        table = self.vectors.table(self._item)
-        of_row = torch.repeat_interleave(torch.arange(len(history), device=table.device), history.lengths())
-        past, target = look_up(table, history.columns), v[:, self._item][of_row]
-        weights = self.activated(self.activation(torch.cat([past, target, past - target, past * target], 1)))
-        weights = weights * history.values[:, None]
-        read = torch.zeros_like(v[:, 0]).index_add(0, of_row, weights * past)
+        past = history.places().times(self.vectors.table(self._item))
+        target = history.rows().times(v[:, self._item])
+        weights = self.activated(self.activation(torch.cat([past, target, past * target], 1)))
+        read = history.row_sums(weights * history.values[:, None] * past)
         others = [v[:, f] for f in range(v.shape[1]) if f != self._history]
         return self.linear(x) + self._deep(torch.cat([*others, read], 1), rng)
 

@@ -12,9 +12,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from experiments.ctr import metrics
 from experiments.ctr.fields import Field
-from experiments.ctr.layers import Column, Cross, Linear
+from experiments.ctr.layers import Bags, Column, Cross, Linear
 from experiments.ctr.rows import Rows, Values
-from experiments.recommenders.layers import Dense, Mixed, Repeated, Sparse
+from experiments.recommenders.layers import Dense, Mixed, Repeated
 from experiments.training.trainer import Progress, Task, Trainer, adam, device_of, one_thread
 from infae.runtime import checks
 
@@ -144,7 +144,7 @@ def _column(field: Field, value: Values, device: torch.device | str) -> Column:
     if not isinstance(value, np.ndarray):
         # A few made rows among many real ones: inverted ones, which are dense, took 4 to 9 times as long.
         mixed = field.kind == "category" and 8 * (value.getnnz(axis=1) > 1).sum() <= value.shape[0]
-        return Mixed.of(value, device) if mixed else Sparse.of(value, device)
+        return Mixed.of(value, device) if mixed else Bags.of(value, device)
     if value.ndim == 2:
         # Designed rows pair a few groups of each field: 2,000 rows train in a third of the time.
         _, first, which = np.unique([row.tobytes() for row in value], return_index=True, return_inverse=True)

@@ -38,7 +38,7 @@ class Sparse(nn.Module):
             self.register_buffer(name, part, persistent=False)
 
     @classmethod
-    def of(cls, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> Sparse:
+    def of(cls, matrix: sp.csr_matrix, device: torch.device | str = "cpu") -> Self:
         """A SciPy matrix on a device."""
         columns, starts = (part.astype(np.int64) for part in (matrix.indices, matrix.indptr[:-1]))
         parts = (columns, starts, matrix.data.astype(np.float32))
@@ -51,26 +51,26 @@ class Sparse(nn.Module):
         """(n_rows,) stored values of each row."""
         return self.starts.diff(append=self.starts.new_tensor([len(self.columns)]))
 
-    def __getitem__(self, rows: torch.Tensor) -> Sparse:
+    def __getitem__(self, rows: torch.Tensor) -> Self:
         """Rows of these positions."""
         n_stored = self.lengths()[rows]
         starts = n_stored.cumsum(0) - n_stored
         at = torch.arange(int(n_stored.sum()), device=starts.device)
         at += (self.starts[rows] - starts).repeat_interleave(n_stored)
-        return Sparse(self.n_columns, self.columns[at], starts, self.values[at])
+        return type(self)(self.n_columns, self.columns[at], starts, self.values[at])
 
-    def split(self, n: int) -> list[Sparse]:
+    def split(self, n: int) -> list[Self]:
         """Parts of n rows each, the last maybe of fewer."""
         bounds = [*range(0, len(self), n), len(self)]
         ends = [*self.starts[bounds[:-1]].tolist(), len(self.columns)]
-        parts = zip(bounds, bounds[1:], ends, ends[1:], strict=False)
         return [
-            Sparse(self.n_columns, self.columns[i:j], self.starts[a:b] - i, self.values[i:j]) for a, b, i, j in parts
+            type(self)(self.n_columns, self.columns[i:j], self.starts[a:b] - i, self.values[i:j])
+            for a, b, i, j in zip(bounds, bounds[1:], ends, ends[1:], strict=False)
         ]
 
-    def with_values(self, values: torch.Tensor) -> Sparse:
+    def with_values(self, values: torch.Tensor) -> Self:
         """The same places."""
-        return Sparse(self.n_columns, self.columns, self.starts, values)
+        return type(self)(self.n_columns, self.columns, self.starts, values)
 
     def scaled(self, scale: torch.Tensor) -> Sparse:
         """Each row times its scale, (n_rows,)."""

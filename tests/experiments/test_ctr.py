@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
 torch = pytest.importorskip("torch")
 
 from experiments.ctr import store
 from experiments.ctr.fields import Field, Fields
-from experiments.ctr.layers import CIN, Attention, Cross, pairwise_products, pairwise_sum
+from experiments.ctr.layers import CIN, Attention, Bags, Cross, pairwise_products, pairwise_sum
 from experiments.ctr.models import MODELS
 from experiments.ctr.rows import Rows
 from experiments.ctr.train import Training, evaluate, fit, initialise, labelled, logits, on
@@ -66,7 +67,7 @@ def test_one_hot_and_sparse_rows_give_the_bits_of_ids(name, batch_norm):
     with torch.no_grad():
         assert_array_equal(model(hot), model(columns))
         assert_array_equal(model(on(given.soft())), model(columns))
-        stored = [Sparse.of(value) for value in given.soft().values]
+        stored = [Bags.of(value) for value in given.soft().values]
         assert_array_equal(model(stored), model(columns))
 
 
@@ -107,6 +108,33 @@ def test_gradients_reach_soft_values_and_every_parameter(name):
     assert without == []
     if name == "din":
         assert columns[2].values.grad.any()
+
+
+@pytest.mark.parametrize("of_values", [False, True])
+def test_bags_have_the_products_and_gradients_of_dense_rows(of_values):
+    rng = np.random.default_rng(0)
+    dense = (rng.random((6, 9)) * (rng.random((6, 9)) < 0.4)).astype(np.float32)
+    dense[2] = 0
+    bags, table = Bags.of(sp.csr_matrix(dense)), torch.from_numpy(rng.random((9, 3), np.float32)).requires_grad_()
+    bags.values.requires_grad_(of_values)
+    given, plain = torch.from_numpy(dense).requires_grad_(), table.detach().clone().requires_grad_()
+    cotangent = torch.from_numpy(rng.random((6, 3), np.float32))
+    product = bags[torch.arange(6)].times(table)
+    product.backward(cotangent)
+    (given @ plain).backward(cotangent)
+    assert_allclose(product.detach(), (given @ plain).detach(), rtol=1e-6)
+    assert_allclose(table.grad, plain.grad, rtol=1e-6)
+    if of_values:
+        assert_allclose(bags.values.grad, given.grad[dense != 0], rtol=1e-6)
+
+    row, column = dense.nonzero()
+    parts = torch.from_numpy(rng.random((len(row), 2), np.float32)).requires_grad_()
+    assert_array_equal(bags.places().times(plain).detach(), plain[column].detach())
+    assert_array_equal(bags.rows().times(given).detach(), given[row].detach())
+    sums = bags.row_sums(parts)
+    assert_allclose(sums.detach(), [parts.detach().numpy()[row == n].sum(0) for n in range(6)], rtol=1e-6)
+    sums.backward(cotangent[:, :2])
+    assert_array_equal(parts.grad, cotangent[row, :2])
 
 
 def test_a_factorisation_machine_is_its_double_sum():
@@ -169,10 +197,10 @@ def test_din_reads_a_history_through_the_item():
         for n in range(len(given)):
             target, read = table[given.values[1][n]], torch.zeros(4)
             for item in np.flatnonzero(history[n]):
-                pair = torch.cat([table[item], target, table[item] - target, table[item] * target])
+                pair = torch.cat([table[item], target, table[item] * target])
                 read += history[n, item] * model.activated(model.activation(pair[None]))[0] * table[item]
             assert_allclose(seen[0][n, -4:], read, rtol=1e-3, atol=1e-5)
-    with pytest.raises(ValueError, match="Sparse rows"):
+    with pytest.raises(ValueError, match="history as Bags"):
         logits(model, given)
     other = Fields((*WITH_HISTORY.fields[:2], Field("history", "several", values=tuple("abcdefghi"))))
     for fields, item in ((WITH_HISTORY, "user"), (other, "item")):
