@@ -182,7 +182,8 @@ class DIN(_Deep):
     """w + MLP(v, sum over h in the history of a(v_h, v_t) v_h), t the item (Zhou et al. 2018, Eq. 3).
 
     `history` and `item` name fields of the same values, whose vectors they share; a history is `Bags`, and its
-    stored values multiply. a is a network of (v_h, v_t, v_h * v_t): public code adds v_h - v_t, which no layer needs.
+    stored values multiply. a is a hidden layer of (v_h, v_t, v_h * v_t); public code adds v_h - v_t, which a layer
+    makes of them itself.
 
     Raises ValueError for fields of other values.
     """
@@ -197,17 +198,20 @@ class DIN(_Deep):
 
     def _build(self) -> None:
         super()._build()
-        self.activation = MLP(3 * self.n_factors, [36])
-        self.activated = Dense(36, 1)
+        self.of_past, self.of_both = (Dense(self.n_factors, 36, bias=False) for _ in range(2))
+        self.of_item = Dense(self.n_factors, 36)
+        self.weight = Dense(36, 1)
 
     def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
         history = x[self._history]
         if not isinstance(history, Bags):
             raise ValueError("DIN takes a history as Bags, such as `train.on` makes of sparse rows; ids are no history")
-        v = self.vectors(x)
-        past = history.places().times(self.vectors.table(self._item))
-        target = history.rows().times(v[:, self._item])
-        weights = self.activated(self.activation(torch.cat([past, target, past * target], 1)))
+        v, table = self.vectors(x), self.vectors.table(self._item)
+        places, rows, target = history.places(), history.rows(), v[:, self._item]
+        past = places.times(table)
+        # Linear in either vector: of a value once, and not at each of its places.
+        z = places.times(self.of_past(table)) + rows.times(self.of_item(target))
+        weights = self.weight(torch.relu(z + self.of_both(past * rows.times(target))))
         read = history.row_sums(weights * history.values[:, None] * past)
         others = [v[:, f] for f in range(v.shape[1]) if f != self._history]
         return self.linear(x) + self._deep(torch.cat([*others, read], 1), rng)

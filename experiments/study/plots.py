@@ -193,9 +193,8 @@ def grouped(
         scale, digits, left = (1, 4, 0.5) if column.startswith("AUC") else (100, 2, 0.0)
         for place, (name, mean) in enumerate(means.items()):
             end = scale * mean[column]
-            panel.barh(
-                name, end - left, left=left, height=0.6, color=ACCENT if any(word in name for word in OURS) else INK
-            )
+            color = ACCENT if any(word in name for word in OURS) else INK
+            panel.barh(place, end - left, left=left, height=0.6, color=color)
             text = f"{end:.{digits}f}"
             if (theirs := published.get(name, {}).get(column)) is not None:
                 panel.plot([theirs, theirs], [place - 0.42, place + 0.42], color="#e67e22", lw=2)
@@ -203,6 +202,7 @@ def grouped(
             panel.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
         unit = "" if scale == 1 else ", %"
         panel.set(title=column, xlabel=f"test{unit}" + (" (line: as published)" if published else ""))
+        panel.set_yticks(range(len(means)), [*means])
         panel.grid(visible=False, axis="y")
         panel.grid(axis="x", color=MUTED, alpha=0.25)
         panel.set_axisbelow(True)

@@ -197,8 +197,9 @@ def test_din_reads_a_history_through_the_item():
         for n in range(len(given)):
             target, read = table[given.values[1][n]], torch.zeros(4)
             for item in np.flatnonzero(history[n]):
-                pair = torch.cat([table[item], target, table[item] * target])
-                read += history[n, item] * model.activated(model.activation(pair[None]))[0] * table[item]
+                parts = (model.of_past, table[item]), (model.of_item, target), (model.of_both, table[item] * target)
+                hidden = torch.relu(sum(layer(vector[None]) for layer, vector in parts))
+                read += history[n, item] * model.weight(hidden)[0] * table[item]
             assert_allclose(seen[0][n, -4:], read, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="history as Bags"):
         logits(model, given)
