@@ -4,13 +4,18 @@
     rows = fields.rows(test, label="click")
 
 A value that training rows do not hold is value 0 of its field. So is a missing one, but for a category of which
-training rows miss some too: there it is a value of its own.
+training rows miss some too: there it is a value of its own. Where half of a table's values are unknown, or more, a
+warning says so.
+
+The kind "several of item" is several whose values are those of the field `item`, as the history of a user is.
 """
 
 import hashlib
 import json
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +31,7 @@ from infae.runtime import checks
 
 KINDS = ("category", "several", "bag", "bins", "standard")
 N_BINS = 20
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,23 @@ class Field:
         return np.stack([scaled, ~known], axis=1).astype(np.float32)
 
     def _ids(self, column: pd.Series) -> np.ndarray:
-        return pd.Index(self.values, dtype=object).get_indexer(pd.Index(column, dtype=object)) + 1
+        """ValueError for numbers where texts are known, or texts for numbers."""
+        ids = pd.Index(self.values, dtype=object).get_indexer(pd.Index(column, dtype=object)) + 1
+        unknown = column[(ids == 0) & column.notna().to_numpy()]
+        if 2 * len(unknown) >= len(column) > 0 and len(unknown):
+            given, known = ({isinstance(v, str) for v in values if v is not None} for values in (column, self.values))
+            kinds = {True: "text", False: "numbers"}
+            if not given & known and known:
+                raise ValueError(
+                    f"field {self.name!r} holds {' and '.join(kinds[k] for k in given)}, such as "
+                    f"{checks.shown(unknown.iloc[0])}; its known values are {' and '.join(kinds[k] for k in known)}"
+                )
+            warnings.warn(
+                f"field {self.name!r}: {len(unknown):,} of {len(column):,} values are unknown, such as "
+                f"{checks.shown(unknown.iloc[0])}; a model knows nothing of them",
+                stacklevel=4,
+            )
+        return ids
 
 
 @dataclass(frozen=True)
@@ -124,7 +146,12 @@ class Fields:
     def of(cls, train: pd.DataFrame, kinds: Mapping[str, str]) -> Self:
         """The fields named in `kinds`, as training rows tell."""
         check_columns(train, [*kinds])
-        return cls(tuple(Field.of(train[name], kind) for name, kind in kinds.items()))
+        found = {name: Field.of(train[name], kind_of(name, kind, kinds)[0]) for name, kind in kinds.items()}
+        for name, kind in kinds.items():
+            if other := kind_of(name, kind, kinds)[1]:
+                values = _sorted({*found[name].values, *found[other].values})
+                found |= {each: replace(found[each], values=values) for each in (name, other)}
+        return cls(tuple(found.values()))
 
     @classmethod
     def numbered(cls, **sizes: int) -> Self:
@@ -171,6 +198,15 @@ class Fields:
             raise ValueError(f"{path} holds no fields as Fields.save writes them ({error})") from error
 
 
+def kind_of(name: str, kind: str, kinds: Mapping[str, str]) -> tuple[str, str]:
+    """A kind, and whose values the field has, if any; ValueError for what is no kind."""
+    own, _, other = kind.partition(" of ")
+    checks.choice(f"kind of {name!r}", own, KINDS)
+    if other and not (own in ("several", "bag") and kinds.get(other) == "category"):
+        raise ValueError(f"{name!r}: {kind!r} must be several or bag of the values of a category field")
+    return own, other
+
+
 def scaled_bags(bags: sp.csr_matrix) -> sp.csr_matrix:
     """Each row over the sum of the sizes of its numbers; rows without any stay empty."""
     sizes = sp.csr_matrix((np.abs(bags.data), bags.indices, bags.indptr), shape=bags.shape)
@@ -199,7 +235,7 @@ def _plain(column: pd.Series) -> pd.Series:
 
 def _one(value: Any) -> Any:
     if isinstance(value, str):
-        return value
+        return str(value)  # numpy's texts print otherwise, and fingerprints are of what is printed
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
@@ -213,7 +249,7 @@ def _lists(column: pd.Series) -> list[list[Any]]:
 
 def _list(value: Any) -> list[Any]:
     if isinstance(value, str):
-        return [part for part in value.split("|") if part]
+        return [int(part) if _WHOLE.fullmatch(part) else part for part in value.split("|") if part]
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_one(each) for each in value]
     one = _one(value)

@@ -20,6 +20,27 @@ class Bags(Sparse):
     that one: by its rounding the recommenders' records stand.
     """
 
+    @classmethod
+    def read(cls, column: "Column", n_columns: int) -> "Bags":
+        """Of a column of a field of so many values: ids are bags of one, and soft rows hold their shares above 0.
+
+        ValueError for ids with soft rows among them.
+        """
+        if isinstance(column, Bags):
+            return column
+        if isinstance(column, Sparse):
+            return cls(column.n_columns, column.columns, column.starts, column.values)
+        if isinstance(column, Repeated):
+            return cls.read(column.soft, n_columns)[column.which]
+        if isinstance(column, Mixed):
+            raise ValueError("a history is given as ids, or as soft rows, and not as ids with soft rows among them")
+        if not column.is_floating_point():
+            places = torch.arange(len(column), device=column.device)
+            return cls(n_columns, column, places, torch.ones(len(column), device=column.device))
+        rows, columns = column.nonzero(as_tuple=True)
+        ends = torch.bincount(rows, minlength=len(column)).cumsum(0)
+        return cls(n_columns, columns, torch.cat([ends.new_zeros(1), ends[:-1]]), column[rows, columns])
+
     def times(self, table: torch.Tensor) -> torch.Tensor:
         return super().times(table) if self.values.requires_grad else _Times.apply(self, table)
 
@@ -56,6 +77,13 @@ class _Times(torch.autograd.Function):
         parts = (part.cpu().numpy() for part in (bags.values, bags.columns, torch.cat([bags.starts, ends])))
         transposed = sp.csc_array(tuple(parts), shape=(ctx.n_rows, len(bags)))
         return None, torch.from_numpy(transposed @ grad.cpu().numpy()).to(grad.device)
+
+
+def plain(column: Column, size: int) -> torch.Tensor:
+    """Ids (n,), or dense soft values (n, size)."""
+    if isinstance(column, Repeated):
+        return plain(column.soft, size)[column.which]
+    return column if isinstance(column, torch.Tensor) else look_up(torch.eye(size), column)
 
 
 class Embeddings(nn.Module):

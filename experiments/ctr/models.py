@@ -1,6 +1,6 @@
 """Click-through models: each gives the logits (n,) of rows.
 
-Fields are ids or soft values; one-hot ones give the bits of ids. A history, which DIN has, is `Bags`. All have
+Fields are ids or soft values; one-hot ones give the bits of ids. All have
 `forward(x, rng=None)`: x has a column a field, and `rng` draws what is dropped out; without it nothing is. In the
 equations v_f is the vector of field f, and w the linear part.
 """
@@ -24,6 +24,7 @@ from experiments.ctr.layers import (
     Linear,
     pairwise_products,
     pairwise_sum,
+    plain,
 )
 from experiments.recommenders.layers import Dense
 from infae.runtime import checks
@@ -65,6 +66,29 @@ class Model(nn.Module):
 
     def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
         raise NotImplementedError
+
+
+class Own(Model):
+    """A module of another kind, which gives logits (n,) of a list of columns: ids (n,), or soft values (n, size).
+
+    Raises (forward) ValueError where it gives something else.
+    """
+
+    def __init__(self, fields: Fields, module: nn.Module):
+        super().__init__(fields)
+        self.module = module
+
+    def _build(self) -> None:
+        pass
+
+    def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
+        found = self.module([plain(column, size) for column, size in zip(x, self.sizes, strict=True)])
+        if not isinstance(found, torch.Tensor) or found.shape != (len(x[0]),):
+            raise ValueError(
+                f"{type(self.module).__name__} must give {len(x[0])} logits, one a row, got "
+                f"{tuple(getattr(found, 'shape', ()))} of {type(found).__name__}"
+            )
+        return found
 
 
 class LR(Model):
@@ -181,8 +205,8 @@ class AutoInt(_Deep):
 class DIN(_Deep):
     """w + MLP(v, sum over h in the history of a(v_h, v_t) v_h), t the item (Zhou et al. 2018, Eq. 3).
 
-    `history` and `item` name fields of the same values, whose vectors they share; a history is `Bags`, and its
-    stored values multiply. a is a hidden layer of (v_h, v_t, v_h * v_t); public code adds v_h - v_t, which a layer
+    `history` and `item` name fields of the same values, whose vectors they share; the shares of a history multiply.
+    a is a hidden layer of (v_h, v_t, v_h * v_t); public code adds v_h - v_t, which a layer
     makes of them itself.
 
     Raises ValueError for fields of other values.
@@ -203,9 +227,7 @@ class DIN(_Deep):
         self.weight = Dense(36, 1)
 
     def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
-        history = x[self._history]
-        if not isinstance(history, Bags):
-            raise ValueError("DIN takes a history as Bags, such as `train.on` makes of sparse rows; ids are no history")
+        history = Bags.read(x[self._history], self.sizes[self._history])
         v, table = self.vectors(x), self.vectors.table(self._item)
         places, rows, target = history.places(), history.rows(), v[:, self._item]
         past = places.times(table)

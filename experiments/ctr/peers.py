@@ -67,10 +67,15 @@ class Peer(nn.Module):
             self.model = getattr(models, theirs)(*lists, **about)
 
     def forward(self, x: Sequence[torch.Tensor], rng: torch.Generator | None = None) -> torch.Tensor:
-        """(n,) logits of columns of ids; what is dropped out is PyTorch's global generator's.
+        """(n,) logits of columns of ids; `rng` seeds the global generator, which is restored, for what is dropped out.
 
         Raises ValueError for soft values.
         """
         if not all(isinstance(column, torch.Tensor) and column.dtype == torch.int64 for column in x):
             raise ValueError("deepctr-torch takes ids alone, and these rows have soft values")
-        return self.model(torch.stack([*x], 1).float())[:, 0]
+        ids = torch.stack([*x], 1).float()
+        if rng is None:
+            return self.model(ids)[:, 0]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+            return self.model(ids)[:, 0]

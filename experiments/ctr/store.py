@@ -4,9 +4,10 @@ import importlib
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from experiments.ctr.fields import Fields
-from experiments.ctr.models import MODELS, Model
+from experiments.ctr.models import MODELS, Model, Own
 from infae.runtime.checks import shown
 from infae.storage.atomic import replacing
 
@@ -23,6 +24,8 @@ def save(model: Model, path: str | Path) -> None:
 
 def load(path: str, fields: Fields) -> Model:
     """A model that `save` wrote, in evaluation mode; or of your own, `my_module:build`, by `build(fields)`.
+
+    That gives a `Model`, or any other module, see `models.Own`.
 
     Weights alone are read: a file cannot run code. ValueError for a file that is no such model, or of other fields.
     """
@@ -55,6 +58,6 @@ def _built(name: str, fields: Fields) -> Model:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{name} is not found: expected module:function, called as function(fields)") from error
     model = build(fields)
-    if not isinstance(model, Model):
-        raise ValueError(f"{name} must give an experiments.ctr.models.Model, got {shown(model)}")
-    return model.eval()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name} must give a torch.nn.Module, got {shown(model)}")
+    return (model if isinstance(model, Model) else Own(fields, model)).eval()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.ctr.fields import KINDS, Fields
+from experiments.ctr.fields import KINDS, Fields, kind_of
 from experiments.ctr.rows import Rows
 from infae.data.datasets import located
 from infae.data.interactions import check_columns
@@ -39,7 +39,7 @@ class Table:
     def __post_init__(self) -> None:
         check_columns(self.frame, [LABEL, *self.kinds])
         for name, kind in self.kinds.items():
-            checks.choice(f"kind of {name!r}", kind, KINDS)
+            kind_of(name, kind, self.kinds)
         if LABEL in self.kinds:
             raise ValueError(f"{self.name}: the label must not be a field too")
         labels = self.frame[LABEL].unique()
@@ -191,7 +191,7 @@ def table(name: str, data_dir: DataDir = None, kinds: Sequence[str] = (), label:
     if not Path(name).is_file():
         raise ValueError(f"unknown table {name!r}, expected one of {', '.join(TABLES)}, or the path of a file")
     pairs = [each.partition(":")[::2] for each in kinds]
-    if not pairs or any(kind not in KINDS for _, kind in pairs) or len(dict(pairs)) < len(pairs):
+    if not pairs or any(kind.partition(" of ")[0] not in KINDS for _, kind in pairs) or len(dict(pairs)) < len(pairs):
         known = ", ".join(KINDS)
         raise ValueError(f"a file's fields are told as field:kind, each once, such as user:category; kinds are {known}")
     return read(name, dict(pairs), label)

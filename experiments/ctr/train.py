@@ -71,8 +71,9 @@ def fit(
     it has, and is trained further.
 
     Raises:
-      ValueError: bad settings, no rows, rows without labels or of other fields than the model's, labels 0 or 1 with
-        squared errors; for AUC, validation rows of one kind of label.
+      ValueError: bad settings, no rows, rows without labels, of one kind of label or of other fields than the model's,
+        labels 0 or 1 with squared errors, batches of one row with batch normalisation; for AUC, validation rows of one
+        kind of label.
       FloatingPointError: training diverged.
     """
     draw, rows = (rows, rows(0)) if callable(rows) else (None, rows)
@@ -81,6 +82,8 @@ def fit(
     labels = rows.known_labels
     if not labels.size:
         raise ValueError("there are no rows to train on")
+    if labels.min() == labels.max() and labels[0] in (0, 1):
+        raise ValueError(f"all labels are {labels[0]:g}: rows of both kinds are needed to tell them apart")
     if training.loss == "squared_error" and not (labels.min() > 0 and labels.max() < 1):
         raise ValueError("squared_error is of logits: every label must be above 0 and below 1; use cross_entropy")
     checks.choice("metric", training.metric, METRICS)
@@ -92,8 +95,11 @@ def fit(
     if not go_on:
         initialise(model, rng)
     batch_size = checks.whole("batch_size", training.batch_size)
-    if batch_size > 2 and any(isinstance(part, nn.BatchNorm1d) for part in model.modules()):
-        batch_size -= len(rows) % batch_size == 1  # a last batch of one row has no variance
+    if any(isinstance(part, nn.BatchNorm1d) for part in model.modules()):
+        if min(len(rows), batch_size) < 2:
+            raise ValueError("batch normalisation needs batches of two rows or more: one row has no variance")
+        while len(rows) % batch_size == 1:  # nor has a last batch of one
+            batch_size += 1
     settings = (training.n_epochs, batch_size, training.metric, training.check_every, training.patience)
     trainer = Trainer(type(model).__name__, *settings, progress=progress)
     value = None

@@ -32,6 +32,9 @@ WAYS: Mapping[str, Callable[..., Rows]] = {
 LONG = ("designed", "inverted")
 """Ways that may take minutes, and keep what is done."""
 
+INVERTED = ("positives", "threshold", "freeze", "norm_weight")
+"""Flags of one way; see `inverted.synthesise`."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -39,6 +42,10 @@ class Config:
     fields: str = option("", "its fields.json")
     n_rows: int = option(2000, "how many rows")
     way: str = option("designed", f"one of {', '.join(WAYS)}; see the files of experiments/inversion")
+    positives: float = option(0.5, "inverted: share of labels that are 1; at most that of clicks where they are rare")
+    threshold: float = option(0.3, "inverted: cross-entropy below which a batch is done")
+    freeze: str = option("half", "inverted: half, none, or a field that stays as it was drawn")
+    norm_weight: float = option(0.0, "inverted: of the term of batch-normalisation statistics")
     seed: int = option(0, "of all that is drawn")
     out: str = option("out/rows.parquet", "the file to write")
 
@@ -48,6 +55,11 @@ def run(config: Config) -> Rows:
     for name in ("model", "fields"):
         if not getattr(config, name):
             raise ValueError(f"--{name} is missing; see --help")
+    of_inverted = {name: getattr(config, name) for name in INVERTED}
+    if config.way != "inverted":
+        if other := [f"--{name}" for name, value in of_inverted.items() if value != getattr(Config, name)]:
+            raise ValueError(f"{', '.join(other)} {'is' if len(other) == 1 else 'are'} of --way=inverted")
+        of_inverted = {}
     path = Path(config.out)
     if path.suffix != ".parquet":
         raise ValueError(f"--out must end in .parquet, got {config.out}")
@@ -55,7 +67,8 @@ def run(config: Config) -> Rows:
     model = store.load(config.model, Fields.load(config.fields))
     started = time.perf_counter()
     partly = path.with_suffix(".partial")
-    rows = way(model, config.n_rows, config.seed, **({"checkpoint": partly} if config.way in LONG else {}))
+    kept = {"checkpoint": partly} if config.way in LONG else {}
+    rows = way(model, config.n_rows, config.seed, **kept, **of_inverted)
     rows.save(path)
     if config.way in LONG:
         for piece in partly.glob("*.npz"):

@@ -88,8 +88,10 @@ def synthesise(
     sizes = [size - 1 for size in model.sizes]
     if not all(sizes):
         raise ValueError("a field of the model has no known value")
-    most = np.prod(sorted(sizes)[-2:], dtype=np.float64)
-    kept = min(4 * most, KEPT_BYTES)
+    largest = sorted(sizes)[-2:]
+    n_sampled = _n_sampled(sample, *largest)
+    # Of sampled rows and columns there are parts, and what they are joined to.
+    kept = min(4.0 * largest[0] * largest[1], KEPT_BYTES) if n_sampled is None else 8.0 * n_sampled * sum(largest)
     drawn = 24 * n_rows * N_DRAWS * len(sizes) * (len(sizes) > 2)
     n_bytes = 8 * n_rows * sum(sizes) + kept + max(BLOCK_BYTES, PAIR_BYTES * max(sizes)) + drawn
     require_memory(int(n_bytes), f"{n_rows:,} designed rows of {' and '.join(f'{size:,}' for size in sizes)} values")
@@ -156,9 +158,15 @@ def _response(
     model: Model, pair: tuple[int, int], sample: int | None, pieces: Pieces, rng: np.random.Generator, progress: bool
 ) -> "Response | Sampled":
     whole = Response(model, pair, pieces, progress)
-    if sample is None:
-        sample = SAMPLE if np.prod(whole.shape, dtype=np.float64) > SAMPLED_FROM else max(whole.shape)
-    return whole if sample >= min(whole.shape) else Sampled(whole, sample, rng)
+    n_sampled = _n_sampled(sample, *whole.shape)
+    return whole if n_sampled is None else Sampled(whole, n_sampled, rng)
+
+
+def _n_sampled(sample: int | None, n_1: int, n_2: int) -> int | None:
+    """Rows and columns that tell a matrix of this shape; None for all of them."""
+    if sample is None and float(n_1) * n_2 > SAMPLED_FROM:
+        sample = SAMPLE
+    return None if sample is None or sample >= min(n_1, n_2) else sample
 
 
 class Response:

@@ -104,7 +104,8 @@ def synthesise(
                     break
                 if norm_weight:
                     loss = loss + norm_weight * statistics.distance()
-                slopes = torch.autograd.grad(loss, leaves)
+                # A model may leave a field out.
+                slopes = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
                 for leaf, slope, mask in zip(leaves, slopes, moving, strict=True):
                     leaf.grad = mask * (slope + weight_decay * leaf.detach())
                 optimizer.step()

@@ -188,7 +188,9 @@ class Workshop:
             many = on_tables(learner) if len(rows) > MANY else None
             tried = many or (ON_HARD if SOURCES[source].hard else ON_MADE if rows.soft_labels else ON_FEW)
             found = self._best(learner, [(training, rows) for training in tried], data, seed)
-        attack = membership.by_loss(found.candidate[1], data.train, data.test)
+        # Of real rows, those that were trained on are members.
+        members = data.train if SOURCES[source].make else rows
+        attack = membership.by_loss(found.candidate[1], members, data.test)
         return {**_tested(found, data), "attack": attack}
 
     def told(self, source: str, table: str, seed: int) -> dict[str, float]:

@@ -83,6 +83,17 @@ def test_ours_learn_no_less_than_theirs_by_the_same_training():
     assert found[0] > found[1] - 0.01
 
 
+def test_theirs_train_to_the_same_bits_by_the_same_seed():
+    data = tables.random_parts(tables.made(n_rows=2000), 0)
+    found = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        model = peers.Peer("deepfm", data.fields, dropout=0.5)
+        fit(model, data.train, training=Training(0.003, n_epochs=1, batch_size=500))
+        found.append(logits(model, data.test))
+    np.testing.assert_array_equal(*found)
+
+
 def test_what_theirs_cannot_do_is_refused():
     with pytest.raises(ValueError, match="name must be one of"):
         peers.Peer("lr", FIELDS)

@@ -56,7 +56,32 @@ def test_a_missing_value_of_training_rows_is_a_value():
     column = pd.Series(["a", None, "b"], name="city")
     field = Field.of(column)
     assert_array_equal(field.encode(column), [1, 3, 2])
-    assert_array_equal(field.encode(pd.Series([None, "z"], name="city")), [3, 0])
+    assert_array_equal(field.encode(pd.Series([None, "z", "a"], name="city")), [3, 0, 1])
+
+
+def test_values_that_nobody_knows_are_told_of():
+    field = Field.of(pd.Series([1, 2, 3], name="user"))
+    with pytest.warns(UserWarning, match="2 of 4 values are unknown, such as 8"):
+        assert_array_equal(field.encode(pd.Series([1, 8, 9, 2], name="user")), [1, 0, 0, 2])
+    with pytest.raises(ValueError, match="'user' holds text, such as 'u1'; its known values are numbers"):
+        field.encode(pd.Series(["u1", "u2"], name="user"))
+
+
+def test_a_history_has_the_values_of_its_items():
+    frame = pd.DataFrame({"item": [3, 12, 5], "history": ["12|5", "", "3|99"]})
+    fields = Fields.of(frame, {"item": "category", "history": "several of item"})
+    item, history = fields
+    assert item.values == history.values == (3, 5, 12, 99)
+    assert_allclose(fields.rows(frame).values[1].toarray()[0], [0, 0, 0.5, 0.5, 0])
+    for kinds in ({"item": "bins", "history": "several of item"}, {"item": "category", "history": "bins of item"}):
+        with pytest.raises(ValueError, match="several or bag of the values of a category field"):
+            Fields.of(frame, kinds)
+
+
+def test_fields_of_numpy_texts_are_the_same_from_their_file(tmp_path):
+    fields = Fields.of(pd.DataFrame({"city": [np.str_("a"), np.str_("b")]}, dtype=object), {"city": "category"})
+    fields.save(tmp_path / "fields.json")
+    assert Fields.load(tmp_path / "fields.json").fingerprint == fields.fingerprint
 
 
 def test_empty_texts_are_values_and_empty_parts_none():

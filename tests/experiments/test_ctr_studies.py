@@ -63,6 +63,23 @@ def test_a_file_of_ones_own_is_trained_on(tmp_path):
     assert [field["kind"] for field in stored["fields"]] == ["category", "category", "standard"]
 
 
+def test_rows_are_made_out_of_a_history_model_of_a_file_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    items, past = rng.integers(8, size=400), [rng.choice(8, 3, replace=False) for _ in range(400)]
+    label = [int(item in some or rng.random() < 0.1) for item, some in zip(items, past, strict=True)]
+    history = ["|".join(map(str, some)) for some in past]
+    pd.DataFrame({"item": items, "history": history, "label": label}).to_csv(tmp_path / "mine.csv", index=False)
+    config = train_command.Config(
+        dataset=str(tmp_path / "mine.csv"), kinds=("item:category", "history:several of item"), model="din",
+        n_epochs=2, out=str(tmp_path), plot=False,
+    )  # fmt: skip
+    train_command.run(config)
+    for way in rows_command.LONG:
+        made = rows_of(tmp_path, way=way, n_rows=30)
+        assert [field.kind for field in made.fields] == ["category", "several"]
+        assert 0 < made.labels.min() < made.labels.max() < 1
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -85,6 +102,13 @@ def test_a_file_without_kinds_is_refused(tmp_path):
             tables.table(str(tmp_path / "mine.csv"), kinds=kinds)
 
 
+def test_rows_are_inverted_as_flags_say(teacher):
+    rows = rows_of(teacher[0], way="inverted", n_rows=40, positives=0.1, threshold=10.0, freeze="none")
+    assert len(rows) == 40
+    # At the noise that it begins with, a batch is done: nearly even shares.
+    assert max(value.max() for value in rows.values) < 3 / min(value.shape[1] for value in rows.values)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -94,6 +118,9 @@ def test_a_file_without_kinds_is_refused(tmp_path):
         ({"model": "nowhere.pt"}, "is no file"),
         ({"out": "rows.csv"}, "must end in .parquet"),
         ({"n_rows": 0}, "n_rows"),
+        ({"freeze": "none"}, "--freeze is of --way=inverted"),
+        ({"way": "inverted", "freeze": "nobody"}, "freeze must be one of"),
+        ({"way": "inverted", "positives": 1.5}, "positives"),
     ],
 )
 def test_bad_flags_of_synthesis_are_refused(flags, message, teacher):
