@@ -22,14 +22,14 @@ def synthesise(model: Model, n_rows: int, seed: int = 0, *, kind: str = "one-hot
         uniformly from the simplex (a flat Dirichlet distribution), which is where Algorithm 1 begins, up to a softmax.
 
     Raises:
-      ValueError: bad arguments, or a field that is no category.
+      ValueError: bad arguments, or a field of numbers that are no shares.
       FloatingPointError: the model's logits are NaN or infinite.
       MemoryError: so many rows do not fit.
     """
     n_rows, rng = checks.whole("n_rows", n_rows), checks.generator(seed)
     mixed = checks.choice("kind", kind, KINDS) == "mixture"
-    if other := [field.name for field in model.fields if field.kind != "category"]:
-        raise ValueError(f"rows are drawn of category fields, got {', '.join(other)}")
+    if other := [field.name for field in model.fields if not field.on_simplex]:
+        raise ValueError(f"rows are drawn of shares of values, which a number is not, got {', '.join(other)}")
     require_memory(12 * n_rows * (sum(model.sizes) if mixed else len(model.sizes)), f"{n_rows:,} drawn rows")
     values: tuple[Values, ...] = tuple(
         _flat(n_rows, size - 1, rng) if mixed else rng.integers(1, size, n_rows) for size in model.sizes

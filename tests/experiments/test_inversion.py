@@ -17,7 +17,7 @@ from distillcf.errors import CheckpointError
 from experiments.ctr.fields import Field, Fields
 from experiments.ctr.models import MODELS, DeepFM, Model
 from experiments.ctr.rows import Rows
-from experiments.ctr.train import Training, evaluate, fit, logits
+from experiments.ctr.train import Training, evaluate, fit, labelled, logits
 from experiments.inversion import designed, drawn, generated, inverted, learned, membership, queried
 from experiments.inversion.pieces import Pieces
 
@@ -226,11 +226,16 @@ def test_designed_rows_of_three_fields_are_labelled_by_mean_logits_and_teach_the
     assert evaluate(student, held_out)["AUC"] > evaluate(model, held_out)["AUC"] - 0.02
 
 
-def test_designed_rows_of_bins_and_several_values():
+def test_rows_of_bins_and_several_values():
     frame = pd.DataFrame({"user": [1, 2, 1, 3], "age": [1.0, 5, 3, 9], "genres": ["a|b", "b", "c", "a"]})
     fields = Fields.of(frame, {"user": "category", "age": "bins", "genres": "several"})
-    rows = designed.synthesise(MODELS["fm"](fields), 30)
+    model = MODELS["fm"](fields)
+    rows = designed.synthesise(model, 30)
     assert all(value.shape == (30, field.size) for value, field in zip(rows.values, fields, strict=True))
+    for kind in drawn.KINDS:
+        others = drawn.synthesise(model, 50, kind=kind)
+        assert_array_equal(others.labels, labelled(model, others).labels)
+        assert all((value > 0).all() if value.ndim == 1 else (value[:, 0] == 0).all() for value in others.values)
 
 
 def test_what_rows_cannot_be_designed_of_is_refused():
