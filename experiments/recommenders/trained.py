@@ -60,10 +60,12 @@ class Trained(Baseline):
         progress: bool = False,
         checkpoint: str | Path | None = None,
         report: Callable[[int, float], None] | None = None,
+        beside: Callable[[Any, torch.Generator], Task] | None = None,
     ) -> Self:
         """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
 
-        `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. For the rest see `Trainer`.
+        `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. `beside` makes of the model's
+        task one that has more to learn, by a generator. For the rest see `Trainer`.
 
         Raises:
           ValueError: bad parameters or data, or `metric` undefined on `validation`.
@@ -77,18 +79,21 @@ class Trained(Baseline):
         clicks = as_clicks(X)
         split = None if validation is None else as_split(clicks, validation)
         params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
-        about = repr((params, clicks_fingerprint(clicks), split and split_fingerprint(split))) if checkpoint else ""
+        parts = (params, clicks_fingerprint(clicks), split and split_fingerprint(split), *([beside] if beside else []))
+        about = repr(parts) if checkpoint else ""
         settings = (self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
         trainer = Trainer(self.title, *settings, checkpoint, about, progress)
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
             task = self._task(clicks)
         module = task.module.to(device)
         initialise(module, rng)
+        if beside is not None:
+            task = beside(task, rng)
 
         trial = copy.copy(self)
         trial.module, trial.item_ids_ = module, clicks.item_ids
         value = None if split is None else lambda: held_out_metrics(trial, split, [self.metric])["value"]
-        done = trainer.fit(task, {"loss": adam(module, self.learning_rate)}, rng, value, report)
+        done = trainer.fit(task, {"loss": adam(task.module, self.learning_rate)}, rng, value, report)
         self.epoch_ = self.n_epochs if done.best is None else done.best["epoch"]
         self.module, self.path_, self.item_ids_ = module, done.path, clicks.item_ids
         return self

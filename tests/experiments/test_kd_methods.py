@@ -1,0 +1,155 @@
+"""Ways of distilling, on students of a few clicks."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+torch = pytest.importorskip("torch")
+
+import infae
+import infae.data
+from distillcf.errors import CheckpointError
+from experiments.kd.knowledge import Knowledge
+from experiments.kd.methods import METHODS, Distilled, RelaxedRanking, vectors_of
+from experiments.recommenders.lightgcn import LightGCN
+from experiments.recommenders.mf import MF
+from experiments.recommenders.mvae import MVAE
+from experiments.recommenders.neumf import NeuMF
+from infae.data.synthetic import synthetic
+
+CLICKS = synthetic(120, 90, mean_clicks=12, n_groups=6, seed=0).interactions
+STUDENT = {"n_factors": 3, "dropout": 0.0, "n_epochs": 20, "batch_size": 256, "learning_rate": 0.02}
+
+
+def by_id(model):
+    """A model's scores of training users."""
+    module = model.module
+    return lambda users: module(torch.from_numpy(np.asarray(users))).detach().numpy()
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return MF(n_factors=16, n_epochs=40, batch_size=256, learning_rate=0.02).fit(CLICKS)
+
+
+@pytest.fixture(scope="module")
+def knowledge(teacher):
+    return Knowledge(by_id(teacher), CLICKS, tuple(part.detach() for part in vectors_of(teacher.module)))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return MF(**STUDENT).fit(CLICKS)
+
+
+def loss(name, knowledge, student):
+    """A method's loss on everything."""
+    method = METHODS[name](knowledge, student.module)
+    rng = torch.Generator().manual_seed(0)
+    method.begin(20, rng)
+    with torch.no_grad():
+        return float(method(student.module, *map(torch.arange, CLICKS.shape), rng))
+
+
+@pytest.mark.parametrize("name", ["soft targets", "RD", "CD", "RRD", "softmax", "FTD"])
+def test_a_student_comes_to_say_what_its_teacher_says(name, knowledge, alone):
+    student = MF(**STUDENT).fit(CLICKS, beside=Distilled(name, knowledge))
+    assert loss(name, knowledge, student) < 0.98 * loss(name, knowledge, alone)
+
+
+@pytest.mark.parametrize("name", ["FitNet", "DE", "HTD"])
+def test_a_students_vectors_come_to_tell_its_teachers(name, knowledge, alone):
+    """Better than those of a student that learned alone, whose experts learn for as many steps."""
+    everything, rng = [*map(torch.arange, CLICKS.shape)], torch.Generator().manual_seed(0)
+    made = []
+
+    def beside(own, rng):
+        made.append(Distilled(name, knowledge)(own, rng))
+        return made[0]
+
+    student = MF(**STUDENT).fit(CLICKS, beside=beside)
+    together = made[0].module[1]
+    apart = METHODS[name](knowledge, alone.module)
+    apart.initialise(rng)
+    optimizer = torch.optim.Adam(apart.parameters(), lr=STUDENT["learning_rate"])
+    for _ in range(STUDENT["n_epochs"] * (1 + CLICKS.n_interactions // STUDENT["batch_size"])):
+        optimizer.zero_grad()
+        apart(alone.module, *everything, rng).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert together(student.module, *everything, rng) < 0.9 * apart(alone.module, *everything, rng)
+
+
+@pytest.mark.parametrize("make", [NeuMF, LightGCN])
+@pytest.mark.parametrize("name", ["RRD", "FTD"])
+def test_students_of_other_kinds_learn_too(make, name, knowledge):
+    params = {"n_factors": 3, "n_epochs": 15, "batch_size": 256, "learning_rate": 0.02}
+    alone = make(**params).fit(CLICKS)
+    student = make(**params).fit(CLICKS, beside=Distilled(name, knowledge))
+    assert loss(name, knowledge, student) < loss(name, knowledge, alone)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_seed_is_all_chance_and_a_killed_training_goes_on(name, knowledge, tmp_path):
+    split = infae.data.leave_one_out(CLICKS, seed=0)
+    settings = {**STUDENT, "n_epochs": 4, "check_every": 1, "patience": 10}
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch, value):
+        if epoch == 2:
+            raise Killed
+
+    def fitted(**given):
+        return MF(**settings).fit(split.train, split, beside=Distilled(name, knowledge), **given)
+
+    whole = fitted()
+    with pytest.raises(Killed):
+        fitted(checkpoint=tmp_path / "training.npz", report=kill)
+    resumed = fitted(checkpoint=tmp_path / "training.npz")
+    for other in (fitted(), resumed):
+        for ours, theirs in zip(whole.module.parameters(), other.module.parameters(), strict=True):
+            assert_array_equal(ours.detach(), theirs.detach())
+    with pytest.raises(CheckpointError, match="another training"):
+        MF(**settings).fit(
+            split.train, split, beside=Distilled(name, knowledge, weight=2.0), checkpoint=tmp_path / "training.npz"
+        )
+
+
+def test_lists_leave_out_what_was_clicked(knowledge):
+    clicked = CLICKS.matrix.toarray() > 0
+    scores = knowledge.scores.numpy().copy()
+    scores[clicked] = -np.inf
+    assert_array_equal(knowledge.first_items(5), np.argsort(-scores, axis=1)[:, :5])
+    assert_array_equal(knowledge.first_users(5), np.argsort(-scores.T, axis=1)[:, :5])
+
+
+def test_others_are_below_the_list_and_not_clicked(knowledge, alone):
+    method = RelaxedRanking(knowledge, alone.module)
+    method.n_drawn, method._first = 10, knowledge.first_items(20)
+    interesting, others = method._draw(method._first, knowledge.unclicked, torch.Generator().manual_seed(0))
+    scores = knowledge.unclicked
+    assert (scores.gather(1, interesting).diff(dim=1) <= 0).all()
+    assert (scores.gather(1, others) < scores.gather(1, method._first[:, -1:])).all()
+    assert scores.gather(1, others).isfinite().all()
+
+
+def test_what_cannot_be_distilled_is_refused(teacher, knowledge):
+    plain = Knowledge(by_id(teacher), CLICKS)
+    with pytest.raises(ValueError, match=r"FullTopology compares vectors, and this teacher has none; .* RD, CD, RRD"):
+        MF(**STUDENT).fit(CLICKS, beside=Distilled("FTD", plain))
+    with pytest.raises(ValueError, match="method must be one of"):
+        Distilled("AT", plain)
+    with pytest.raises(ValueError, match="weight"):
+        Distilled("RD", plain, 0)
+    with pytest.raises(ValueError, match="rank by vectors of users and items"):
+        MVAE(n_epochs=1).fit(CLICKS, beside=Distilled("RD", plain))
+    with pytest.raises(ValueError, match=r"finite scores \(120, 90\) of these users and items, got NaN"):
+        Knowledge(lambda users: np.full((len(users), 90), np.nan), CLICKS)
+    with pytest.raises(ValueError, match=r"got \(120, 3\)"):
+        Knowledge(lambda users: np.zeros((len(users), 3)), CLICKS)
+    with pytest.raises(ValueError, match="expected vectors of 120 users and 90 items, got 2, 3"):
+        Knowledge(by_id(teacher), CLICKS, (torch.zeros(2, 1), torch.zeros(3, 1)))
+    with pytest.raises(ValueError, match="the first 90 items are asked for"):
+        knowledge.first_items(90)
