@@ -227,7 +227,7 @@ def _sorted(values: Sequence[Any] | set[Any] | np.ndarray) -> tuple[Any, ...]:
 
 
 def _plain(column: pd.Series) -> pd.Series:
-    """Whole numbers as integers, other values as text, missing ones as None."""
+    """Whole numbers as integers, also those that are text; other values as text, missing ones as None."""
     if pd.api.types.is_integer_dtype(column.dtype) and not column.hasnans:
         return pd.Series(column.astype(np.int64).tolist(), dtype=object)
     return pd.Series([_one(value) for value in column.astype(object)], dtype=object)
@@ -235,7 +235,8 @@ def _plain(column: pd.Series) -> pd.Series:
 
 def _one(value: Any) -> Any:
     if isinstance(value, str):
-        return str(value)  # numpy's texts print otherwise, and fingerprints are of what is printed
+        # numpy's texts print otherwise, and fingerprints are of what is printed.
+        return int(value) if _WHOLE.fullmatch(value) else str(value)
     if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
@@ -249,7 +250,7 @@ def _lists(column: pd.Series) -> list[list[Any]]:
 
 def _list(value: Any) -> list[Any]:
     if isinstance(value, str):
-        return [int(part) if _WHOLE.fullmatch(part) else part for part in value.split("|") if part]
+        return [_one(part) for part in value.split("|") if part]
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_one(each) for each in value]
     one = _one(value)

@@ -1,6 +1,7 @@
 """What click-through models are made of; fields come as `look_up` takes them: ids, or soft values."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import scipy.sparse as sp
@@ -83,7 +84,18 @@ def plain(column: Column, size: int) -> torch.Tensor:
     """Ids (n,), or dense soft values (n, size)."""
     if isinstance(column, Repeated):
         return plain(column.soft, size)[column.which]
-    return column if isinstance(column, torch.Tensor) else look_up(torch.eye(size), column)
+    if isinstance(column, torch.Tensor):
+        return column
+    device = column.which.device if isinstance(column, Mixed) else column.values.device
+    return look_up(torch.eye(size, device=device), column)
+
+
+@contextmanager
+def seeded(rng: torch.Generator) -> Iterator[None]:
+    """PyTorch's global generator with a seed that `rng` draws, and afterwards as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+        yield
 
 
 class Embeddings(nn.Module):

@@ -25,6 +25,7 @@ from experiments.ctr.layers import (
     pairwise_products,
     pairwise_sum,
     plain,
+    seeded,
 )
 from experiments.recommenders.layers import Dense
 from infae.runtime import checks
@@ -71,6 +72,8 @@ class Model(nn.Module):
 class Own(Model):
     """A module of another kind, which gives logits (n,) of a list of columns: ids (n,), or soft values (n, size).
 
+    What it drops out is drawn by PyTorch's global generator, which is seeded for it, and put back.
+
     Raises (forward) ValueError where it gives something else.
     """
 
@@ -82,7 +85,12 @@ class Own(Model):
         pass
 
     def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
-        found = self.module([plain(column, size) for column, size in zip(x, self.sizes, strict=True)])
+        columns = [plain(column, size) for column, size in zip(x, self.sizes, strict=True)]
+        if rng is None:
+            found = self.module(columns)
+        else:
+            with seeded(rng):
+                found = self.module(columns)
         if not isinstance(found, torch.Tensor) or found.shape != (len(x[0]),):
             raise ValueError(
                 f"{type(self.module).__name__} must give {len(x[0])} logits, one a row, got "

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from experiments.ctr.fields import Fields
+from experiments.ctr.layers import seeded
 from infae.runtime import checks
 
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -76,6 +77,5 @@ class Peer(nn.Module):
         ids = torch.stack([*x], 1).float()
         if rng is None:
             return self.model(ids)[:, 0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+        with seeded(rng):
             return self.model(ids)[:, 0]

@@ -15,7 +15,14 @@ _PARTS = {"model", "params", "state", "fields"}
 
 
 def save(model: Model, path: str | Path) -> None:
-    """Name, parameters and state, as `torch.save` writes them; its fields go into a file of their own."""
+    """Name, parameters and state, as `torch.save` writes them; its fields go into a file of their own.
+
+    ValueError for a module of your own, which only its own code can make again.
+    """
+    if isinstance(model, Own):
+        raise ValueError(
+            f"{type(model.module).__name__} is no model of ours: save its state_dict, and load it in build"
+        )
     content = {"model": type(model).__name__.lower(), "params": model.params, "state": model.state_dict()}
     content["fields"] = model.fields.fingerprint
     with replacing(Path(path)) as aside:

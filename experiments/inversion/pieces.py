@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distillcf.errors import CheckpointError
-from experiments.ctr.models import Model
+from experiments.ctr.models import Model, Own
 from infae.data.fingerprint import fingerprint
 from infae.storage import npz
 
@@ -30,7 +30,9 @@ class Pieces:
         if self._folder is None:
             return
         state = fingerprint([value.cpu().numpy() for value in model.state_dict().values()])
-        about = np.array(repr([type(model).__name__, state, model.fields.fingerprint, sorted(settings.items())]))
+        kind = type(model.module if isinstance(model, Own) else model)
+        name = kind.__name__ if kind.__module__ == Model.__module__ else f"{kind.__module__}.{kind.__qualname__}"
+        about = np.array(repr([name, state, model.fields.fingerprint, sorted(settings.items())]))
         self._folder.mkdir(parents=True, exist_ok=True)
         found = self.once("about", lambda: {"about": about})["about"]
         if str(found) != str(about):

@@ -63,12 +63,13 @@ def counted_lines(path: Path) -> infae.Interactions:
     Raises ValueError for a line whose number is not that of its items.
     """
     with open_text(path) as file:
-        lines = [np.array(line.split(), np.int64) for line in file if line.strip()]
-    for place, line in enumerate(lines, 1):
+        numbered = [(n, np.array(line.split(), np.int64)) for n, line in enumerate(file, 1) if line.strip()]
+    for place, line in numbered:
         if line[0] != line.size - 1:
             raise ValueError(
                 f"{path}, line {place}: expected {line[0]:,} items, by its first number, got {line.size - 1:,}"
             )
+    lines = [line for _, line in numbered]
     users = np.repeat(np.arange(len(lines)), [line.size - 1 for line in lines])
     frame = pd.DataFrame({"user_id": users, "item_id": np.concatenate([line[1:] for line in lines])})
     return infae.Interactions.from_frame(frame.drop_duplicates())

@@ -50,7 +50,8 @@ class Knowledge:
     @cached_property
     def fingerprint(self) -> str:
         """Of all that it says: a hash."""
-        return fingerprint([self.scores.numpy(), *(part.numpy() for part in self.vectors or ())])
+        clicks = self.clicks.indptr, self.clicks.indices, self.clicks.data
+        return fingerprint([self.scores.numpy(), *clicks, *(part.numpy() for part in self.vectors or ())])
 
     @cached_property
     def unclicked(self) -> torch.Tensor:
@@ -61,16 +62,21 @@ class Knowledge:
 
     def first_items(self, n: int) -> torch.Tensor:
         """(n_users, n) items, the best first, of those that a user has not clicked."""
-        return self._first(self.unclicked, n, "items")
+        return _first(self.unclicked, n, self.n_unclicked[0], "items")
 
     def first_users(self, n: int) -> torch.Tensor:
         """(n_items, n) users, the best first, of those who have not clicked an item."""
-        return self._first(self.unclicked.T, n, "users")
+        return _first(self.unclicked.T, n, self.n_unclicked[1], "users")
 
-    @staticmethod
-    def _first(scores: torch.Tensor, n: int, what: str) -> torch.Tensor:
-        checks.whole("n", n)
-        least = int(scores.isfinite().sum(1).min())
-        if n > least:
-            raise ValueError(f"the first {n:,} {what} are asked for, and a list has {least:,}")
-        return torch.cat([part.topk(n, dim=1).indices for part in scores.split(1024)])
+    @property
+    def n_unclicked(self) -> tuple[int, int]:
+        """The fewest items that a user has not clicked, and the fewest users who have not clicked an item."""
+        n_users, n_items = self.clicks.shape
+        most = np.diff(self.clicks.indptr).max(), np.bincount(self.clicks.indices, minlength=n_items).max()
+        return int(n_items - most[0]), int(n_users - most[1])
+
+
+def _first(scores: torch.Tensor, n: int, least: int, what: str) -> torch.Tensor:
+    if checks.whole("n", n) > least:
+        raise ValueError(f"the first {n:,} {what} are asked for, and a list has {least:,}")
+    return torch.cat([part.topk(n, dim=1).indices for part in scores.split(1024)])

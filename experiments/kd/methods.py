@@ -1,14 +1,10 @@
 """Ways of distilling: which items and users a student is asked of at a step, and by which loss.
 
-    knowledge = Knowledge(score, clicks, vectors)
-    MF(n_factors=20).fit(clicks, beside=Distilled("RRD", knowledge, weight=0.1))
-
 Where a paper and its public code differ, the paper is followed. Losses are means, over users or over pairs, and not the
 sums of public code, so that their weight does not depend on the size of a batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -16,13 +12,13 @@ from torch import nn
 from experiments.kd.knowledge import Knowledge
 from experiments.kd.losses import cd, hint, rd, rrd, soft_targets, softmax, topology
 from experiments.recommenders.lightgcn import Graph
-from experiments.recommenders.ranking import Ranking, Vectors
-from experiments.training.trainer import Task
-from infae.runtime import checks
+from experiments.recommenders.ranking import Vectors
 
-N_EXPERTS, N_GROUPS = 30, 30
+N_EXPERTS = 30
 COLD, COLD_EPOCHS = 1e-10, 1000
 """The temperature of DE's choice falls from 1 to `COLD` over so many epochs."""
+MOST_PAIRED, MOST_PAIRS = 3000, 2**26
+"""Users, and items, whose cosines are compared at a step; pairs whose scores are. Of more, so many are drawn."""
 
 
 class Method(nn.Module):
@@ -117,29 +113,33 @@ class CollaborativeDistillation(Method):
 
 
 class RelaxedRanking(Method):
-    """RRD: 40 of the teacher's first 500 items, in order, above 40 others; all drawn anew every epoch."""
+    """RRD: 40 of the teacher's first 500 items, in order, above 40 others; all drawn anew every epoch.
+
+    Lists are shorter where a user has fewer items. Others are not clicked and in no list; one may be drawn again.
+    """
 
     n_drawn, n_first, spread = 40, 500, 10.0
 
     def __init__(self, knowledge: Knowledge, student: Vectors):
         super().__init__(knowledge, student)
-        self._first = _first_items(knowledge, self.n_first)
+        # At least as many others as are drawn, or half of all.
+        least = knowledge.n_unclicked[0]
+        self._first = knowledge.first_items(max(1, min(self.n_first, least - min(self.n_drawn, least // 2))))
 
     def begin(self, epoch: int, rng: torch.Generator) -> None:
-        self._interesting, self._others = self._draw(self._first, self.knowledge.unclicked, rng)
-
-    def _draw(
-        self, first: torch.Tensor, scores: torch.Tensor, rng: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, 40) of each list, and (n, 40) that are neither in it nor clicked."""
-        places = cd.by_rank(len(first), min(self.n_drawn, first.shape[1]), first.shape[1], self.spread, rng)
-        last = scores.gather(1, first[:, -1:])
-        # What is drawn is below the list, or drawn again; equal scores below its end are taken for it.
-        others = torch.randint(scores.shape[1], (len(first), 4 * self.n_drawn), generator=rng)
-        found = scores.gather(1, others)
-        fit = (found < last) & found.isfinite()
+        first, scores = self._first, self.knowledge.unclicked
+        n_drawn = min(self.n_drawn, first.shape[1])
+        self._interesting = first.gather(1, cd.by_rank(len(first), n_drawn, first.shape[1], self.spread, rng))
+        found = torch.randint(scores.shape[1], (len(first), 4 * self.n_drawn), generator=rng)
+        told = scores.gather(1, found)
+        # An item that scores as the last of the list does may be in it.
+        fit = (told < scores.gather(1, first[:, -1:])) & told.isfinite()
         order = fit.float().argsort(dim=1, descending=True, stable=True)[:, : self.n_drawn]
-        return first.gather(1, places), others.gather(1, order)
+        self._others = found.gather(1, order)
+        few = (fit.sum(1) < self.n_drawn).nonzero()[:, 0]
+        for some in few.split(1024):
+            left = scores[some].isfinite().scatter_(1, first[some], False)
+            self._others[some] = torch.multinomial(left.float(), self.n_drawn, replacement=True, generator=rng)
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         interesting, others = self._interesting[users], self._others[users]
@@ -153,6 +153,7 @@ class FullSoftmax(Method):
     temperature = 1.0
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        users = _some(users, max(1, MOST_PAIRS // self.knowledge.scores.shape[1]), rng)
         return softmax.full_softmax(student(users), self.knowledge.unclicked[users], self.temperature)
 
 
@@ -173,23 +174,17 @@ class DistillationExperts(Method):
             experts.initialise(rng)
 
     def begin(self, epoch: int, rng: torch.Generator) -> None:
-        self.temperature = COLD ** (epoch / COLD_EPOCHS)
+        self.temperature = COLD ** min(epoch / COLD_EPOCHS, 1)
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        return self.shown(student, users, items, rng)[0]
-
-    def shown(
-        self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The loss, and which experts users and items have, (n_users, n_experts) and (n_items, n_experts)."""
         assert self.knowledge.vectors is not None
-        losses, shares = [], []
+        loss = torch.zeros(())
         both = self.of_users, self.of_items
         sides = zip(both, vectors_of(student), self.knowledge.vectors, (users, items), strict=True)
         for experts, own, teacher, at in sides:
-            shares.append(experts.shares(teacher[at], self.temperature, rng))
-            losses.append(hint.hint(experts(own[at], shares[-1]), teacher[at]))
-        return sum(losses, start=torch.zeros(())), shares
+            shares = experts.shares(teacher[at], self.temperature, rng)
+            loss = loss + hint.hint(experts(own[at], shares), teacher[at])
+        return loss
 
 
 class FitNet(DistillationExperts):
@@ -205,7 +200,7 @@ class FullTopology(Method):
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         assert self.knowledge.vectors is not None
-        at = users, items
+        at = _some(users, MOST_PAIRED, rng), _some(items, MOST_PAIRED, rng)
         own, teacher = (
             torch.cat([part[place] for part, place in zip(vectors, at, strict=True)])
             for vectors in (vectors_of(student), self.knowledge.vectors)
@@ -214,17 +209,24 @@ class FullTopology(Method):
 
 
 class HierarchicalTopology(DistillationExperts):
-    """HTD: cosines within groups and to their means, of users and items apart; half of the loss is DE's, which groups.
+    """HTD: cosines within groups of users or of items, and with the means of all groups; half of the loss is DE's.
 
-    The other half is of cosines.
+    A group is of one expert, the likeliest.
     """
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         assert self.knowledge.vectors is not None
-        told, shares = self.shown(student, users, items, rng)
-        sides = zip(vectors_of(student), self.knowledge.vectors, (users, items), shares, strict=True)
-        within = [topology.htd(own[at], teacher[at], each.argmax(1), N_GROUPS) for own, teacher, at, each in sides]
-        return (sum(within, start=torch.zeros(())) + told) / 2
+        told = super().forward(student, users, items, rng)
+        own, teacher, groups = [], [], []
+        both = self.of_users, self.of_items
+        sides = zip(both, vectors_of(student), self.knowledge.vectors, (users, items), strict=True)
+        for side, (experts, vectors, theirs, at) in enumerate(sides):
+            at = _some(at, MOST_PAIRED, rng)
+            own.append(vectors[at])
+            teacher.append(theirs[at])
+            groups.append(experts.shares(theirs[at], 1.0).argmax(1) + side * self.n_experts)
+        within = topology.htd(torch.cat(own), torch.cat(teacher), torch.cat(groups), 2 * self.n_experts)
+        return (within + told) / 2
 
 
 METHODS: Mapping[str, type[Method]] = {
@@ -243,55 +245,9 @@ METHODS: Mapping[str, type[Method]] = {
 
 def _first_items(knowledge: Knowledge, n: int) -> torch.Tensor:
     """So many, or as many as every user has."""
-    return knowledge.first_items(min(n, int(knowledge.unclicked.isfinite().sum(1).min())))
+    return knowledge.first_items(min(n, knowledge.n_unclicked[0]))
 
 
-class Distillation(Task):
-    """A student's own task, with a method's loss beside its own."""
-
-    def __init__(self, own: Ranking, method: Method, weight: float, seed: int):
-        self.module = nn.ModuleList([own.module, method])
-        self._own, self._method, self._weight, self._seed = own, method, weight, seed
-
-    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
-        # By seed and epoch, so that a training that goes on draws what it would have.
-        self._method.begin(epoch, torch.Generator().manual_seed(1_000_003 * self._seed + epoch))
-        return self._own.examples(epoch)
-
-    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
-        (own,) = self._own.losses(rng, *batch)
-        users, positives, negatives = batch[:3]
-        items = torch.cat([positives, negatives]).unique()
-        yield own + self._weight * self._method(self._own.module, users.unique(), items, rng)
-
-    def settle(self) -> None:
-        self._own.settle()
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """What `Trained.fit` takes as `beside`: a method by its name, and its weight beside the student's own loss.
-
-    Raises ValueError for an unknown name, a weight that is not above 0, a student that learns no vectors, and, when it
-    is called, a method that needs vectors of a teacher without any.
-    """
-
-    method: str
-    knowledge: Knowledge = field(repr=False)
-    weight: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks.choice("method", self.method, METHODS)
-        checks.number("weight", self.weight, above=0)
-        checks.seed("seed", self.seed)
-
-    def __repr__(self) -> str:
-        return f"Distilled({self.method}, {self.weight}, {self.seed}, {self.knowledge.fingerprint})"
-
-    def __call__(self, own: Task, rng: torch.Generator) -> Distillation:
-        if not isinstance(own, Ranking):
-            raise ValueError(f"a student must rank by vectors of users and items, as MF does, got {type(own).__name__}")
-        method = METHODS[self.method](self.knowledge, own.module)
-        method.initialise(rng)
-        return Distillation(own, method, self.weight, self.seed)
+def _some(positions: torch.Tensor, n: int, rng: torch.Generator) -> torch.Tensor:
+    """All of them, or n that are drawn."""
+    return positions if len(positions) <= n else positions[torch.randperm(len(positions), generator=rng)[:n]]

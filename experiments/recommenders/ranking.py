@@ -49,7 +49,7 @@ class Ranking(Task):
     module: Vectors
 
     def __init__(self, module: Vectors, clicks: Interactions, seed: int, device: str):
-        self.module, self.triples, self._device = module, Triples(clicks, seed), device
+        self.module, self.triples, self.clicks, self._device = module, Triples(clicks, seed), clicks.matrix, device
         trained = np.unique(self.triples.users)
         self._users = torch.from_numpy(trained).to(device)
         self._histories = Sparse.of(clicks.matrix[trained], device)

@@ -64,8 +64,9 @@ class Trained(Baseline):
     ) -> Self:
         """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
 
-        `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. `beside` makes of the model's
-        task one that has more to learn, by a generator. For the rest see `Trainer`.
+        `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. `beside(task, rng)` gives what
+        is trained in place of the model's own task, such as one with a teacher; a checkpoint knows it by its `repr`.
+        For the rest see `Trainer`.
 
         Raises:
           ValueError: bad parameters or data, or `metric` undefined on `validation`.

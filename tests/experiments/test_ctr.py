@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 torch = pytest.importorskip("torch")
 
+from distillcf.errors import CheckpointError
 from experiments.ctr import store
 from experiments.ctr.fields import Field, Fields
 from experiments.ctr.layers import CIN, Attention, Bags, Cross, pairwise_products, pairwise_sum
@@ -399,11 +400,37 @@ class Products(torch.nn.Module):
         return (vectors[0] * vectors[1]).sum(1)
 
 
+class Dropping(Products):
+    """The same with half of its vectors dropped in training."""
+
+    def forward(self, columns):
+        return super().forward(columns) + torch.nn.functional.dropout(columns[0].float(), training=self.training)
+
+
 class Pairs(Products):
     """What gives a row of numbers for a logit."""
 
     def forward(self, columns):
         return self.tables[0][columns[0]]
+
+
+def test_a_module_of_ones_own_drops_out_by_the_seed_and_is_not_saved(tmp_path):
+    found = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        model = store.load(f"{__name__}:Dropping", FIELDS)
+        fit(model, rows(), training=Training(n_epochs=2, batch_size=20))
+        found.append(logits(model, rows()))
+    assert_array_equal(*found)
+    with pytest.raises(ValueError, match="Dropping is no model of ours"):
+        store.save(model, tmp_path / "model.pt")
+
+
+def test_two_modules_of_ones_own_do_not_share_a_checkpoint(tmp_path):
+    first, second = (store.load(f"{__name__}:{name}", FIELDS) for name in ("Products", "Dropping"))
+    designed.synthesise(first, 20, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match="another model"):
+        designed.synthesise(second, 20, checkpoint=tmp_path)
 
 
 def test_any_module_may_be_read_out():

@@ -73,6 +73,9 @@ def test_a_history_has_the_values_of_its_items():
     item, history = fields
     assert item.values == history.values == (3, 5, 12, 99)
     assert_allclose(fields.rows(frame).values[1].toarray()[0], [0, 0, 0.5, 0.5, 0])
+    mixed = pd.DataFrame({"item": ["a1", "12", "5"], "history": ["12|a1", "", "5"]})
+    item, history = Fields.of(mixed, {"item": "category", "history": "several of item"})
+    assert item.values == history.values == (5, 12, "a1")
     for kinds in ({"item": "bins", "history": "several of item"}, {"item": "category", "history": "bins of item"}):
         with pytest.raises(ValueError, match="several or bag of the values of a category field"):
             Fields.of(frame, kinds)

@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 import infae
 import infae.data
 from distillcf.errors import CheckpointError
+from experiments.kd.distillation import Distilled
 from experiments.kd.knowledge import Knowledge
-from experiments.kd.methods import METHODS, Distilled, RelaxedRanking, vectors_of
+from experiments.kd.methods import METHODS, RankingDistillation, RelaxedRanking, vectors_of
 from experiments.recommenders.lightgcn import LightGCN
 from experiments.recommenders.mf import MF
 from experiments.recommenders.mvae import MVAE
@@ -90,8 +91,10 @@ def test_students_of_other_kinds_learn_too(make, name, knowledge):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_seed_is_all_chance_and_a_killed_training_goes_on(name, knowledge, tmp_path):
+def test_the_seed_is_all_chance_and_a_killed_training_goes_on(name, teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(RankingDistillation, "warm_up", 1)
     split = infae.data.leave_one_out(CLICKS, seed=0)
+    knowledge = Knowledge(by_id(teacher), split.train, tuple(part.detach() for part in vectors_of(teacher.module)))
     settings = {**STUDENT, "n_epochs": 4, "check_every": 1, "patience": 10}
 
     class Killed(Exception):
@@ -125,14 +128,19 @@ def test_lists_leave_out_what_was_clicked(knowledge):
     assert_array_equal(knowledge.first_users(5), np.argsort(-scores.T, axis=1)[:, :5])
 
 
-def test_others_are_below_the_list_and_not_clicked(knowledge, alone):
+@pytest.mark.parametrize("tied", [False, True])
+def test_others_are_in_no_list_and_not_clicked(tied, knowledge, alone):
+    if tied:  # by score nothing is below the list's end
+        knowledge = Knowledge(lambda users: np.zeros((len(users), 90)), CLICKS)
     method = RelaxedRanking(knowledge, alone.module)
-    method.n_drawn, method._first = 10, knowledge.first_items(20)
-    interesting, others = method._draw(method._first, knowledge.unclicked, torch.Generator().manual_seed(0))
-    scores = knowledge.unclicked
-    assert (scores.gather(1, interesting).diff(dim=1) <= 0).all()
-    assert (scores.gather(1, others) < scores.gather(1, method._first[:, -1:])).all()
-    assert scores.gather(1, others).isfinite().all()
+    method.begin(0, torch.Generator().manual_seed(0))
+    scores, first = knowledge.unclicked, method._first
+    assert (scores.gather(1, method._interesting).diff(dim=1) <= 0).all()
+    assert method._others.shape == (120, 40)
+    for user in range(120):
+        others = {*method._others[user].tolist()}
+        assert not others & {*first[user].tolist()}
+        assert not others & {*CLICKS.matrix[user].indices}
 
 
 def test_what_cannot_be_distilled_is_refused(teacher, knowledge):
@@ -143,6 +151,8 @@ def test_what_cannot_be_distilled_is_refused(teacher, knowledge):
         Distilled("AT", plain)
     with pytest.raises(ValueError, match="weight"):
         Distilled("RD", plain, 0)
+    with pytest.raises(ValueError, match="other clicks than the student learns from"):
+        MF(**STUDENT).fit(infae.data.leave_one_out(CLICKS).train, beside=Distilled("RD", plain))
     with pytest.raises(ValueError, match="rank by vectors of users and items"):
         MVAE(n_epochs=1).fit(CLICKS, beside=Distilled("RD", plain))
     with pytest.raises(ValueError, match=r"finite scores \(120, 90\) of these users and items, got NaN"):

@@ -9,13 +9,13 @@ import torch
 def rank_gaps(own: torch.Tensor, other: torch.Tensor, sharpness: float) -> torch.Tensor:
     """(n, n_items) weights tanh(max(sharpness (rank_own - rank_other), 0)), ranks from 1, the best.
 
-    Items on which who learns is behind: what is taught to a student (Eq. 8).
+    A student is taught the items that it ranks lower than its teacher does (Eq. 8).
     """
     return torch.tanh((sharpness * (own - other)).clamp(min=0))
 
 
 def rank_gaps_of_teacher(teacher: torch.Tensor, student: torch.Tensor, sharpness: float) -> torch.Tensor:
-    """(n, n_items) weights exp(sharpness (rank_teacher - rank_student)): what is taught to the teacher (Eq. 7)."""
+    """(n, n_items) weights exp(sharpness (rank_teacher - rank_student)), by which a teacher is taught (Eq. 7)."""
     return torch.exp(sharpness * (teacher - student))
 
 

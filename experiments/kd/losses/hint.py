@@ -51,5 +51,5 @@ class Experts(nn.Module):
 
 
 def hint(said: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over users or items of the squared length of what is said of their teacher's vectors less these (Eq. 5)."""
+    """Mean over users or items of |said - teacher|^2, of vectors (n, D) (Eq. 5)."""
     return (said - teacher.detach()).square().sum(1).mean()

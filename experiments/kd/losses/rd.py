@@ -25,5 +25,5 @@ def discrepancy_weights(
     Its rank among all `n_items` is told by the share of `others`, logits (n, m) of items drawn uniformly, above it.
     """
     above = (others[:, None] > student[:, :, None]).float().mean(2)
-    ranks = torch.floor((n_items - 1) * above)
+    ranks = 1 + torch.floor((n_items - 1) * above)
     return torch.tanh(sharpness * (ranks - torch.arange(1, student.shape[1] + 1))).clamp(min=0)

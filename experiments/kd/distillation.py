@@ -1,0 +1,77 @@
+"""Students that learn from a teacher beside their own clicks.
+
+What `Trained.fit` takes:
+
+knowledge = Knowledge(score, clicks, vectors)
+MF(n_factors=20).fit(clicks, beside=Distilled("RRD", knowledge, weight=0.1))
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from experiments.kd.knowledge import Knowledge
+from experiments.kd.methods import METHODS, Method
+from experiments.recommenders.ranking import Ranking
+from experiments.training.trainer import Task
+from infae.runtime import checks
+
+
+class Distillation(Task):
+    """A student's own task, with a method's loss beside its own."""
+
+    def __init__(self, own: Ranking, method: Method, weight: float, seed: int):
+        self.module = nn.ModuleList([own.module, method])
+        self._own, self._method, self._weight, self._seed = own, method, weight, seed
+
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        # By seed and epoch, so that a training that goes on draws what it would have.
+        self._method.begin(epoch, torch.Generator().manual_seed(self._seed + epoch))
+        return self._own.examples(epoch)
+
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        (own,) = self._own.losses(rng, *batch)
+        users, positives, negatives = batch[:3]
+        items = torch.cat([positives, negatives]).unique()
+        yield own + self._weight * self._method(self._own.module, users.unique(), items, rng)
+
+    def settle(self) -> None:
+        self._own.settle()
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What `Trained.fit` takes as `beside`: a method by its name, and its weight beside the student's own loss.
+
+    Raises ValueError for an unknown name and a weight that is not above 0; and, when it is called, for a student that
+    learns no vectors, one of other clicks than the teacher's lists leave out, one that is not on the CPU, and a method
+    that needs vectors of a teacher without any.
+    """
+
+    method: str
+    knowledge: Knowledge = field(repr=False)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.choice("method", self.method, METHODS)
+        checks.number("weight", self.weight, above=0)
+
+    def __repr__(self) -> str:
+        return f"Distilled({self.method}, {self.weight}, {self.knowledge.fingerprint})"
+
+    def __call__(self, own: Task, rng: torch.Generator) -> Distillation:
+        if not isinstance(own, Ranking):
+            raise ValueError(f"a student must rank by vectors of users and items, as MF does, got {type(own).__name__}")
+        if rng.device.type != "cpu":
+            raise ValueError(f"students are distilled on the CPU, where the teacher's scores are, got {rng.device}")
+        theirs, clicks = self.knowledge.clicks, own.clicks
+        if theirs.shape != clicks.shape or (theirs != clicks).nnz:
+            raise ValueError(
+                f"the teacher's lists leave out other clicks than the student learns from: {theirs.nnz:,} of "
+                f"{theirs.shape}, and {clicks.nnz:,} of {clicks.shape}"
+            )
+        method = METHODS[self.method](self.knowledge, own.module)
+        method.initialise(rng)
+        return Distillation(own, method, self.weight, int(torch.randint(2**62, (), generator=rng)))
