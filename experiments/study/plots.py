@@ -130,6 +130,7 @@ def curves(path: Path, panels: Mapping[str, Panel], x_label: str, y_label: str, 
         if log:
             axis.set_xscale("log")
             axis.minorticks_off()
+            axis.tick_params(axis="x", rotation=45)  # neighbours of a wide range stand close together
         if log or (ticks and ticks == list(range(int(ticks[0]), int(ticks[-1]) + 1))):
             axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
     # Each name once.
