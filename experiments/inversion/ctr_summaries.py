@@ -6,8 +6,8 @@
 
 A summary has no user whose id a test row holds. So users are their histories: FM and DeepFM pool the items of a
 history, DIN attends to them. They learn from synthetic users, real ones or all, and are tested on held-out rows of all
-real users, beside the histories in their training rows; epochs are chosen on validation rows. Two
-questions are asked; see `experiments.inversion.summarised`. Writes `record.json`, `table.md`, a picture of each table
+real users, beside the histories in their training rows; epochs are chosen on validation rows. Two questions are asked;
+see `experiments.inversion.summarised`. Writes `record.json`, `table.md`, a picture of each table
 and `cells/`, from which a run that was stopped goes on.
 """
 
@@ -45,7 +45,8 @@ LEARNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 FORMS = {f"{DISTILLED} soft": "soft", DISTILLED_BINARY: "hard", f"{DISTILLED} free labels": "free"}
 SOURCES = (EVERYBODY, *FORMS, *distillcf.CORESETS)
 TRAINING = Training(0.01, 1e-6, 1000, 40)
-"""On ML-1M, split 0, validation rows chose this weight decay over 1e-5 for FM and DeepFM of every source."""
+"""On ML-1M, split 0, validation rows chose this weight decay over 1e-5 for FM and DeepFM, of all users, soft rows and
+random users."""
 EPOCH_ROWS, VALIDATED = 100_000, 30_000
 NOTES = (
     f"An epoch is as many rows, drawn anew, whatever the source: of a row at most {LENGTH} items of its user's history "

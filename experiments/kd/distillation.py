@@ -1,9 +1,9 @@
 """Students that learn from a teacher beside their own clicks.
 
-What `Trained.fit` takes:
+    knowledge = Knowledge(score, clicks, vectors)
+    MF(n_factors=20).fit(clicks, beside=Distilled("RRD", knowledge, weight=0.1))
 
-knowledge = Knowledge(score, clicks, vectors)
-MF(n_factors=20).fit(clicks, beside=Distilled("RRD", knowledge, weight=0.1))
+`METHODS` has the names.
 """
 
 from collections.abc import Iterator, Sequence
