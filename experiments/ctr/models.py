@@ -213,8 +213,8 @@ class AutoInt(_Deep):
 class DIN(_Deep):
     """w + MLP(v, sum over h in the history of a(v_h, v_t) v_h), t the item (Zhou et al. 2018, Eq. 3).
 
-    `history` and `item` name fields of the same values, whose vectors they share. The shares of a history multiply. a is
-    a hidden layer of (v_h, v_t, v_h * v_t); public code adds v_h - v_t, which such a layer makes of them itself.
+    `history` and `item` name fields of the same values, whose vectors they share. The shares of a history multiply.
+    a is a hidden layer of (v_h, v_t, v_h * v_t); public code adds v_h - v_t, which such a layer makes of them itself.
 
     Raises ValueError for fields of other values.
     """

@@ -45,8 +45,10 @@ LEARNERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 FORMS = {f"{DISTILLED} soft": "soft", DISTILLED_BINARY: "hard", f"{DISTILLED} free labels": "free"}
 SOURCES = (EVERYBODY, *FORMS, *distillcf.CORESETS)
 TRAINING = Training(0.01, 1e-6, 1000, 40)
-"""On ML-1M, split 0, validation rows chose this weight decay over 1e-5 for FM and DeepFM, of all users, soft rows and
-random users."""
+"""On ML-1M, split 0, validation rows chose this weight decay over 1e-5 for FM and DeepFM.
+
+So it was of all users, of soft rows and of random users.
+"""
 EPOCH_ROWS, VALIDATED = 100_000, 30_000
 NOTES = (
     f"An epoch is as many rows, drawn anew, whatever the source: of a row at most {LENGTH} items of its user's history "
