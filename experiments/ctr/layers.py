@@ -136,19 +136,23 @@ def pairwise_products(vectors: torch.Tensor) -> torch.Tensor:
 
 
 class MLP(nn.Module):
-    """ReLU layers, with batch normalisation before the ReLU if asked for, and dropout of what each takes, if any.
+    """ReLU layers, with batch normalisation before the ReLU if asked for, and dropout of what each gives, if any.
 
-    What comes out of the last layer is dropped out too, as in public code of DeepFM.
+    `drop_inputs`: what the first layer takes is dropped out too.
     """
 
-    def __init__(self, n_in: int, widths: Sequence[int], batch_norm: bool = False, dropout: float = 0.0):
+    def __init__(
+        self, n_in: int, widths: Sequence[int], batch_norm: bool = False, dropout: float = 0.0,
+        drop_inputs: bool = True,
+    ):  # fmt: skip
         super().__init__()
-        self.dropout, self.n_out = dropout, [n_in, *widths][-1]
+        self.dropout, self.drop_inputs, self.n_out = dropout, drop_inputs, [n_in, *widths][-1]
         self.dense = nn.ModuleList(Dense(*pair) for pair in zip([n_in, *widths], widths, strict=False))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths) if batch_norm else None
 
     def forward(self, x: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
-        x = dropped(x, self.dropout, rng)
+        if self.drop_inputs:
+            x = dropped(x, self.dropout, rng)
         for k, dense in enumerate(self.dense):
             x = dense(x)
             x = torch.relu(x if self.norms is None else self.norms[k](x))

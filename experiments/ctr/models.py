@@ -37,8 +37,10 @@ class Model(nn.Module):
     """What all have: the sizes of the fields that they were made for.
 
     `params` of all: n_factors, width of v_f; n_layers and width of a network's hidden layers; batch_norm; dropout,
-    share of what its layers take and of what comes out.
+    share of what its layers give, and but for PNN of what the first takes.
     """
+
+    DROPS_INPUTS = True
 
     def __init__(
         self, fields: Fields, n_factors: int = 16, n_layers: int = 2, width: int = 64, batch_norm: bool = False,
@@ -63,7 +65,7 @@ class Model(nn.Module):
     def network(self, n_in: int) -> MLP:
         """A network of the model's `params` on so many numbers."""
         widths, batch_norm, dropout = self._mlp
-        return MLP(n_in, widths, batch_norm, dropout)
+        return MLP(n_in, widths, batch_norm, dropout, self.DROPS_INPUTS)
 
     def forward(self, x: Sequence[Column], rng: Rng = None) -> torch.Tensor:
         raise NotImplementedError
@@ -162,7 +164,12 @@ class DCN(_Deep):
 
 
 class PNN(_Deep):
-    """w + MLP(v, all v_f . v_g): the inner-product network (Qu et al. 2016, section III-B)."""
+    """w + MLP(v, all v_f . v_g): the inner-product network (Qu et al. 2016, section III-B).
+
+    Its network's inputs are not dropped out: on Frappe's validation rows that has AUC .9854, and .9833 with.
+    """
+
+    DROPS_INPUTS = False
 
     def _n_in(self) -> int:
         n = len(self.sizes)
