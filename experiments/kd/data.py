@@ -12,6 +12,7 @@ from infae.data import leave_one_out, recipes
 from infae.data._tables import open_text
 from infae.data.datasets import load, load_log, located
 from infae.data.readers import read_lightgcn
+from infae.data.synthetic import synthetic
 from infae.runtime import checks
 
 DataDir = str | PathLike[str] | None
@@ -52,8 +53,13 @@ def _ml_100k(seed: int, data_dir: DataDir) -> infae.Split:
     return leave_one_out(load_log("ml-100k", data_dir=data_dir), name="ml-100k")
 
 
+def _made(seed: int, data_dir: DataDir) -> infae.Split:
+    """Made clicks, offline; two of each user are drawn by the seed."""
+    return leave_one_out(synthetic(300, 700, mean_clicks=12, n_groups=6, seed=0).interactions, seed=seed, name="made")
+
+
 DATASETS: Mapping[str, Callable[[int, DataDir], infae.Split]] = {
-    "citeulike": _citeulike, "foursquare": _foursquare, "yelp": _yelp, "ml-100k": _ml_100k,
+    "made": _made, "citeulike": _citeulike, "foursquare": _foursquare, "yelp": _yelp, "ml-100k": _ml_100k,
 }  # fmt: skip
 
 

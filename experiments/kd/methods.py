@@ -1,7 +1,7 @@
 """Ways of distilling: which items and users a student is asked of at a step, and by which loss.
 
-Where a paper and its public code differ, the paper is followed. Losses are means, over users or over pairs, and not the
-sums of public code, so that their weight does not depend on the size of a batch.
+Where a paper and its public code differ, the paper is followed. Losses are means over users, or over users and items,
+and not the sums of public code, so that their weight does not depend on the size of a batch.
 """
 
 from collections.abc import Mapping
@@ -112,39 +112,79 @@ class CollaborativeDistillation(Method):
         return cd.cd(asked(student, users, drawn), self.knowledge.scores[users[:, None], drawn])
 
 
-class RelaxedRanking(Method):
-    """RRD: 40 of the teacher's first 500 items, in order, above 40 others; all drawn anew every epoch.
+class Lists:
+    """Of each row of scores (n, m) 40 of its `first`, in order, and 40 others below them, drawn anew every epoch.
 
-    Lists are shorter where a user has fewer items. Others are not clicked and in no list; one may be drawn again.
+    Lists are shorter where `first` is. Others are finite and not among the first; one may be drawn again.
     """
 
-    n_drawn, n_first, spread = 40, 500, 10.0
+    N_DRAWN, SPREAD = 40, 10.0
+
+    def __init__(self, scores: torch.Tensor, first: torch.Tensor):
+        self._scores, self._first = scores, first
+
+    @classmethod
+    def length(cls, n_first: int, least: int) -> int:
+        """Of the first, where a row has `least` finite scores: it leaves as many others as are drawn, or half of all."""
+        return max(1, min(n_first, least - min(cls.N_DRAWN, least // 2)))
+
+    def draw(self, rng: torch.Generator) -> None:
+        first, scores = self._first, self._scores
+        n_drawn = min(self.N_DRAWN, first.shape[1])
+        self._interesting = first.gather(1, cd.by_rank(len(first), n_drawn, first.shape[1], self.SPREAD, rng))
+        found = torch.randint(scores.shape[1], (len(first), 4 * self.N_DRAWN), generator=rng)
+        told = scores.gather(1, found)
+        # One that scores as the last of the list does may be in it.
+        fit = (told < scores.gather(1, first[:, -1:])) & told.isfinite()
+        order = fit.float().argsort(dim=1, descending=True, stable=True)[:, : self.N_DRAWN]
+        self._others = found.gather(1, order)
+        few = (fit.sum(1) < self.N_DRAWN).nonzero()[:, 0]
+        for some in few.split(1024):
+            left = scores[some].isfinite().scatter_(1, first[some], False)
+            self._others[some] = torch.multinomial(left.float(), self.N_DRAWN, replacement=True, generator=rng)
+
+    def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, k) interesting ones, the best first, and (n, 40) others."""
+        return self._interesting[rows], self._others[rows]
+
+
+class RelaxedRanking(Method):
+    """RRD: 40 of the teacher's first 500 items, in order, above 40 others; see `Lists`."""
+
+    n_first = 500
 
     def __init__(self, knowledge: Knowledge, student: Vectors):
         super().__init__(knowledge, student)
-        # At least as many others as are drawn, or half of all.
         least = knowledge.n_unclicked[0]
-        self._first = knowledge.first_items(max(1, min(self.n_first, least - min(self.n_drawn, least // 2))))
+        self._of_users = Lists(knowledge.unclicked, knowledge.first_items(Lists.length(self.n_first, least)))
 
     def begin(self, epoch: int, rng: torch.Generator) -> None:
-        first, scores = self._first, self.knowledge.unclicked
-        n_drawn = min(self.n_drawn, first.shape[1])
-        self._interesting = first.gather(1, cd.by_rank(len(first), n_drawn, first.shape[1], self.spread, rng))
-        found = torch.randint(scores.shape[1], (len(first), 4 * self.n_drawn), generator=rng)
-        told = scores.gather(1, found)
-        # An item that scores as the last of the list does may be in it.
-        fit = (told < scores.gather(1, first[:, -1:])) & told.isfinite()
-        order = fit.float().argsort(dim=1, descending=True, stable=True)[:, : self.n_drawn]
-        self._others = found.gather(1, order)
-        few = (fit.sum(1) < self.n_drawn).nonzero()[:, 0]
-        for some in few.split(1024):
-            left = scores[some].isfinite().scatter_(1, first[some], False)
-            self._others[some] = torch.multinomial(left.float(), self.n_drawn, replacement=True, generator=rng)
+        self._of_users.draw(rng)
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        interesting, others = self._interesting[users], self._others[users]
+        interesting, others = self._of_users.of(users)
         found = asked(student, users, torch.cat([interesting, others], 1))
         return rrd.rrd(*found.split([interesting.shape[1], others.shape[1]], 1))
+
+
+class BothRelaxedRankings(RelaxedRanking):
+    """IR-RRD: RRD, and the same of an item's users: 40 of the first 500 for it above 40 others."""
+
+    def __init__(self, knowledge: Knowledge, student: Vectors):
+        super().__init__(knowledge, student)
+        least = knowledge.n_unclicked[1]
+        self._of_items = Lists(knowledge.unclicked.T, knowledge.first_users(Lists.length(self.n_first, least)))
+
+    def begin(self, epoch: int, rng: torch.Generator) -> None:
+        super().begin(epoch, rng)
+        self._of_items.draw(rng)
+
+    def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        interesting, others = self._of_items.of(items)
+        asked_of = torch.cat([interesting, others], 1)
+        found = student(asked_of.flatten(), items.repeat_interleave(asked_of.shape[1])).view(asked_of.shape)
+        of_items = rrd.rrd(*found.split([interesting.shape[1], others.shape[1]], 1))
+        return super().forward(student, users, items, rng) + of_items
 
 
 class FullSoftmax(Method):
@@ -234,6 +274,7 @@ METHODS: Mapping[str, type[Method]] = {
     "RD": RankingDistillation,
     "CD": CollaborativeDistillation,
     "RRD": RelaxedRanking,
+    "IR-RRD": BothRelaxedRankings,
     "softmax": FullSoftmax,
     "FitNet": FitNet,
     "DE": DistillationExperts,

@@ -5,6 +5,7 @@ Two protocols are in use, and their figures are not to be compared: among all it
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -75,6 +76,28 @@ def ranks(score: Score, split: infae.Split, part: Part, among: np.ndarray | None
         else:
             found[at] = (np.take_along_axis(scores, among[at], 1) >= own[:, None]).sum(1)
     return found
+
+
+def by_position(model: Any, clicks: infae.Interactions) -> Score:
+    """A fitted model's scores of its training users: by their own vectors, where it has learned some.
+
+    Others are scored by their histories.
+    """
+    vectors = getattr(getattr(model, "module", None), "users", None)
+    if vectors is None:
+        return lambda users: model.predict(clicks.matrix[users])
+    import torch
+
+    def score(users: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model.module(torch.from_numpy(users)).numpy()
+
+    return score
+
+
+def by_history(model: Any, clicks: infae.Interactions) -> Score:
+    """A fitted model's scores of histories, those of its training users too."""
+    return lambda users: model.predict(clicks.matrix[users])
 
 
 def figures(places: np.ndarray, ks: Sequence[int] = (5, 10, 20, 50)) -> dict[str, float]:

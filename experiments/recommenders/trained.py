@@ -40,6 +40,7 @@ class Trained(Baseline):
     CHECKS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
 
     learning_rate: float = 0.006
+    weight_decay: float = 0.0  # of Adam, which adds so much of a parameter to its gradient
     n_epochs: int = 100  # passes over the examples; at most, where `fit` is given validation clicks
     batch_size: int = 16384  # examples a step; smaller on summaries of few clicks, see `tuning.batch_of`
     metric: str = "HR@100"  # what `fit` stops by, a name of `infae.evaluate`'s report
@@ -61,12 +62,14 @@ class Trained(Baseline):
         checkpoint: str | Path | None = None,
         report: Callable[[int, float], None] | None = None,
         beside: Callable[[Any, torch.Generator], Task] | None = None,
+        value: Callable[[Any], float] | None = None,
     ) -> Self:
         """Train for `n_epochs`, or as long as it helps on `validation`, and keep the best state.
 
         `X` and `validation` are as in `InfiniteAE.fit`; stored values weigh the loss. `beside(task, rng)` gives what
         is trained in place of the model's own task, such as one with a teacher; a checkpoint knows it by its `repr`.
-        For the rest see `Trainer`.
+        `value(model)` is what training stops by in place of `metric`; a checkpoint does not know it. For the rest see
+        `Trainer`.
 
         Raises:
           ValueError: bad parameters or data, or `metric` undefined on `validation`.
@@ -75,6 +78,7 @@ class Trained(Baseline):
         for name, check in self.CHECKS.items():
             check(name, getattr(self, name))
         metric_k(self.metric)
+        penalty("weight_decay", self.weight_decay)
         device = device_of(self.device)
         rng = torch.Generator(device).manual_seed(checks.seed("seed", self.seed))
         clicks = as_clicks(X)
@@ -93,8 +97,13 @@ class Trained(Baseline):
 
         trial = copy.copy(self)
         trial.module, trial.item_ids_ = module, clicks.item_ids
-        value = None if split is None else lambda: held_out_metrics(trial, split, [self.metric])["value"]
-        done = trainer.fit(task, {"loss": adam(task.module, self.learning_rate)}, rng, value, report)
+        looked = None
+        if value is not None:
+            looked = partial(value, trial)
+        elif split is not None:
+            looked = lambda: held_out_metrics(trial, split, [self.metric])["value"]  # noqa: E731
+        optimizer = adam(task.module, self.learning_rate, weight_decay=self.weight_decay)
+        done = trainer.fit(task, {"loss": optimizer}, rng, looked, report)
         self.epoch_ = self.n_epochs if done.best is None else done.best["epoch"]
         self.module, self.path_, self.item_ids_ = module, done.path, clicks.item_ids
         return self

@@ -1,0 +1,108 @@
+"""Which way of distilling makes the best small student? Every loss, from several teachers, by two protocols.
+
+    python -m experiments.kd.kd_methods                    # made clicks, offline
+    python -m experiments.kd.kd_methods --preset=quick     # CiteULike, reduced
+    python -m experiments.kd.kd_methods --preset=paper     # CiteULike and Foursquare, three seeds
+
+A student of `--dim` dimensions learns alone, from a teacher in each way, or is the truncated SVD of the teacher's
+scores. Weights and epochs are chosen on validation clicks. Each user's test click is ranked among all items (H@50) and
+among 499 (H@5). Writes `record.json`, `table.md`, a picture of each set and `cells/`, from which a run that was stopped
+goes on; trained teachers are kept in `--shared`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from experiments.kd import data, published
+from experiments.kd import methods as ways
+from experiments.kd.teachers import CLOSED, TEACHERS
+from experiments.kd.workshop import ALONE, AMONG, FACTORISED, WEIGHTS, Workshop
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.runner import Study, each
+from experiments.study.tables import metrics_table
+from infae.runtime import checks
+
+TEACHER = "teacher"
+METHODS = (*WEIGHTS, FACTORISED)
+OF_VECTORS = {title for title, method in ways.METHODS.items() if method.needs_vectors}
+COLUMNS = ("H@50", "N@50", *(f"{metric}{AMONG}" for metric in ("H@5", "H@10", "N@10")))
+NOTES = (
+    "H@k and N@k (NDCG): a user's one test click among all items not clicked; with \"of 499\" among 499 of them, drawn.",
+    "Figures in brackets are published: H@50 of topology distillation after 100 epochs, of one run; among 499 of DE-RRD "
+    "on CiteULike and of HyperKDMA on Foursquare, whose candidates are others.",
+    "Losses that compare vectors have no student of a teacher without any.",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("citeulike",),
+        paper=("citeulike", "foursquare"), axis=True)  # fmt: skip
+    data_dir: str = option("", flags.DATA_DIR)
+    teachers: tuple[str, ...] = option(("BPR", "EASE"), f"some of {', '.join(TEACHERS)}", axis=True,
+        quick=("EASE",), paper=("BPR", "EASE", "∞-AE"))  # fmt: skip
+    methods: tuple[str, ...] = option(("RRD", "FTD", FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
+        quick=("RD", "RRD", FACTORISED), paper=METHODS)  # fmt: skip
+    dim: tuple[int, ...] = option((4,), "of students", axis=True, quick=(20,), paper=(20,))
+    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
+    n_epochs: int = option(10, "of a training at most; 0 for as many as models say", quick=10, paper=0)
+    out: str = option("out/kd_methods", "output folder")
+    shared: str = option("out/shared", "folder of trained teachers")
+    plot: bool = option(True, "draw pictures")
+
+
+def run(config: Config) -> dict[str, Any]:
+    for name, known in (("data", data.DATASETS), ("teachers", TEACHERS), ("methods", METHODS)):
+        for value in getattr(config, name):
+            checks.choice(f"--{name}", value, known)
+    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0), config.shared)
+    uses = {**workshop.uses, "clicks": workshop.fingerprint(config.data, config.seeds)}
+    study = Study(config, None, title="Ways of distilling", version=1, uses=uses, grids=workshop.grids)
+    frame = study.run(each([*places(config)], partial(cell, workshop)))
+    shown = []
+    for name, part in frame.assign(model=[*map(called, frame["learner"], frame["teacher"])]).groupby("data", sort=False):
+        theirs = published.beside("methods", name)
+        shown.append(metrics_table(part, ("model", "dim"), COLUMNS, f"{name}, test", theirs))
+        for dim in config.dim:
+            cells = part[part["dim"].isin([0, dim])].groupby("model", sort=False)
+            rows = {model: group.to_dict("records") for model, group in cells}
+            columns = ["H@50", "H@5" + AMONG]
+            study.draw(f"{name}_{dim}.png", plots.grouped, rows, columns, theirs, f"{name}, students of {dim}")
+    return study.write(shown, [], NOTES, data=", ".join(config.data))
+
+
+def places(config: Config) -> Iterator[dict[str, Any]]:
+    """Where the cells are: each teacher, a student alone, and each student of each teacher that it can have."""
+    for name in config.data:
+        for seed in config.seeds:
+            at = {"data": name, "seed": seed}
+            for title in config.teachers:
+                yield {"learner": TEACHER, "teacher": title, "dim": 0, **at}
+            for dim in config.dim:
+                yield {"learner": ALONE, "teacher": "", "dim": dim, **at}
+                for title in config.teachers:
+                    for method in config.methods:
+                        if title not in CLOSED or method not in OF_VECTORS:
+                            yield {"learner": method, "teacher": title, "dim": dim, **at}
+
+
+def called(learner: str, teacher: str) -> str:
+    """A row of the table."""
+    if learner == TEACHER:
+        return f"{teacher}, the teacher"
+    return f"{learner} of {teacher}" if teacher else learner
+
+
+def cell(workshop: Workshop, learner: str, teacher: str, dim: int, data: str, seed: int) -> dict[str, Any]:
+    """Test figures of a teacher or a student."""
+    if learner == TEACHER:
+        return workshop.tested(workshop.teacher(teacher, data, seed).score, data, seed)
+    return workshop.taught(learner, teacher, dim, data, seed)
+
+
+if __name__ == "__main__":
+    flags.main(Config, run)

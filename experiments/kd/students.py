@@ -1,0 +1,179 @@
+"""Students as they are served: two tables of items, and a user made of a history by a mean and a product.
+
+    student = Student.of(MF(n_factors=20).fit(clicks))      # a trained one
+    student = factorised(score, clicks, 20)                 # a closed-form one
+    student.save("student.npz", bits=8)                     # a quarter of the bytes
+    load("student.npz").recommend(histories, n=10)
+
+`Student.module` gives the same as an `nn.Module`, for `torch.export` and ONNX.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+from scipy.sparse.linalg import svds
+
+import infae
+from experiments.kd.protocol import Score
+from experiments.recommenders.base import Baseline
+from infae.data.ids import known_ids
+from infae.machine import batches
+from infae.runtime import checks
+from infae.runtime.memory import require_memory
+from infae.storage import npz
+from infae.storage.paths import readable, writable
+
+FORMAT, VERSION = "infae.student", 1
+BITS = (8, 32)
+"""Of a stored number: int8 with a float32 scale a row, or float32."""
+
+
+class StudentFileError(ValueError):
+    """A file that is no student's, or a damaged one."""
+
+
+@dataclass(eq=False, repr=False)
+class Student(Baseline):
+    """score(x, i) = (offset + sum_j x_j E_j / sum_j x_j) . V_i + b_i, of a history x; an empty one has the offset.
+
+    `encode` E and `decode` V are (n_items, D), `offset` (D,) and `bias` b (n_items,), float32.
+    """
+
+    encode: np.ndarray
+    decode: np.ndarray
+    offset: np.ndarray
+    bias: np.ndarray
+    item_ids_: np.ndarray
+
+    @classmethod
+    def of(cls, model: Any) -> "Student":
+        """A fitted `MF`'s; TypeError for another model, whose score is no such product."""
+        from experiments.recommenders.mf import MF
+
+        if not isinstance(model, MF):
+            raise TypeError(f"an MF scores by two tables of items, got {type(model).__name__}")
+        parts = {name: part.detach().cpu().numpy() for name, part in model.module.state_dict().items()}
+        weights, items = parts["fold_in.weights"], parts["items.weight"]
+        offset = parts["fold_in.user_mean"] - parts["fold_in.history_mean"] @ weights
+        # A mean of q_i @ W is the mean of q_i, times W.
+        return cls(items @ weights, items, offset, parts["bias"], model.item_ids_)
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(part.size for part in (self.encode, self.decode, self.offset, self.bias))
+
+    def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
+        return (self.offset + mean_rows(histories) @ self.encode) @ self.decode.T + self.bias
+
+    def save(self, path: str | os.PathLike[str], bits: int = 32) -> None:
+        """Write an `.npz`; 8 bits round every row of a table to 255 steps of its largest entry.
+
+        Raises ValueError for other bits, and OSError where the file cannot be written.
+        """
+        checks.choice("bits", bits, BITS)
+        tables = {"encode": self.encode, "decode": self.decode}
+        if bits == 8:
+            rounded = {name: _rounded(table) for name, table in tables.items()}
+            tables = {name: table for name, (table, _) in rounded.items()}
+            tables |= {f"{name}_scale": scale for name, (_, scale) in rounded.items()}
+        npz.write(
+            writable("path", path), FORMAT, VERSION, **tables, offset=self.offset, bias=self.bias,
+            item_ids=self.item_ids_,
+        )  # fmt: skip
+
+    def module(self) -> Any:
+        """An `nn.Module` of (items (n, k) int64, values (n, k)) -> scores (n, n_items); value 0 stands for no item."""
+        from experiments.kd.served import Served
+
+        return Served(self)
+
+
+def load(path: str | os.PathLike[str]) -> Student:
+    """What `Student.save` wrote; FileNotFoundError, or StudentFileError for anything else than a student's file."""
+    found = npz.read(readable("path", path), FORMAT, VERSION, StudentFileError, "distil again")
+    try:
+        tables = []
+        for name in ("encode", "decode"):
+            scale = found.get(f"{name}_scale", np.ones((), np.float32))
+            tables.append(found[name].astype(np.float32) * scale)
+        student = Student(*tables, found["offset"], found["bias"], known_ids(found["item_ids"], "item_ids"))
+    except (KeyError, ValueError) as error:
+        raise StudentFileError(f"{path} is damaged: {error!r}") from error
+    shapes = [part.shape for part in (*tables, student.offset, student.bias)]
+    n_items, width = student.item_ids_.size, student.offset.size
+    if shapes != [(n_items, width), (n_items, width), (width,), (n_items,)]:
+        raise StudentFileError(f"{path} is damaged: {n_items} items and parts of {shapes}")
+    return student
+
+
+def factorised(score: Score, clicks: infae.Interactions, rank: int, reg: float = 0.1) -> Student:
+    """The closed-form student of a teacher's scores: a truncated SVD, and a ridge regression of users on histories.
+
+        S = U diag(s) V' + ...,  rows of S of mean 0 and length 1;   E = X' (X X' + reg I)^-1 (U diag(s) - offset)
+
+    X are the clicks, rows of sum 1 times the root of their mean length, and `offset` the mean of U diag(s) (Eckart and
+    Young 1936; Hoerl and Kennard 1970). A row of S may be scaled and moved with no change in its order.
+
+    Args:
+      score: the teacher's, of users by position.
+      clicks: the histories that it is asked of: real users' or synthetic ones'.
+      rank: D, width of the tables.
+      reg: of the regression, in parts of the mean diagonal entry of X X'.
+
+    Raises:
+      ValueError: a rank that is not below the numbers of users and of items; a negative reg; scores that are not finite.
+      MemoryError: scores of all pairs, or the regression's matrix, do not fit.
+    """
+    n_users, n_items = clicks.shape
+    checks.whole("rank", rank)
+    if rank >= min(n_users, n_items):
+        raise ValueError(f"rank must be below {min(n_users, n_items):,}, the fewer of users and items, got {rank:,}")
+    checks.number("reg", reg, above=0)
+    require_memory(4 * n_users * n_items, f"a teacher's scores of {n_users:,} users and {n_items:,} items")
+    scores = np.empty((n_users, n_items), np.float32)
+    for at in batches(n_users, n_items):
+        scores[at] = unit_rows(score(np.arange(n_users)[at]))
+    if not np.isfinite(scores).all():
+        raise ValueError("the teacher's scores are NaN or infinite")
+    left, sizes, right = svds(scores, k=rank, rng=np.random.default_rng(0))
+    users, decode = left * sizes, right.T
+    offset = users.mean(0)
+    encode = _regressed(mean_rows(clicks.matrix), users - offset, reg)
+    parts = (encode, decode, offset, np.zeros(n_items))
+    return Student(*(np.ascontiguousarray(part, np.float32) for part in parts), clicks.item_ids)
+
+
+def unit_rows(scores: np.ndarray) -> np.ndarray:
+    """Rows less their mean, of length 1; a constant row is zeros."""
+    centred = scores - scores.mean(1, keepdims=True)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred / np.where(lengths > 0, lengths, 1)
+
+
+def mean_rows(histories: sp.csr_matrix) -> sp.csr_matrix:
+    """Rows of sum 1; an empty one stays."""
+    totals = np.asarray(histories.sum(axis=1)).ravel()
+    return sp.csr_matrix(sp.diags_array(1 / np.where(totals > 0, totals, 1)) @ histories, dtype=np.float32)
+
+
+def _regressed(inputs: sp.csr_matrix, wanted: np.ndarray, reg: float) -> np.ndarray:
+    """(n_inputs, D) ridge regression, by the smaller of its two systems."""
+    n, m = inputs.shape
+    require_memory(8 * min(n, m) ** 2, f"a regression of {n:,} users on {m:,} items")
+    strength = reg * inputs.multiply(inputs).sum() / n
+    system = (inputs @ inputs.T if n <= m else inputs.T @ inputs).toarray().astype(np.float64)
+    system[np.diag_indices(len(system))] += strength
+    if n <= m:
+        return inputs.T @ scipy.linalg.solve(system, wanted, assume_a="pos")
+    return scipy.linalg.solve(system, inputs.T @ wanted, assume_a="pos")
+
+
+def _rounded(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Int8 rows, and a float32 scale of each."""
+    scale = np.abs(table).max(1, keepdims=True) / 127
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    return np.rint(table / scale).astype(np.int8), scale

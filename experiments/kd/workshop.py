@@ -1,0 +1,131 @@
+"""Splits, teachers and students of the studies of knowledge distillation, each made once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import infae
+from experiments.kd import data
+from experiments.kd.distillation import Distilled
+from experiments.kd.knowledge import Knowledge
+from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
+from experiments.kd.students import factorised
+from experiments.kd.teachers import BPR, CLOSED, METRIC, TEACHERS, TRAINED, Teacher, teacher, value_on
+from experiments.recommenders.mf import MF
+from infae.data.fingerprint import split_fingerprint
+from infae.runtime import checks
+from infae.tuning.best import Best, Trial, best
+
+ALONE, FACTORISED = "alone", "truncated SVD"
+"""A student without a teacher, and one without a training loop."""
+WEIGHTS: Mapping[str, tuple[float, ...]] = {
+    "soft targets": (0.1, 1.0), "RD": (0.1, 1.0), "CD": (0.1, 1.0), "RRD": (0.001, 0.01), "IR-RRD": (0.001, 0.01),
+    "softmax": (0.1, 1.0), "FitNet": (0.003, 0.03), "DE": (0.003, 0.03), "FTD": (0.003, 0.03), "HTD": (0.003, 0.03),
+}  # fmt: skip
+"""Of a method's loss, tried on validation."""
+REGS = (0.01, 0.1, 1.0)
+"""Of a factorised student's regression."""
+STUDENT = MF(n_epochs=400, check_every=20, patience=3, **BPR)
+AMONG = " of 499"
+
+
+@dataclass
+class Workshop:
+    """What studies make of splits; the teachers that are trained are kept in `shared`.
+
+    Args:
+      data_dir: folder of the sets.
+      n_epochs: most epochs of a training; 0 for as many as models say.
+      shared: folder of trained teachers.
+    """
+
+    data_dir: str = ""
+    n_epochs: int = 0
+    shared: str = ""
+    _made: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def uses(self) -> dict[str, Any]:
+        """What decides every cell beside flags, for `Study`."""
+        return {"student": vars(STUDENT), "metric": METRIC}
+
+    @property
+    def grids(self) -> dict[str, Any]:
+        """What decides the cells of a method or a teacher, by its title, for `Study`."""
+        of_teachers = {title: vars(made()) for title, made in TRAINED.items()}
+        return {**WEIGHTS, FACTORISED: REGS, **of_teachers, **CLOSED}
+
+    def fingerprint(self, names: Sequence[str], seeds: Sequence[int]) -> str:
+        """Of the clicks of these splits."""
+        splits = (data.split(name, seed, self.data_dir or None) for name in names for seed in seeds)
+        return repr([split_fingerprint(split) for split in splits])
+
+    def split(self, name: str, seed: int) -> infae.Split:
+        return self._once("split", name, seed, lambda: data.split(name, seed, self.data_dir or None))
+
+    def candidates(self, name: str, seed: int) -> np.ndarray:
+        """Of the test clicks, drawn by the seed."""
+        return self._once("candidates", name, seed, lambda: candidates(self.split(name, seed), "test", seed))
+
+    def teacher(self, title: str, name: str, seed: int) -> Teacher:
+        checks.choice("teacher", title, TEACHERS)
+        return self._once(("teacher", title), name, seed, lambda: self._teacher(title, name, seed))
+
+    def _teacher(self, title: str, name: str, seed: int) -> Teacher:
+        split, checkpoint = self.split(name, seed), None
+        if self.shared and title in TRAINED:
+            about = repr((title, vars(TRAINED[title]()), split_fingerprint(split), seed, self.n_epochs))
+            folder = Path(self.shared)
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint = folder / f"teacher_{sha256(about.encode()).hexdigest()[:16]}.npz"
+        return teacher(title, split, seed, self.n_epochs, checkpoint)
+
+    def knowledge(self, title: str, name: str, seed: int) -> Knowledge:
+        """What a teacher says of the training users."""
+
+        def made() -> Knowledge:
+            of = self.teacher(title, name, seed)
+            return Knowledge(of.score, self.split(name, seed).train, of.vectors)
+
+        return self._once(("knowledge", title), name, seed, made)
+
+    def student(self, method: str, title: str, n_factors: int, name: str, seed: int) -> Best[tuple[float, Score]]:
+        """The best student of a teacher by validation: of several weights, or regs."""
+        split = self.split(name, seed)
+        value = value_on(split)
+
+        def trials() -> Iterator[Trial[tuple[float, Score]]]:
+            if method == FACTORISED:
+                for reg in REGS:
+                    made = factorised(self.teacher(title, name, seed).score, split.train, n_factors, reg)
+                    yield Trial({"reg": reg}, (value(made), by_position(made, split.train)))
+                return
+            for weight in WEIGHTS.get(method, (0.0,)):
+                model = replace(STUDENT, n_factors=n_factors, seed=seed, n_epochs=self.n_epochs or STUDENT.n_epochs)
+                beside = Distilled(method, self.knowledge(title, name, seed), weight) if weight else None
+                model.fit(split.train, value=value, beside=beside)
+                yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
+
+        return best(trials(), lambda found: found[0], METRIC)
+
+    def tested(self, score: Score, name: str, seed: int) -> dict[str, float]:
+        """Test figures by both protocols; those among 499 candidates have `AMONG` in their names."""
+        split = self.split(name, seed)
+        among = figures(ranks(score, split, "test", self.candidates(name, seed)), (5, 10, 20))
+        return {**figures(ranks(score, split, "test")), **{key + AMONG: value for key, value in among.items()}}
+
+    def taught(self, method: str, teacher: str, n_factors: int, data: str, seed: int) -> dict[str, Any]:
+        """Test figures of a student, and how it was chosen."""
+        found = self.student(method, teacher, n_factors, data, seed)
+        return {**self.tested(found.candidate[1], data, seed), **found.params, "validation": found.value}
+
+    def _once(self, what: Any, name: str, seed: int, make: Any) -> Any:
+        if (what, name, seed) not in self._made:
+            # Of one split at a time: scores of all pairs take hundreds of megabytes.
+            self._made = {key: made for key, made in self._made.items() if key[1:] == (name, seed)}
+            self._made[what, name, seed] = make()
+        return self._made[what, name, seed]
