@@ -30,9 +30,9 @@ METHODS = (*WEIGHTS, FACTORISED)
 OF_VECTORS = {title for title, method in ways.METHODS.items() if method.needs_vectors}
 COLUMNS = ("H@50", "N@50", *(f"{metric}{AMONG}" for metric in ("H@5", "H@10", "N@10")))
 NOTES = (
-    "H@k and N@k (NDCG): a user's one test click among all items not clicked; with \"of 499\" among 499 of them, drawn.",
-    "Figures in brackets are published: H@50 of topology distillation after 100 epochs, of one run; among 499 of DE-RRD "
-    "on CiteULike and of HyperKDMA on Foursquare, whose candidates are others.",
+    "H@k and N@k (NDCG): a user's one test click among all items not clicked; of 499: among 499 of them, drawn.",
+    "Figures in brackets are published: H@50 of topology distillation after 100 epochs, of one run; of 499 by DE-RRD "
+    "on CiteULike, with HyperKDMA's teacher, and by HyperKDMA on Foursquare. Their candidates are others.",
     "Losses that compare vectors have no student of a teacher without any.",
 )
 
@@ -64,7 +64,8 @@ def run(config: Config) -> dict[str, Any]:
     study = Study(config, None, title="Ways of distilling", version=1, uses=uses, grids=workshop.grids)
     frame = study.run(each([*places(config)], partial(cell, workshop)))
     shown = []
-    for name, part in frame.assign(model=[*map(called, frame["learner"], frame["teacher"])]).groupby("data", sort=False):
+    frame["model"] = [*map(called, frame["learner"], frame["teacher"])]
+    for name, part in frame.groupby("data", sort=False):
         theirs = published.beside("methods", name)
         shown.append(metrics_table(part, ("model", "dim"), COLUMNS, f"{name}, test", theirs))
         for dim in config.dim:

@@ -31,9 +31,8 @@ class Method(nn.Module):
         self.knowledge = knowledge
         if self.needs_vectors and knowledge.vectors is None:
             others = ", ".join(name for name, made in METHODS.items() if not made.needs_vectors)
-            raise ValueError(
-                f"{type(self).__name__} compares vectors, and this teacher has none; without them there are {others}"
-            )
+            own = next(name for name, made in METHODS.items() if made is type(self))
+            raise ValueError(f"{own} compares vectors, and this teacher has none; without them there are {others}")
 
     def initialise(self, rng: torch.Generator) -> None:
         """Draw initial values of parameters."""
@@ -125,7 +124,7 @@ class Lists:
 
     @classmethod
     def length(cls, n_first: int, least: int) -> int:
-        """Of the first, where a row has `least` finite scores: it leaves as many others as are drawn, or half of all."""
+        """Of the first, where a row has `least` finite scores: as many others as are drawn are left, or half of all."""
         return max(1, min(n_first, least - min(cls.N_DRAWN, least // 2)))
 
     def draw(self, rng: torch.Generator) -> None:

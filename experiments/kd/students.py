@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
-from scipy.sparse.linalg import svds
 
 import infae
 from experiments.kd.protocol import Score
@@ -74,7 +73,8 @@ class Student(Baseline):
 
         Raises ValueError for other bits, and OSError where the file cannot be written.
         """
-        checks.choice("bits", bits, BITS)
+        if bits not in BITS:
+            raise ValueError(f"bits must be one of {BITS}, got {bits!r}")
         tables = {"encode": self.encode, "decode": self.decode}
         if bits == 8:
             rounded = {name: _rounded(table) for name, table in tables.items()}
@@ -100,7 +100,9 @@ def load(path: str | os.PathLike[str]) -> Student:
         for name in ("encode", "decode"):
             scale = found.get(f"{name}_scale", np.ones((), np.float32))
             tables.append(found[name].astype(np.float32) * scale)
-        student = Student(*tables, found["offset"], found["bias"], known_ids(found["item_ids"], "item_ids"))
+        student = Student(
+            tables[0], tables[1], found["offset"], found["bias"], known_ids(found["item_ids"], "item_ids")
+        )
     except (KeyError, ValueError) as error:
         raise StudentFileError(f"{path} is damaged: {error!r}") from error
     shapes = [part.shape for part in (*tables, student.offset, student.bias)]
@@ -125,7 +127,8 @@ def factorised(score: Score, clicks: infae.Interactions, rank: int, reg: float =
       reg: of the regression, in parts of the mean diagonal entry of X X'.
 
     Raises:
-      ValueError: a rank that is not below the numbers of users and of items; a negative reg; scores that are not finite.
+      ValueError: a rank that is not below the numbers of users and of items; a reg that is not above 0; scores that
+        are not finite.
       MemoryError: scores of all pairs, or the regression's matrix, do not fit.
     """
     n_users, n_items = clicks.shape
@@ -139,12 +142,25 @@ def factorised(score: Score, clicks: infae.Interactions, rank: int, reg: float =
         scores[at] = unit_rows(score(np.arange(n_users)[at]))
     if not np.isfinite(scores).all():
         raise ValueError("the teacher's scores are NaN or infinite")
-    left, sizes, right = svds(scores, k=rank, rng=np.random.default_rng(0))
-    users, decode = left * sizes, right.T
+    users, decode = truncated_svd(scores, rank)
     offset = users.mean(0)
     encode = _regressed(mean_rows(clicks.matrix), users - offset, reg)
-    parts = (encode, decode, offset, np.zeros(n_items))
-    return Student(*(np.ascontiguousarray(part, np.float32) for part in parts), clicks.item_ids)
+    encode, decode, offset = (np.ascontiguousarray(part, np.float32) for part in (encode, decode, offset))
+    return Student(encode, decode, offset, np.zeros(n_items, np.float32), clicks.item_ids)
+
+
+def truncated_svd(matrix: np.ndarray, rank: int, n_more: int = 20, n_rounds: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """U diag(s) (n, rank) and V (m, rank) of U diag(s) V' + ..., by subspace iteration (Halko et al. 2011, Alg. 4.4).
+
+    It begins with `rank + n_more` drawn vectors, and passes over the matrix twice a round: ARPACK would do so for each
+    vector that it finds.
+    """
+    n_drawn = min(rank + n_more, *matrix.shape)
+    basis = np.random.default_rng(0).standard_normal((matrix.shape[1], n_drawn), np.float32)
+    for _ in range(n_rounds):
+        basis = np.linalg.qr(matrix.T @ np.linalg.qr(matrix @ basis)[0])[0]
+    left, sizes, right = np.linalg.svd(matrix @ basis, full_matrices=False)
+    return left[:, :rank] * sizes[:rank], basis @ right[:rank].T
 
 
 def unit_rows(scores: np.ndarray) -> np.ndarray:

@@ -1,15 +1,19 @@
 """Large recommenders, by name: what a student is taught by, and how each is made."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import torch
 
 import infae
-import torch
+from experiments.kd.knowledge import Knowledge
 from experiments.kd.methods import vectors_of
-from experiments.kd.protocol import Score, by_position, figures, ranks
+from experiments.kd.protocol import Score, by_history, by_position, figures, ranks
 from experiments.recommenders.ease import EASE, ease_gram
+from experiments.recommenders.layers import Sparse
 from experiments.recommenders.lightgcn import LightGCN
 from experiments.recommenders.mf import MF
 from experiments.recommenders.mvae import MVAE
@@ -23,17 +27,44 @@ BPR: Mapping[str, Any] = {"dropout": 0.0, "learning_rate": 0.001, "weight_decay"
 """The public code's; its weight decay of 0.001 is of sums over 1,024 triples."""
 
 
-class Teacher(NamedTuple):
-    """What a student is taught by."""
+@dataclass(frozen=True)
+class Teacher:
+    """A fitted recommender, and the clicks that it was fitted to."""
 
-    score: Score
-    vectors: tuple[torch.Tensor, torch.Tensor] | None  # of users and of items
+    model: Any
+    clicks: infae.Interactions
     n_parameters: int
 
+    @property
+    def score(self) -> Score:
+        """Of its own users, by their vectors where it has some."""
+        return by_position(self.model, self.clicks)
 
-def value_on(split: infae.Split) -> Callable[[Any], float]:
-    """`METRIC` on validation clicks of a model as it is, by its users' vectors."""
-    return lambda model: figures(ranks(by_position(model, split.train), split, "validation"))[METRIC]
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What it says of its own users."""
+        if not isinstance(getattr(self.model, "module", None), Vectors):
+            return Knowledge(self.score, self.clicks)
+        users, items = vectors_of(self.model.module)
+        return Knowledge(self.score, self.clicks, (users.detach(), items.detach()))
+
+    def asked_of(self, clicks: infae.Interactions) -> Knowledge:
+        """What it says of other histories, over the same items; vectors are those that an MF makes of them."""
+        vectors = None
+        if isinstance(self.model, MF):
+            module = self.model.module
+            with torch.no_grad():
+                vectors = module.of_users(Sparse.of(clicks.matrix)), module.items.weight.detach()
+        return Knowledge(by_history(self.model, clicks), clicks, vectors)
+
+
+Way = Callable[[Any, infae.Interactions], Score]
+"""How a model is asked of users: `by_position`, or `by_history`."""
+
+
+def value_on(split: infae.Split, way: Way = by_position) -> Callable[[Any], float]:
+    """`METRIC` on validation clicks of a model as it is."""
+    return lambda model: figures(ranks(way(model, split.train), split, "validation"))[METRIC]
 
 
 TRAINED: Mapping[str, Callable[..., Any]] = {
@@ -76,11 +107,6 @@ def teacher(title: str, split: infae.Split, seed: int, n_epochs: int = 0, checkp
     if title in CLOSED:
         model = closed(title, split).candidate[1]
         n_users, n_items = split.train.shape
-        return Teacher(by_position(model, split.train), None, min(n_users, n_items) * n_items)
+        return Teacher(model, split.train, min(n_users, n_items) * n_items)
     model = trained(title, split, seed, n_epochs, checkpoint)
-    vectors = None
-    if isinstance(model.module, Vectors):
-        users, items = vectors_of(model.module)
-        vectors = users.detach(), items.detach()
-    n_parameters = sum(part.numel() for part in model.module.parameters())
-    return Teacher(by_position(model, split.train), vectors, n_parameters)
+    return Teacher(model, split.train, sum(part.numel() for part in model.module.parameters()))

@@ -11,7 +11,6 @@ import numpy as np
 import infae
 from experiments.kd import data
 from experiments.kd.distillation import Distilled
-from experiments.kd.knowledge import Knowledge
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
 from experiments.kd.students import factorised
 from experiments.kd.teachers import BPR, CLOSED, METRIC, TEACHERS, TRAINED, Teacher, teacher, value_on
@@ -84,15 +83,6 @@ class Workshop:
             checkpoint = folder / f"teacher_{sha256(about.encode()).hexdigest()[:16]}.npz"
         return teacher(title, split, seed, self.n_epochs, checkpoint)
 
-    def knowledge(self, title: str, name: str, seed: int) -> Knowledge:
-        """What a teacher says of the training users."""
-
-        def made() -> Knowledge:
-            of = self.teacher(title, name, seed)
-            return Knowledge(of.score, self.split(name, seed).train, of.vectors)
-
-        return self._once(("knowledge", title), name, seed, made)
-
     def student(self, method: str, title: str, n_factors: int, name: str, seed: int) -> Best[tuple[float, Score]]:
         """The best student of a teacher by validation: of several weights, or regs."""
         split = self.split(name, seed)
@@ -106,7 +96,7 @@ class Workshop:
                 return
             for weight in WEIGHTS.get(method, (0.0,)):
                 model = replace(STUDENT, n_factors=n_factors, seed=seed, n_epochs=self.n_epochs or STUDENT.n_epochs)
-                beside = Distilled(method, self.knowledge(title, name, seed), weight) if weight else None
+                beside = Distilled(method, self.teacher(title, name, seed).knowledge, weight) if weight else None
                 model.fit(split.train, value=value, beside=beside)
                 yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
 

@@ -17,9 +17,10 @@ the abstract ("generating virtual, but plausible neighbors" of a user); chosen h
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,13 +41,15 @@ were chosen of 0.02, 0.05, 0.2, 1 and 0.003, 0.01 by EASE's validation HR@100 on
 
 
 @dataclass(eq=False, repr=False)
-class ARCF:
-    """min over G, max over D of E log D(row of a neighbour of u, u) + E log(1 - D(G(noise, u), u)).
+class ConditionalGAN:
+    """A generator of rows of clicks conditioned on a user's own, against a discriminator; a model makes its `Game`.
 
     Attributes (after fit):
       module: the trained networks, `generator` and `discriminator`.
-      path_: one dict an epoch: `epoch`, and the mean losses `discriminator` and `generator`.
+      path_: one dict an epoch: `epoch`, and the mean losses `discriminator` and `generator`; none where it diverged.
     """
+
+    title: ClassVar[str]
 
     n_hidden: int = 256  # units of either network's hidden layer
     _: KW_ONLY
@@ -56,27 +59,54 @@ class ARCF:
     seed: int = 0  # of initial values, order, neighbours and noise; no global generator is used
     device: str = "cpu"  # or another of PyTorch's, such as "cuda"
     module: nn.ModuleDict = field(init=False)
+    path_: list[dict[str, float]] = field(init=False)
+    _play: Any = field(init=False)  # its `Game`
 
-    def fit(self, X: Any, *, progress: bool = False) -> ARCF:
+    def _game(self, matrix: sp.csr_matrix, rng: torch.Generator) -> Game:
+        raise TypeError(f"{type(self).__name__} defines no _game")
+
+    def fit(self, X: Any, *, progress: bool = False) -> Self:
         """Train both networks on clicks; `X` as in `InfiniteAE.fit`. How often a click is repeated does not count.
 
+        Where training diverges, the networks are kept as they were after the last good epoch, with a RuntimeWarning.
+
         Raises ValueError for bad parameters or fewer than two users with clicks, FloatingPointError
-        where training diverged.
+        where training diverged in its first epoch.
         """
         checks.whole("n_hidden", self.n_hidden)
         rng = torch.Generator(device_of(self.device)).manual_seed(checks.seed("seed", self.seed))
         rate = checks.number("learning_rate", self.learning_rate, above=0)
-        trainer = Trainer("AR-CF", self.n_epochs, self.batch_size, progress=progress)
+        trainer = Trainer(self.title, self.n_epochs, self.batch_size, progress=progress)
         clicks = as_clicks(X)
         clicks = drop_empty_users(clicks.with_matrix(sp.csr_matrix(clicks.matrix > 0, dtype=np.float32)))
-        if clicks.n_users < 2:
-            raise ValueError("expected at least two users with clicks: one is the other's neighbour")
-        game = Game(clicks.matrix, self, rng)
+        game = self._game(clicks.matrix, rng)
         rates = {"discriminator": rate, "generator": rate * GENERATOR_RATE}
         optimizers = {name: adam(game.module[name], rates[name], betas=(0.5, 0.999)) for name in rates}
-        self.path_ = trainer.fit(game, optimizers, rng).path
-        self.module, self._clicks, self._near = game.module, clicks, game.near
+        path: list[dict[str, float]] = []
+        try:
+            path = trainer.fit(game, optimizers, rng).path
+        except FloatingPointError as error:
+            if not game.kept:
+                raise
+            message = f"{error}; the networks are kept as they were after epoch {game.n_kept}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            game.module.load_state_dict(game.kept)
+        self.module, self.path_, self._clicks, self._play = game.module.eval(), path, clicks, game
         return self
+
+    def _fitted(self) -> None:
+        if not hasattr(self, "module"):
+            raise NotFittedError(f"this {type(self).__name__} is not fitted; call fit(X) first")
+
+
+@dataclass(eq=False, repr=False)
+class ARCF(ConditionalGAN):
+    """min over G, max over D of E log D(row of a neighbour of u, u) + E log(1 - D(G(noise, u), u))."""
+
+    title = "AR-CF"
+
+    def _game(self, matrix: sp.csr_matrix, rng: torch.Generator) -> Neighbours:
+        return Neighbours(matrix, self, rng)
 
     def generate(self, n_users: int, seed: int = 0) -> Interactions:
         """Virtual users, (n_users, n_items) 0/1, ids 0, 1, ...; each is conditioned on a real one.
@@ -84,29 +114,29 @@ class ARCF:
         Those are drawn at random, all different where `n_users` is at most theirs.
         """
         checks.whole("n_users", n_users)
-        if not hasattr(self, "module"):
-            raise NotFittedError("this ARCF is not fitted; call fit(X) first")
-        matrix, rng = self._clicks.matrix, np.random.default_rng(checks.seed("seed", seed))
+        self._fitted()
+        matrix, rng, near = self._clicks.matrix, np.random.default_rng(checks.seed("seed", seed)), self._play.near
         users = rng.choice(matrix.shape[0], n_users, replace=n_users > matrix.shape[0])
-        example = self._near[users, rng.integers(self._near.shape[1], size=n_users)]
-        noise = torch.Generator(self.device).manual_seed(seed)
+        example = near[users, rng.integers(near.shape[1], size=n_users)]
+        drawn = torch.Generator(self.device).manual_seed(seed)
         with one_thread(), torch.no_grad():
-            scores = self.module["generator"](_noise(n_users, noise), _rows(matrix, users, noise.device))
-            counts = torch.from_numpy(np.diff(matrix.indptr)[example]).to(noise.device)
+            condition = rows_of(matrix, torch.from_numpy(users), drawn.device)
+            scores = self.module["generator"](noise(n_users, drawn), condition)
+            counts = torch.from_numpy(np.diff(matrix.indptr)[example]).to(drawn.device)
             rows = highest(scores, counts).cpu().numpy()
         return Interactions.from_matrix(rows, None, self._clicks.item_ids)
 
 
 class Game(Task):
-    """Users, each against a neighbour drawn anew in every epoch; the two networks; and their losses."""
+    """The two networks of a conditional GAN, and how the generator's last good state is kept."""
 
     module: nn.ModuleDict
-    near: np.ndarray  # (n_users, N_NEIGHBOURS) positions; of all others where they are fewer
 
-    def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
+    def __init__(self, matrix: sp.csr_matrix, model: ConditionalGAN, rng: torch.Generator):
         n_users, n_items = matrix.shape
-        self._matrix, self._model, self._rng = matrix, model, rng
-        self.near = nearest_users(matrix, min(N_NEIGHBOURS, n_users - 1))
+        self._matrix, self._rng = matrix, rng
+        self.kept: dict[str, torch.Tensor] = {}
+        self.n_kept = 0
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
             generator = Conditioned(N_NOISE, n_items, model.n_hidden, n_items)
             discriminator = Conditioned(n_items, n_items, model.n_hidden, 1)
@@ -117,18 +147,35 @@ class Game(Task):
         generator.out.bias.data.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        if epoch:  # the epoch before ended with finite losses
+            self.kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+            self.n_kept = epoch
+        return [torch.arange(self._matrix.shape[0], device=self._rng.device)]
+
+
+class Neighbours(Game):
+    """Users, each against a neighbour drawn anew in every epoch."""
+
+    near: np.ndarray  # (n_users, N_NEIGHBOURS) positions; of all others where they are fewer
+
+    def __init__(self, matrix: sp.csr_matrix, model: ARCF, rng: torch.Generator):
+        if matrix.shape[0] < 2:
+            raise ValueError("expected at least two users with clicks: one is the other's neighbour")
+        self.near = nearest_users(matrix, min(N_NEIGHBOURS, matrix.shape[0] - 1))
+        super().__init__(matrix, model, rng)
+
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
         n_users, n_near = self.near.shape
-        users = torch.arange(n_users, device=self._rng.device)
         drawn = torch.randint(n_near, (n_users, 1), generator=self._rng, device=self._rng.device)
-        return [users, torch.from_numpy(self.near).to(self._rng.device).gather(1, drawn)[:, 0]]
+        return [*super().examples(epoch), torch.from_numpy(self.near).to(self._rng.device).gather(1, drawn)[:, 0]]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
         generator, discriminator = self.module["generator"], self.module["discriminator"]
-        condition, real = (_rows(self._matrix, rows.cpu().numpy(), rng.device) for rows in batch)
-        soft = torch.sigmoid(generator(_noise(len(condition), rng), condition))
+        condition, real = (rows_of(self._matrix, rows, rng.device) for rows in batch)
+        soft = torch.sigmoid(generator(noise(len(condition), rng), condition))
         fake = highest(soft.detach(), real.sum(1).long()) + soft - soft.detach()
-        yield _told(discriminator(real, condition), 1) + _told(discriminator(fake.detach(), condition), 0)
-        yield _told(discriminator(fake, condition), 1)
+        yield told(discriminator(real, condition), 1) + told(discriminator(fake.detach(), condition), 0)
+        yield told(discriminator(fake, condition), 1)
 
 
 class Conditioned(nn.Module):
@@ -172,13 +219,16 @@ def highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(scores).scatter(1, order, (place < counts[:, None]).to(scores.dtype))
 
 
-def _rows(matrix: sp.csr_matrix, users: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(matrix[users].toarray().astype(np.float32)).to(device)
+def rows_of(matrix: sp.csr_matrix, users: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(n, n_items) dense rows."""
+    return torch.from_numpy(matrix[users.cpu().numpy()].toarray().astype(np.float32)).to(device)
 
 
-def _noise(n: int, rng: torch.Generator) -> torch.Tensor:
+def noise(n: int, rng: torch.Generator) -> torch.Tensor:
+    """(n, N_NOISE) of the generator."""
     return torch.randn(n, N_NOISE, generator=rng, device=rng.device)
 
 
-def _told(logits: torch.Tensor, label: float) -> torch.Tensor:
+def told(logits: torch.Tensor, label: float) -> torch.Tensor:
+    """Mean cross-entropy of logits that should say `label`."""
     return binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))

@@ -97,11 +97,9 @@ class Trained(Baseline):
 
         trial = copy.copy(self)
         trial.module, trial.item_ids_ = module, clicks.item_ids
-        looked = None
-        if value is not None:
-            looked = partial(value, trial)
-        elif split is not None:
-            looked = lambda: held_out_metrics(trial, split, [self.metric])["value"]  # noqa: E731
+        if value is None and split is not None:
+            value = lambda model: held_out_metrics(model, split, [self.metric])["value"]  # noqa: E731
+        looked = partial(value, trial) if value else None
         optimizer = adam(task.module, self.learning_rate, weight_decay=self.weight_decay)
         done = trainer.fit(task, {"loss": optimizer}, rng, looked, report)
         self.epoch_ = self.n_epochs if done.best is None else done.best["epoch"]

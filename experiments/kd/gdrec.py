@@ -1,0 +1,77 @@
+"""GD-REC's generator: a conditional GAN of recommendation lists, whose rows are masked (Wang et al. 2022).
+
+Where the paper is silent or says what cannot be meant, chosen here:
+
+- A real example is the user's own row C, which is the condition too; Eq. 2 calls it GF, as it calls what is generated.
+- The generator's scores of negative samples are pushed to zero by `ZERO_WEIGHT` of their mean square: the paper says
+  that they are, and not how. This is CFGAN's zero reconstruction (Chae et al. 2018, Eq. 8), at its weight.
+- A list has a user's items of highest score, as many as are asked for. Clicked ones are among them, or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from experiments.recommenders.arcf import ConditionalGAN, Game, highest, noise, rows_of, told
+from experiments.training.trainer import one_thread
+from infae import Interactions
+from infae.runtime import checks
+
+N_NEGATIVE = 0.3
+"""Share of the items that a user has not clicked, drawn at every step as negative samples."""
+ZERO_WEIGHT = 0.1
+
+
+@dataclass(eq=False, repr=False)
+class GDREC(ConditionalGAN):
+    """min over G, max over D of E log D(C | C) + E log(1 - D(G(noise, C) * (E + K) | C)) (Eq. 1 to 3).
+
+    C is a user's row, E its 0/1 items, and K its negative samples.
+    """
+
+    title = "GD-REC"
+
+    def _game(self, matrix: sp.csr_matrix, rng: torch.Generator) -> Masked:
+        return Masked(matrix, self, rng)
+
+    def lists(self, n_items: int, seed: int = 0, *, clicked: bool = True) -> Interactions:
+        """The users that were fitted, with their `n_items` items of highest score, 0/1; `clicked`: also what they had.
+
+        Without noise drawn anew by another seed, lists are the same.
+
+        Raises ValueError where a user has fewer items than that.
+        """
+        self._fitted()
+        matrix = self._clicks.matrix
+        free = matrix.shape[1] - (0 if clicked else int(np.diff(matrix.indptr).max()))
+        checks.whole("n_items", n_items, most=free)
+        drawn, parts = torch.Generator(self.device).manual_seed(checks.seed("seed", seed)), []
+        with one_thread(), torch.no_grad():
+            for users in torch.arange(matrix.shape[0]).split(512):
+                condition = rows_of(matrix, users, drawn.device)
+                scores = self.module["generator"](noise(len(users), drawn), condition)
+                if not clicked:
+                    scores = scores.masked_fill(condition > 0, -torch.inf)
+                counts = torch.full((len(users),), n_items, device=drawn.device)
+                parts.append(sp.csr_matrix(highest(scores, counts).cpu().numpy()))
+        return self._clicks.with_matrix(sp.csr_matrix(sp.vstack(parts), dtype=np.float32))
+
+
+class Masked(Game):
+    """Users' rows against what is generated of them, masked."""
+
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        generator, discriminator = self.module["generator"], self.module["discriminator"]
+        condition = rows_of(self._matrix, batch[0], rng.device)
+        drawn = torch.rand(condition.shape, generator=rng, device=rng.device)
+        negative = ((drawn < N_NEGATIVE) & (condition == 0)).to(condition.dtype)
+        scores = torch.sigmoid(generator(noise(len(condition), rng), condition))
+        fake = scores * (condition + negative)
+        yield told(discriminator(condition, condition), 1) + told(discriminator(fake.detach(), condition), 0)
+        zeros = (scores.square() * negative).sum() / negative.sum().clamp(min=1)
+        yield told(discriminator(fake, condition), 1) + ZERO_WEIGHT * zeros
