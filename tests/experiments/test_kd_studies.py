@@ -1,0 +1,156 @@
+"""Generators, transfer sets and studies of knowledge distillation, in their smallest form."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+torch = pytest.importorskip("torch")
+
+import infae
+from experiments.infinite.sources import EVERYBODY, Sources
+from experiments.kd import data, kd_methods, kd_transfer_sets, published
+from experiments.kd.gdrec import GDREC, N_NEGATIVE
+from experiments.kd.kd_methods import TEACHER
+from experiments.kd.transfer import FRESH, MANY, POPULAR, SETS, TransferSets, by_popularity
+from experiments.kd.workshop import ALONE, FACTORISED
+from experiments.recommenders.arcf import ARCF
+from infae.data.synthetic import synthetic
+
+PLANTED = synthetic(200, 80, n_groups=4, mean_clicks=10, seed=1)
+CLICKS = PLANTED.interactions
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return GDREC(64, n_epochs=40, batch_size=32, learning_rate=0.02).fit(CLICKS)
+
+
+def share_of_clicked(lists):
+    return lists.matrix.multiply(CLICKS.matrix).nnz / lists.matrix.nnz
+
+
+def test_lists_are_of_the_same_users_and_of_one_length(generator):
+    lists = generator.lists(7, seed=1)
+    assert_array_equal(lists.user_ids, CLICKS.user_ids)
+    assert_array_equal(np.diff(lists.matrix.indptr), 7)
+    assert set(lists.matrix.data) == {1.0}
+    assert not (lists.matrix != generator.lists(7, seed=1).matrix).nnz
+    others = generator.lists(7, clicked=False)
+    assert not others.matrix.multiply(CLICKS.matrix).nnz
+    with pytest.raises(ValueError, match="n_items"):
+        generator.lists(80, clicked=False)
+    with pytest.raises(infae.NotFittedError):
+        GDREC().lists(3)
+
+
+def test_a_generator_learns_what_users_clicked(generator):
+    untrained = GDREC(64, n_epochs=1, learning_rate=1e-9).fit(CLICKS)
+    assert share_of_clicked(generator.lists(5)) > share_of_clicked(untrained.lists(5)) + 0.05
+
+
+def test_a_discriminator_sees_clicks_and_a_share_of_the_rest():
+    """What is generated is masked: of items neither clicked nor drawn the discriminator sees none."""
+    model = GDREC(8)
+    rng = torch.Generator().manual_seed(0)
+    game = model._game(CLICKS.matrix, rng)
+    seen = []
+    game.module["discriminator"].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    losses = game.losses(rng, torch.arange(200))
+    next(losses), next(losses)
+    real, fake, again = seen
+    clicked = CLICKS.matrix.toarray() > 0
+    assert_array_equal(real.numpy() > 0, clicked)
+    assert_array_equal(fake, again)
+    assert (fake.numpy()[clicked] > 0).all()
+    assert abs((fake.numpy()[~clicked] > 0).mean() - N_NEGATIVE) < 0.02
+
+
+@pytest.mark.parametrize("kind", [GDREC, ARCF])
+def test_a_generator_that_diverges_keeps_its_last_good_state(kind, monkeypatch):
+    model, good = kind(8, n_epochs=5, seed=3), kind(8, n_epochs=2, seed=3).fit(CLICKS)
+    played = kind._game
+
+    def poisoned(self, matrix, rng):
+        game = played(self, matrix, rng)
+        examples = game.examples
+
+        def at(epoch):
+            found = examples(epoch)
+            if epoch == 2:
+                with torch.no_grad():
+                    game.module["generator"].out.weight.fill_(torch.nan)
+            return found
+
+        game.examples = at
+        return game
+
+    monkeypatch.setattr(kind, "_game", poisoned)
+    with pytest.warns(RuntimeWarning, match="after epoch 2"):
+        model.fit(CLICKS)
+    for name, tensor in good.module.state_dict().items():
+        assert_array_equal(model.module.state_dict()[name], tensor)
+    monkeypatch.setattr(kind, "_game", lambda self, matrix, rng: nan_from_the_start(played(self, matrix, rng)))
+    with pytest.raises(FloatingPointError):
+        model.fit(CLICKS)
+
+
+def nan_from_the_start(game):
+    torch.nn.init.constant_(game.module["generator"].out.weight, torch.nan)
+    return game
+
+
+def test_histories_by_popularity_are_as_long_and_as_popular_as_real_ones():
+    drawn = by_popularity(CLICKS, 4000, 0)
+    counts, lengths = (np.bincount(CLICKS.matrix.indices, minlength=80), np.diff(CLICKS.matrix.indptr))
+    assert set(np.diff(drawn.matrix.indptr)) <= set(lengths)
+    assert abs(np.diff(drawn.matrix.indptr).mean() - lengths.mean()) < 0.3
+    assert np.corrcoef(np.bincount(drawn.matrix.indices, minlength=80), counts)[0, 1] > 0.98
+    assert set(drawn.matrix.data) == {1.0}
+
+
+def test_every_transfer_set_has_users_over_the_same_items(tmp_path):
+    split = data.split("made")
+    sets = TransferSets(Sources(split, str(tmp_path), steps=2), n_epochs=1)
+    for name in SETS:
+        clicks = sets.clicks(name, 40, 0)
+        assert_array_equal(clicks.item_ids, split.train.item_ids)
+        many = MANY if name in (FRESH, POPULAR) else 1
+        if name == EVERYBODY:
+            assert clicks.n_users == split.train.n_users
+        elif name != "random interactions":  # of as many clicks, from any users
+            assert clicks.n_users == 40 * many
+
+
+def test_a_study_of_methods_has_every_student_that_a_teacher_can_have(tmp_path):
+    config = kd_methods.Config(
+        teachers=("BPR", "EASE"), methods=("RRD", "FTD", FACTORISED), n_epochs=10, out=str(tmp_path / "a"),
+        shared=str(tmp_path / "shared"), plot=False,
+    )  # fmt: skip
+    record = kd_methods.run(config)
+    models = [row[0] for row in record["tables"][0].rows]
+    assert models == [
+        "BPR, the teacher", "EASE, the teacher", ALONE, "RRD of BPR", "FTD of BPR", f"{FACTORISED} of BPR",
+        "RRD of EASE", f"{FACTORISED} of EASE",
+    ]  # fmt: skip
+    assert len([*(tmp_path / "shared").glob("teacher_*.npz")]) == 1
+    again = kd_methods.run(config)
+    assert again["tables"] == record["tables"]
+    with pytest.raises(ValueError, match="--methods"):
+        kd_methods.run(kd_methods.Config(methods=("none",), out=str(tmp_path / "b"), plot=False))
+
+
+def test_a_study_of_transfer_sets_compares_with_real_users(tmp_path):
+    config = kd_transfer_sets.Config(
+        sources=(EVERYBODY, POPULAR), losses=(FACTORISED, "FTD"), n_epochs=2, out=str(tmp_path / "a"),
+        shared=str(tmp_path / "shared"), plot=False,
+    )  # fmt: skip
+    record = kd_transfer_sets.run(config)
+    shares = [row[-1] for row in record["tables"][0].rows if row[1] == EVERYBODY]
+    assert shares == ["100.00", "100.00"]
+
+
+def test_published_figures_are_of_rows_that_a_study_has():
+    rows = {kd_methods.called(*at) for at in [(TEACHER, "BPR"), (ALONE, ""), *((m, "BPR") for m in kd_methods.METHODS)]}
+    for name in ("citeulike", "foursquare"):
+        assert set(published.beside("methods", name)) <= rows
+    assert published.beside("methods", "citeulike")["HTD of BPR"]["H@50"] == pytest.approx(27.44)
