@@ -45,21 +45,29 @@ class Distillation(Task):
 class Distilled:
     """What `Trained.fit` takes as `beside`: a method by its name, and its weight beside the student's own loss.
 
-    Raises ValueError for an unknown name and a weight that is not above 0; and, when it is called, for a student that
-    learns no vectors, one of other clicks than the teacher's lists leave out, one that is not on the CPU, and a method
-    that needs vectors of a teacher without any.
+    `temperature` is of the methods that have one; theirs where it is 0.
+
+    Raises ValueError for an unknown name, a weight that is not above 0 and a temperature of another method; and, when
+    it is called, for a student that learns no vectors, one of other clicks than the teacher's lists leave out, one that
+    is not on the CPU, and a method that needs vectors of a teacher without any.
     """
 
     method: str
     knowledge: Knowledge = field(repr=False)
     weight: float = 1.0
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
         checks.choice("method", self.method, METHODS)
         checks.number("weight", self.weight, above=0)
+        checks.number("temperature", self.temperature, least=0)
+        if self.temperature and not hasattr(METHODS[self.method], "temperature"):
+            tempered = ", ".join(name for name, method in METHODS.items() if hasattr(method, "temperature"))
+            raise ValueError(f"{self.method} has no temperature; those that have one are {tempered}")
 
     def __repr__(self) -> str:
-        return f"Distilled({self.method}, {self.weight}, {self.knowledge.fingerprint})"
+        tempered = f", {self.temperature}" if self.temperature else ""
+        return f"Distilled({self.method}, {self.weight}{tempered}, {self.knowledge.fingerprint})"
 
     def __call__(self, own: Task, rng: torch.Generator) -> Distillation:
         if not isinstance(own, Ranking):
@@ -74,4 +82,6 @@ class Distilled:
             )
         method = METHODS[self.method](self.knowledge, own.module)
         method.initialise(rng)
+        if self.temperature:
+            setattr(method, "temperature", self.temperature)  # noqa: B010
         return Distillation(own, method, self.weight, int(torch.randint(2**62, (), generator=rng)))

@@ -10,7 +10,7 @@ Where the paper is silent or says what cannot be meant, chosen here:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,10 @@ import scipy.sparse as sp
 import torch
 
 from experiments.recommenders.arcf import ConditionalGAN, Game, highest, noise, rows_of, told
-from experiments.training.trainer import one_thread
+from experiments.recommenders.ranking import Ranking
+from experiments.training.trainer import Task, one_thread
 from infae import Interactions
+from infae.data.fingerprint import clicks_fingerprint
 from infae.runtime import checks
 
 N_NEGATIVE = 0.3
@@ -60,6 +62,51 @@ class GDREC(ConditionalGAN):
                 counts = torch.full((len(users),), n_items, device=drawn.device)
                 parts.append(sp.csr_matrix(highest(scores, counts).cpu().numpy()))
         return self._clicks.with_matrix(sp.csr_matrix(sp.vstack(parts), dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class AlsoLists:
+    """What `Trained.fit` takes as `beside`: the same loss of generated lists, added (Eq. 4).
+
+    A step has as many of their triples as of the clicks'; lists are drawn anew every epoch.
+
+    Raises ValueError where it is called for a model that ranks no pairs, or for lists of other users or items.
+    """
+
+    lists: Interactions
+
+    def __repr__(self) -> str:
+        return f"AlsoLists({clicks_fingerprint(self.lists)})"
+
+    def __call__(self, own: Task, rng: torch.Generator) -> Together:
+        if not isinstance(own, Ranking):
+            raise ValueError(f"a model must rank pairs of items, as MF does, got {type(own).__name__}")
+        if own.clicks.shape != self.lists.shape:
+            raise ValueError(f"expected lists of {own.clicks.shape} users and items, got {self.lists.shape}")
+        return Together(own, self.lists, int(torch.randint(2**62, (), generator=rng, device=rng.device)))
+
+
+class Together(Task):
+    """A model's own triples, and as many of lists."""
+
+    def __init__(self, own: Ranking, lists: Interactions, seed: int):
+        self.module, self._own, self._seed = own.module, own, seed
+        self._lists = Ranking(own.module, lists, seed % 2**31, str(own.device))
+
+    def examples(self, epoch: int) -> Sequence[torch.Tensor]:
+        own, lists = self._own.examples(epoch), self._lists.examples(epoch)
+        rng = torch.Generator().manual_seed(self._seed + epoch)
+        order = torch.cat(
+            [torch.randperm(len(lists[0]), generator=rng) for _ in range(-(-len(own[0]) // len(lists[0])))]
+        )
+        return [*own, *(column[order[: len(own[0])].to(column.device)] for column in lists)]
+
+    def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
+        parts = zip((self._own, self._lists), (batch[:4], batch[4:]), strict=True)
+        yield torch.stack([loss for task, rows in parts for loss in task.losses(rng, *rows)]).sum()
+
+    def settle(self) -> None:
+        self._own.settle()
 
 
 class Masked(Game):

@@ -6,6 +6,7 @@ and not the sums of public code, so that their weight does not depend on the siz
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -65,6 +66,25 @@ class SoftTargets(Method):
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         drawn = torch.randint(self.knowledge.scores.shape[1], (len(users), self.n_items), generator=rng)
+        teacher = self.knowledge.scores[users[:, None], drawn]
+        return soft_targets.soft_targets(asked(student, users, drawn), teacher, self.temperature)
+
+
+class ListTargets(Method):
+    """GD: soft targets of the items of a user's own list, which are what the knowledge has for clicks (GD-REC, Eq. 6).
+
+    As many are drawn of each list at a step, with replacement; a user without a list counts for nothing.
+    """
+
+    n_items, temperature = 50, 1.0
+
+    def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        lists = self.knowledge.clicks
+        starts = torch.from_numpy(lists.indptr[:-1].astype(np.int64))[users]
+        lengths = torch.from_numpy(np.diff(lists.indptr).astype(np.int64))[users]
+        users, starts, lengths = (part[lengths > 0] for part in (users, starts, lengths))
+        places = (torch.rand(len(users), self.n_items, generator=rng) * lengths[:, None]).long()
+        drawn = torch.from_numpy(lists.indices.astype(np.int64))[starts[:, None] + places]
         teacher = self.knowledge.scores[users[:, None], drawn]
         return soft_targets.soft_targets(asked(student, users, drawn), teacher, self.temperature)
 
@@ -270,6 +290,7 @@ class HierarchicalTopology(DistillationExperts):
 
 METHODS: Mapping[str, type[Method]] = {
     "soft targets": SoftTargets,
+    "GD": ListTargets,
     "RD": RankingDistillation,
     "CD": CollaborativeDistillation,
     "RRD": RelaxedRanking,

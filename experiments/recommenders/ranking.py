@@ -49,7 +49,7 @@ class Ranking(Task):
     module: Vectors
 
     def __init__(self, module: Vectors, clicks: Interactions, seed: int, device: str):
-        self.module, self.triples, self.clicks, self._device = module, Triples(clicks, seed), clicks.matrix, device
+        self.module, self.triples, self.clicks, self.device = module, Triples(clicks, seed), clicks.matrix, device
         trained = np.unique(self.triples.users)
         self._users = torch.from_numpy(trained).to(device)
         self._histories = Sparse.of(clicks.matrix[trained], device)
@@ -57,7 +57,7 @@ class Ranking(Task):
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
         self.triples.set_epoch(epoch)
         columns = (self.triples.users, self.triples.positives, self.triples.negatives, self.triples.weights)
-        return [torch.from_numpy(column).to(self._device) for column in columns]
+        return [torch.from_numpy(column).to(self.device) for column in columns]
 
     def losses(self, rng: torch.Generator, *batch: torch.Tensor) -> Iterator[torch.Tensor]:
         users, positives, negatives, weights = batch

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
 torch = pytest.importorskip("torch")
@@ -10,12 +11,16 @@ import infae
 import infae.data
 from distillcf.errors import CheckpointError
 from experiments.kd.distillation import Distilled
+from experiments.kd.gdrec import AlsoLists
 from experiments.kd.knowledge import Knowledge
+from experiments.kd.losses.soft_targets import soft_targets
 from experiments.kd.methods import METHODS, RankingDistillation, RelaxedRanking, vectors_of
+from experiments.kd.mutual import Bidirectional
 from experiments.recommenders.lightgcn import LightGCN
 from experiments.recommenders.mf import MF
 from experiments.recommenders.mvae import MVAE
 from experiments.recommenders.neumf import NeuMF
+from experiments.recommenders.ranking import Ranking
 from infae.data.synthetic import synthetic
 
 CLICKS = synthetic(120, 90, mean_clicks=12, n_groups=6, seed=0).interactions
@@ -52,7 +57,7 @@ def loss(name, knowledge, student):
         return float(method(student.module, *map(torch.arange, CLICKS.shape), rng))
 
 
-@pytest.mark.parametrize("name", ["soft targets", "RD", "CD", "RRD", "softmax", "FTD"])
+@pytest.mark.parametrize("name", ["soft targets", "RD", "CD", "RRD", "IR-RRD", "softmax", "FTD"])
 def test_a_student_comes_to_say_what_its_teacher_says(name, knowledge, alone):
     student = MF(**STUDENT).fit(CLICKS, beside=Distilled(name, knowledge))
     assert loss(name, knowledge, student) < 0.98 * loss(name, knowledge, alone)
@@ -134,18 +139,19 @@ def test_others_are_in_no_list_and_not_clicked(tied, knowledge, alone):
         knowledge = Knowledge(lambda users: np.zeros((len(users), 90)), CLICKS)
     method = RelaxedRanking(knowledge, alone.module)
     method.begin(0, torch.Generator().manual_seed(0))
-    scores, first = knowledge.unclicked, method._first
-    assert (scores.gather(1, method._interesting).diff(dim=1) <= 0).all()
-    assert method._others.shape == (120, 40)
+    scores, first = knowledge.unclicked, method._of_users._first
+    interesting, drawn = method._of_users.of(torch.arange(120))
+    assert (scores.gather(1, interesting).diff(dim=1) <= 0).all()
+    assert drawn.shape == (120, 40)
     for user in range(120):
-        others = {*method._others[user].tolist()}
+        others = {*drawn[user].tolist()}
         assert not others & {*first[user].tolist()}
         assert not others & {*CLICKS.matrix[user].indices}
 
 
 def test_what_cannot_be_distilled_is_refused(teacher, knowledge):
     plain = Knowledge(by_id(teacher), CLICKS)
-    with pytest.raises(ValueError, match=r"FullTopology compares vectors, and this teacher has none; .* RD, CD, RRD"):
+    with pytest.raises(ValueError, match=r"FTD compares vectors, and this teacher has none; .* RD, CD, RRD"):
         MF(**STUDENT).fit(CLICKS, beside=Distilled("FTD", plain))
     with pytest.raises(ValueError, match="method must be one of"):
         Distilled("AT", plain)
@@ -163,3 +169,63 @@ def test_what_cannot_be_distilled_is_refused(teacher, knowledge):
         Knowledge(by_id(teacher), CLICKS, (torch.zeros(2, 1), torch.zeros(3, 1)))
     with pytest.raises(ValueError, match="the first 90 items are asked for"):
         knowledge.first_items(90)
+
+
+def test_gd_asks_for_the_items_of_a_users_list_alone(teacher, alone):
+    """Its loss is that of soft targets on them, at the temperature that is asked for."""
+    lists = CLICKS.with_matrix(sp.csr_matrix(CLICKS.matrix.multiply(np.arange(90) % 3 == 0), dtype=np.float32))
+    knowledge = Knowledge(by_id(teacher), lists)
+    method = Distilled("GD", knowledge, temperature=5.0)(Ranking(alone.module, lists, 0, "cpu"), torch.Generator())
+    users = torch.arange(CLICKS.n_users)
+    with torch.no_grad():
+        found = np.mean([float(method._method(alone.module, users, users, torch.Generator().manual_seed(k)))
+                         for k in range(40)])  # fmt: skip
+        wanted = []
+        for user in users:
+            items = torch.from_numpy(lists.matrix[int(user)].indices.astype(np.int64))
+            if len(items):
+                scores = (module(user[None])[0, items] for module in (alone.module, teacher.module))
+                wanted.append(float(soft_targets(*scores, 5.0)))
+    assert abs(found - np.mean(wanted)) < 0.01 * np.mean(wanted)
+
+
+def test_only_methods_with_a_temperature_take_one(knowledge):
+    with pytest.raises(ValueError, match="RRD has no temperature; those that have one are soft targets, GD, softmax"):
+        Distilled("RRD", knowledge, temperature=2.0)
+
+
+def test_teacher_and_student_of_bd_both_move_towards_each_other(teacher):
+    beside = Bidirectional(teacher, 5.0)
+    before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
+    student, alone = (MF(**{**STUDENT, "n_epochs": 30}).fit(CLICKS, beside=each) for each in (beside, None))
+    for name, tensor in teacher.module.state_dict().items():
+        assert_array_equal(tensor, before[name])  # a copy learns
+    users = torch.arange(CLICKS.n_users)
+
+    def gap(one, other):
+        with torch.no_grad():
+            return float((torch.sigmoid(one(users) / 5) - torch.sigmoid(other(users) / 5)).abs().mean())
+
+    assert gap(student.module, beside.teacher) < 0.9 * gap(alone.module, teacher.module)
+    with pytest.raises(ValueError, match="users and items"):
+        MF(**STUDENT).fit(CLICKS.select_users(np.arange(50)), beside=Bidirectional(teacher))
+    with pytest.raises(ValueError, match="weight"):
+        Bidirectional(teacher, 0.0)
+
+
+def test_lists_add_their_own_triples_to_a_teachers():
+    """A teacher that also learns from lists ranks what is in them higher than one that does not."""
+    rng = np.random.default_rng(0)
+    lists = CLICKS.with_matrix(sp.csr_matrix(rng.random(CLICKS.shape) < 0.1, dtype=np.float32))
+    both, own = (MF(**STUDENT).fit(CLICKS, beside=beside) for beside in (AlsoLists(lists), None))
+    listed = lists.matrix.toarray() > CLICKS.matrix.toarray()
+
+    def lift(model):
+        scores = by_id(model)(np.arange(CLICKS.n_users))
+        return scores[listed].mean() - scores.mean()
+
+    assert lift(both) > lift(own) + 0.1
+    first, again = (MF(**STUDENT).fit(CLICKS, beside=AlsoLists(lists)) for _ in range(2))
+    assert_array_equal(first.module.users.weight.detach(), again.module.users.weight.detach())
+    with pytest.raises(ValueError, match="lists of"):
+        MF(**STUDENT).fit(CLICKS, beside=AlsoLists(lists.select_users(np.arange(50))))

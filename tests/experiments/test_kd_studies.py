@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 import infae
 from experiments.infinite.sources import EVERYBODY, Sources
-from experiments.kd import data, kd_methods, kd_transfer_sets, published
+from experiments.kd import data, kd_methods, kd_table_2, kd_transfer_sets, published
 from experiments.kd.gdrec import GDREC, N_NEGATIVE
 from experiments.kd.kd_methods import TEACHER
 from experiments.kd.transfer import FRESH, MANY, POPULAR, SETS, TransferSets, by_popularity
@@ -147,6 +147,16 @@ def test_a_study_of_transfer_sets_compares_with_real_users(tmp_path):
     record = kd_transfer_sets.run(config)
     shares = [row[-1] for row in record["tables"][0].rows if row[1] == EVERYBODY]
     assert shares == ["100.00", "100.00"]
+
+
+def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
+    config = kd_table_2.Config(n_epochs=2, shares=(0.5, 0.25), out=str(tmp_path / "a"), plot=False)
+    rows = kd_table_2.run(config)["tables"][0].rows
+    assert [row[:2] for row in rows[:2]] == [["teacher, KD", "1"], ["teacher, GD", "1"]]
+    assert [row[0] for row in rows[2:]] == [*np.repeat(kd_table_2.METHODS[2:], 2)]
+    assert set(published.beside("table_2", "yelp NeuMF")) <= set(kd_table_2.METHODS)
+    with pytest.raises(ValueError, match="--shares"):
+        kd_table_2.run(kd_table_2.Config(shares=(1.5,), out=str(tmp_path / "b"), plot=False))
 
 
 def test_published_figures_are_of_rows_that_a_study_has():
