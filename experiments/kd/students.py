@@ -61,6 +61,12 @@ class Student(Baseline):
         # A mean of q_i @ W is the mean of q_i, times W.
         return cls(items @ weights, items, offset, parts["bias"], model.item_ids_)
 
+    def narrowed(self, rank: int) -> "Student":
+        """The first columns of the tables: of a `factorised` student that of this rank; ValueError for more than all."""
+        checks.whole("rank", rank, most=self.offset.size)
+        encode, decode = (np.ascontiguousarray(table[:, :rank]) for table in (self.encode, self.decode))
+        return Student(encode, decode, self.offset[:rank], self.bias, self.item_ids_)
+
     @property
     def n_parameters(self) -> int:
         return sum(part.size for part in (self.encode, self.decode, self.offset, self.bias))
