@@ -23,7 +23,8 @@ from infae.runtime import checks
 STUDIES = (
     "table_1", "sample_efficiency", "transfer", "noise", "continual", "depth", "coldness", "deanonymise",
     "augmentation", "ctr_table_2", "ctr_data_free_kd", "ctr_retraining", "ctr_freezing", "ctr_size",
-    "ctr_summaries", "ctr_models",
+    "ctr_summaries", "ctr_models", "kd_table_2", "kd_teachers", "kd_privacy", "kd_sizes", "kd_lambda", "kd_methods",
+    "kd_transfer_sets", "kd_topology",
 )  # fmt: skip
 """In the order of the papers and their figures."""
 
@@ -39,7 +40,8 @@ class Config:
 
 def study(name: str) -> Any:
     """A study's module."""
-    return importlib.import_module(f"experiments.{'inversion' if name.startswith('ctr_') else 'infinite'}.{name}")
+    package = {"ctr": "inversion", "kd": "kd"}.get(name.split("_")[0], "infinite")
+    return importlib.import_module(f"experiments.{package}.{name}")
 
 
 def run(config: Config) -> dict[str, float]:

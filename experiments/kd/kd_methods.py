@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from experiments.kd import data, published
+import pandas as pd
+
+from experiments.kd import data, published, wording
 from experiments.kd import methods as ways
 from experiments.kd.teachers import CLOSED, TEACHERS
 from experiments.kd.workshop import ALONE, AMONG, FACTORISED, WEIGHTS, Workshop
 from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
 from experiments.study.runner import Study, each
 from experiments.study.tables import metrics_table
@@ -73,7 +76,20 @@ def run(config: Config) -> dict[str, Any]:
             rows = {model: group.to_dict("records") for model, group in cells}
             columns = ["H@50", "H@5" + AMONG]
             study.draw(f"{name}_{dim}.png", plots.grouped, rows, columns, theirs, f"{name}, students of {dim}")
-    return study.write(shown, [], NOTES, data=", ".join(config.data))
+    return study.write(shown, [*learns_more(frame)], NOTES, data=", ".join(config.data))
+
+
+def learns_more(frame: pd.DataFrame) -> Iterator[Claim]:
+    """Each teacher's students against one that learns alone."""
+    students = frame[frame["dim"] > 0]
+    for (name, dim), part in students.groupby(["data", "dim"], sort=False):
+        alone = at(part, learner=ALONE)["H@50"]
+        for teacher, taught in part[part["teacher"] != ""].groupby("teacher", sort=False):
+            rows = [
+                {"learner": learner, "ours": cells["H@50"]} for learner, cells in taught.groupby("learner", sort=False)
+            ]
+            holds = every(ahead(row["ours"], alone) for row in rows)
+            yield wording.LEARNS_MORE.claim(holds, rows, data=name, dim=dim, teacher=teacher, alone=alone)
 
 
 def places(config: Config) -> Iterator[dict[str, Any]]:

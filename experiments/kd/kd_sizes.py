@@ -6,8 +6,9 @@
 
 A teacher, ∞-AE, and its closed-form students of several ranks, of 32 and of 8 bits a number: test accuracy, bytes on
 disk, and in a process of its own on one core the peak memory, the time of one user (p50 and p99) and users a second, a
-thousand at a time. Then the time of one user in catalogues of made items, by dimensions. Times are to be compared within
-a record: machines differ. Writes `record.json`, `table.md` and pictures of accuracy over bytes and over milliseconds.
+thousand at a time. Then the time of one user in catalogues of made items, by dimensions. Times are to be compared
+within a record: machines differ. Writes `record.json`, `table.md` and a picture of accuracy over bytes and over
+milliseconds.
 """
 
 import os
@@ -49,10 +50,10 @@ class Config:
     preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
     data: str = option("made", f"one of {', '.join(data.DATASETS)}", quick="ml-100k", paper="citeulike")
     data_dir: str = option("", flags.DATA_DIR)
-    ranks: tuple[int, ...] = option((4, 16), "of students", quick=(10, 20, 50, 100), paper=(20, 50, 100, 200, 400, 800))
-    items: tuple[int, ...] = option((1000, 4000), "catalogues of made items", quick=(10_000, 100_000),
+    ranks: tuple[int, ...] = option((8,), "of students", quick=(10, 20, 50, 100), paper=(20, 50, 100, 200, 400, 800))
+    items: tuple[int, ...] = option((1000,), "catalogues of made items", quick=(10_000, 100_000),
         paper=(10_000, 100_000, 1_000_000))  # fmt: skip
-    dims: tuple[int, ...] = option((4, 40), "dimensions in those", quick=(20, 200))
+    dims: tuple[int, ...] = option((8,), "dimensions in those", quick=(20, 200))
     seed: int = option(0, "of the split")
     out: str = option("out/kd_sizes", "output folder")
     plot: bool = option(True, "draw pictures")

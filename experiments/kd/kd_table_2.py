@@ -1,4 +1,4 @@
-"""GD-REC's tables 2 and 4: a student of generated lists and its teacher's scores alone, beside CD, RD and BD.
+"""GD-REC's table 2: a student of generated lists and its teacher's scores alone, beside CD, RD and BD.
 
     python -m experiments.kd.kd_table_2                    # made clicks, offline
     python -m experiments.kd.kd_table_2 --preset=quick     # MovieLens-100K, reduced
@@ -11,39 +11,37 @@ a picture of each set and model, and `cells/`, from which a run that was stopped
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import infae
-from experiments.kd import data, published
-from experiments.kd.distillation import Distilled
-from experiments.kd.gdrec import GDREC, AlsoLists
-from experiments.kd.knowledge import Knowledge
-from experiments.kd.mutual import Bidirectional
-from experiments.kd.protocol import by_position, figures, ranks
-from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
-from experiments.kd.workshop import ALONE, WEIGHTS, Workshop
-from experiments.recommenders.mf import MF
-from experiments.recommenders.neumf import NeuMF
-from experiments.study import flags, plots
-from experiments.study.flags import option
-from experiments.study.runner import Study, each
-from experiments.study.tables import metrics_table
-from infae.runtime import checks
-from infae.tuning.best import Trial, best
+import pandas as pd
 
-MODELS: dict[str, Any] = {
-    "BPR": partial(MF, n_epochs=300, check_every=20, **BPR),
-    "NeuMF": partial(NeuMF, n_layers=2, n_epochs=300, check_every=20, **BPR),
-}
-TEACHERS = ("teacher, KD", "teacher, GD")
-GD = "GD"
+from experiments.kd import data, published, wording
+from experiments.kd.distillation import Distilled
+from experiments.kd.generated import (
+    BD_WEIGHTS,
+    GD,
+    GD_WEIGHT,
+    MODELS,
+    TEACHERS,
+    TEMPERATURES,
+    Made,
+    Ways,
+    begin,
+    best_student,
+)  # fmt: skip
+from experiments.kd.mutual import Bidirectional
+from experiments.kd.protocol import figures, ranks
+from experiments.kd.teachers import value_on
+from experiments.kd.workshop import ALONE, WEIGHTS
+from experiments.study import flags, plots
+from experiments.study.claims import Claim, ahead, ahead_of_each, at, every
+from experiments.study.flags import option
+from experiments.study.runner import each
+from experiments.study.tables import metrics_table
+
 METHODS = (*TEACHERS, ALONE, "CD", "RD", "BD", GD)
-GD_WEIGHT, TEMPERATURES = 0.7, (1.0, 2.0, 5.0, 10.0)
-BD_WEIGHTS = (0.1, 0.5)
-N_LISTED = 50
-"""Items of a list: as many as are looked at."""
 NOTES = (
     "H@50 and N@50: a user's one test click among all items not clicked.",
     "Figures in brackets are the paper's: students of half of the teacher's parameters, and teachers of its table 4. "
@@ -70,21 +68,8 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name, known in (("data", data.DATASETS), ("models", MODELS), ("methods", METHODS)):
-        for value in getattr(config, name):
-            checks.choice(f"--{name}", value, known)
-    for share in config.shares:
-        checks.share("--shares", share)
-    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0))
-    uses = {
-        **workshop.uses, "clicks": workshop.fingerprint(config.data, config.seeds),
-        "models": {name: vars(made()) for name, made in MODELS.items()},
-        "tried": [GD_WEIGHT, TEMPERATURES, BD_WEIGHTS, N_LISTED, WEIGHTS["CD"], WEIGHTS["RD"]],
-    }  # fmt: skip
-    study = Study(
-        config, None, title="Students of generated lists", shows="Tables 2 and 4 of GD-REC", version=1, uses=uses
-    )
-    frame = study.run(each([*places(config)], partial(cell, Made(workshop, config))))
+    made, study = begin(config, "Students of generated lists", "Table 2 of GD-REC", METHODS)
+    frame = study.run(each([*places(config)], partial(cell, made)))
     shown = []
     for (name, model), part in frame.groupby(["data", "model"], sort=False):
         theirs = published.beside("table_2", f"{name} {model}")
@@ -93,7 +78,28 @@ def run(config: Config) -> dict[str, Any]:
         labels = part["method"] + part["share"].map(lambda share: "" if share == 1 else f" {share:.0%}")
         rows = {label: cells.to_dict("records") for label, cells in part.groupby(labels, sort=False)}
         study.draw(f"{name}_{model}.png", plots.grouped, rows, columns, {}, f"{name}, {model}")
-    return study.write(shown, [], NOTES, data=", ".join(config.data))
+    return study.write(shown, [*gd_ahead(frame)], NOTES, data=", ".join(config.data))
+
+
+def gd_ahead(frame: pd.DataFrame) -> Iterator[Claim]:
+    """The orderings that the paper argues from."""
+    for (name, model), part in frame.groupby(["data", "model"], sort=False):
+        rows, verdicts = [], []
+        for share, cells in at(part, method=["CD", "RD", "BD", GD]).groupby("share", sort=False):
+            by_method = dict(list(cells.groupby("method")["H@50"]))
+            ours = by_method.pop(GD, None)
+            if ours is None or not by_method:
+                continue
+            verdict, row = ahead_of_each(ours, by_method)
+            verdicts.append(verdict)
+            rows.append({**row, "share": share})
+        if rows:
+            yield wording.GD_ABOVE.claim(every(verdicts), rows, data=name, model=model)
+        theirs, ours = (at(part, method=method)["H@50"] for method in TEACHERS)
+        if len(theirs) and len(ours):
+            yield wording.LISTS_HELP_TEACHERS.claim(
+                ahead(ours, theirs), data=name, model=model, ours=ours, theirs=theirs
+            )
 
 
 def places(config: Config) -> Iterator[dict[str, Any]]:
@@ -106,86 +112,30 @@ def places(config: Config) -> Iterator[dict[str, Any]]:
                         yield {"model": model, "method": method, "share": share, "data": name, "seed": seed}
 
 
-@dataclass
-class Made:
-    """Lists and teachers of a split, made once."""
-
-    workshop: Workshop
-    config: Config
-    kept: dict[Any, Any] = field(default_factory=dict)
-
-    def lists(self, data: str, seed: int) -> infae.Interactions:
-        """Of all training users; ValueError for one without clicks."""
-        split, n_epochs = self.workshop.split(data, seed), self.workshop.n_epochs
-        generator = GDREC(seed=seed)
-        generator.n_epochs = n_epochs or generator.n_epochs
-        lists = generator.fit(split.train, progress=True).lists(N_LISTED, seed)
-        if lists.n_users != split.train.n_users:
-            raise ValueError(f"{data}: {split.train.n_users - lists.n_users} users have no clicks to make lists of")
-        return lists
-
-    def teacher(self, model: str, method: str, data: str, seed: int) -> Teacher:
-        train = self.workshop.split(data, seed).train
-        beside = AlsoLists(self.once("lists", data, seed)) if method == TEACHERS[1] else None
-        made = self.fitted(model, self.config.dim, train, data, seed, beside)
-        return Teacher(made, train, sum(part.numel() for part in made.module.parameters()))
-
-    def fitted(self, model: str, dim: int, clicks: Any, data: str, seed: int, beside: Any = None) -> Any:
-        """A model of this size, of clicks, stopped by validation."""
-        made = MODELS[model](n_factors=dim, seed=seed)
-        made.n_epochs = self.workshop.n_epochs or made.n_epochs
-        split = self.workshop.split(data, seed)
-        return made.fit(clicks, value=value_on(split), beside=beside, progress=True)
-
-    def once(self, what: str, *at: Any) -> Any:
-        """`what` is the name of a method here."""
-        if (what, *at) not in self.kept:
-            self.kept = {key: made for key, made in self.kept.items() if key[-2:] == at[-2:]}
-            self.kept[what, *at] = getattr(self, what)(*at)
-        return self.kept[what, *at]
-
-
 def cell(made: Made, model: str, method: str, share: float, data: str, seed: int) -> dict[str, Any]:
     """Test figures of a teacher, or of the best student of a method by validation."""
-    split = made.workshop.split(data, seed)
-    value = value_on(split)
     if method in TEACHERS:
+        split = made.workshop.split(data, seed)
         teacher = made.once("teacher", model, method, data, seed)
         tested = figures(ranks(teacher.score, split, "test"), (50,))
-        return {**tested, "parameters": teacher.n_parameters, "validation": value(teacher.model)}
-    dim = max(1, round(share * made.config.dim))
-
-    def trials() -> Iterator[Trial[tuple[float, Any]]]:
-        for params, clicks, beside in ways(made, model, method, data, seed):
-            student = made.fitted(model, dim, clicks, data, seed, beside)
-            yield Trial(params, (value(student), student))
-
-    found = best(trials(), lambda found: found[0], METRIC)
-    student = found.candidate[1]
-    n_parameters = sum(part.numel() for part in student.module.parameters())
-    tested = figures(ranks(by_position(student, split.train), split, "test"), (50,))
-    return {**tested, **found.params, "parameters": n_parameters, "validation": found.value}
+        return {**tested, "parameters": teacher.n_parameters, "validation": value_on(split)(teacher.model)}
+    return best_student(made, model, share, data, seed, ways(made, model, method, data, seed))
 
 
-def ways(made: Made, model: str, method: str, data: str, seed: int) -> Iterator[tuple[dict[str, float], Any, Any]]:
-    """What is tried: parameters for the record, what a student is fitted to, and what it learns beside."""
+def ways(made: Made, model: str, method: str, data: str, seed: int) -> Ways:
+    """What a method is tried with."""
     train = made.workshop.split(data, seed).train
     if method == ALONE:
         yield {}, train, None
-        return
-    if method == GD:
-        lists = made.once("lists", data, seed)
-        teacher = made.once("teacher", model, TEACHERS[1], data, seed)
-        knowledge = Knowledge(teacher.score, lists)
-        for temperature in TEMPERATURES:
-            yield {"temperature": temperature}, lists, Distilled(GD, knowledge, GD_WEIGHT, temperature)
-        return
-    teacher = made.once("teacher", model, TEACHERS[0], data, seed)
-    for weight in BD_WEIGHTS if method == "BD" else WEIGHTS[method]:
-        beside = (
-            Bidirectional(teacher.model, weight) if method == "BD" else Distilled(method, teacher.knowledge, weight)
-        )
-        yield {"weight": weight}, train, beside
+    elif method == GD:
+        yield from made.of_lists(model, data, seed, GD_WEIGHT, TEMPERATURES)
+    else:
+        teacher = made.once("teacher", model, TEACHERS[0], data, seed)
+        for weight in BD_WEIGHTS if method == "BD" else WEIGHTS[method]:
+            if method == "BD":
+                yield {"weight": weight}, train, Bidirectional(teacher.model, weight)
+            else:
+                yield {"weight": weight}, train, Distilled(method, teacher.knowledge, weight)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Student(Baseline):
         return cls(items @ weights, items, offset, parts["bias"], model.item_ids_)
 
     def narrowed(self, rank: int) -> "Student":
-        """The first columns of the tables: of a `factorised` student that of this rank; ValueError for more than all."""
+        """The first columns: of a `factorised` student that of this rank; ValueError for more than there are."""
         checks.whole("rank", rank, most=self.offset.size)
         encode, decode = (np.ascontiguousarray(table[:, :rank]) for table in (self.encode, self.decode))
         return Student(encode, decode, self.offset[:rank], self.bias, self.item_ids_)

@@ -8,7 +8,18 @@ torch = pytest.importorskip("torch")
 
 import infae
 from experiments.infinite.sources import EVERYBODY, Sources
-from experiments.kd import data, kd_methods, kd_table_2, kd_transfer_sets, published
+from experiments.kd import (
+    data,
+    kd_lambda,
+    kd_methods,
+    kd_privacy,
+    kd_sizes,
+    kd_table_2,
+    kd_teachers,
+    kd_topology,
+    kd_transfer_sets,
+    published,
+)  # fmt: skip
 from experiments.kd.gdrec import GDREC, N_NEGATIVE
 from experiments.kd.kd_methods import TEACHER
 from experiments.kd.transfer import FRESH, MANY, POPULAR, SETS, TransferSets, by_popularity
@@ -157,6 +168,46 @@ def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
     assert set(published.beside("table_2", "yelp NeuMF")) <= set(kd_table_2.METHODS)
     with pytest.raises(ValueError, match="--shares"):
         kd_table_2.run(kd_table_2.Config(shares=(1.5,), out=str(tmp_path / "b"), plot=False))
+
+
+@pytest.mark.parametrize(
+    ("module", "config", "labels"),
+    [
+        (kd_lambda, kd_lambda.LambdaConfig, ["BPR", "BPR"]),
+        (kd_teachers, kd_teachers.TeachersConfig, ["BPR, teacher, KD", "BPR, teacher, GD", "EASE", "∞-AE"]),
+        (kd_topology, kd_topology.Config, [kd_topology.TEACHER, ALONE, "FTD"]),
+        (kd_privacy, kd_privacy.PrivacyConfig, [*kd_privacy.MODELS]),
+    ],
+)
+def test_a_study_has_its_rows(tmp_path, module, config, labels):
+    shared = {"shared": str(tmp_path / "shared")} if hasattr(config, "shared") else {}
+    record = module.run(config(n_epochs=2, out=str(tmp_path / "a"), plot=False, **shared))
+    assert [row[0] for row in record["tables"][0].rows] == labels
+
+
+def test_an_attack_tells_training_clicks_by_their_scores():
+    split = data.split("made")
+    clicked = split.train.matrix.toarray()
+    assert kd_privacy.attack(lambda users: clicked[users], split) == {"AUC of the attack": 1.0}
+    assert kd_privacy.attack(lambda users: 0 * clicked[users], split) == {"AUC of the attack": 0.5}
+    noise = np.random.default_rng(0).random(clicked.shape)
+    held = (split.validation.matrix + split.test.matrix).toarray()
+    told = []
+    for user in range(len(clicked)):
+        pairs = [
+            noise[user, i] > noise[user, j] for i in np.flatnonzero(clicked[user]) for j in np.flatnonzero(held[user])
+        ]
+        told.append(np.mean(pairs))
+    assert kd_privacy.attack(lambda users: noise[users], split)["AUC of the attack"] == pytest.approx(np.mean(told))
+
+
+def test_sizes_are_of_files_and_figures_of_what_is_read_back(tmp_path):
+    record = kd_sizes.run(kd_sizes.Config(out=str(tmp_path / "a"), plot=False))
+    teacher, eight, full = record["rows"]
+    assert (teacher["model"], eight["bits"], full["bits"]) == (kd_sizes.TEACHER, 32, 8)
+    assert full["bytes"] < eight["bytes"] < teacher["bytes"]
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] and row["per_second"] > 0 for row in record["rows"])
+    assert abs(full["H@50"] - eight["H@50"]) < 0.02
 
 
 def test_published_figures_are_of_rows_that_a_study_has():

@@ -1,0 +1,65 @@
+"""How much of a student's loss should be its teacher's? Figure 4 of GD-REC.
+
+    python -m experiments.kd.kd_lambda                    # made clicks, offline
+    python -m experiments.kd.kd_lambda --preset=quick     # MovieLens-100K, reduced
+    python -m experiments.kd.kd_lambda --preset=paper     # CiteULike, NeuMF, three seeds
+
+Students of half of a teacher's parameters learn from generated lists, and from the teacher's scores of them by a
+weight (Eq. 5). The paper finds 0.7 best and 1 not. Temperatures and epochs are chosen on validation clicks. Writes
+`record.json`, `table.md`, a picture of each set and `cells/`, from which a run that was stopped goes on.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from experiments.kd.generated import GD, TEMPERATURES, Made, begin, best_student
+from experiments.kd.kd_table_2 import Config
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.runner import each
+from experiments.study.tables import metrics_table
+from infae.runtime import checks
+
+NOTES = ("H@50 and N@50: a user's one test click among all items not clicked. A weight of 0 is of lists alone.",)
+
+
+@dataclass(frozen=True)
+class LambdaConfig(Config):
+    data: tuple[str, ...] = option(("made",), "see kd_table_2", quick=("ml-100k",), paper=("citeulike",), axis=True)
+    models: tuple[str, ...] = option(("BPR",), "see kd_table_2", axis=True, paper=("NeuMF",))
+    methods: tuple[str, ...] = option((GD,), "see kd_table_2", axis=True)
+    weights: tuple[float, ...] = option((0.0, 0.7), "of the teacher's scores", axis=True,
+        quick=(0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0))  # fmt: skip
+    out: str = option("out/kd_lambda", "output folder")
+
+
+def run(config: LambdaConfig) -> dict[str, Any]:
+    for weight in config.weights:
+        checks.number("--weights", weight, least=0)
+    made, study = begin(config, "The weight of a teacher's scores", "Figure 4 of GD-REC", (GD,))
+    places = [
+        {"model": model, "weight": weight, "share": share, "data": name, "seed": seed}
+        for name in config.data
+        for seed in config.seeds
+        for model in config.models
+        for share in config.shares
+        for weight in config.weights
+    ]
+    frame = study.run(each(places, partial(cell, made)))
+    shown = []
+    for name, part in frame.groupby("data", sort=False):
+        columns = ("H@50", "N@50")
+        shown.append(metrics_table(part, ("model", "share", "weight"), columns, f"{name}, test"))
+        panels = {metric: plots.lines(part, ["model"], "weight", metric) for metric in columns}
+        study.draw(f"{name}.png", plots.curves, panels, "weight", f"test on {name}, %")
+    return study.write(shown, [], NOTES, data=", ".join(config.data))
+
+
+def cell(made: Made, model: str, weight: float, share: float, data: str, seed: int) -> dict[str, Any]:
+    """Test figures of the best student by validation, of several temperatures."""
+    return best_student(made, model, share, data, seed, made.of_lists(model, data, seed, weight, TEMPERATURES))
+
+
+if __name__ == "__main__":
+    flags.main(LambdaConfig, run)

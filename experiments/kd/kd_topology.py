@@ -1,0 +1,112 @@
+"""A deep neural collaborative filter taught to a shallow one by topology: the RecPress proposal.
+
+    python -m experiments.kd.kd_topology                    # made clicks, offline
+    python -m experiments.kd.kd_topology --preset=quick     # MovieLens-100K, reduced
+    python -m experiments.kd.kd_topology --preset=paper     # MovieLens-100K and CiteULike, three seeds
+
+A NeuMF of 7 layers, and students of 2: alone, and by FTD and HTD, and by FitNet, DE and RRD beside. Weights and epochs
+are chosen on validation clicks. The proposal's authors report precision within batches of 64 pairs, in which teacher
+and student are the same to four digits: there is no figure to compare with. Writes `record.json`, `table.md`, a picture
+of each set and `cells/`, from which a run that was stopped goes on.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from experiments.kd import data
+from experiments.kd.distillation import Distilled
+from experiments.kd.protocol import by_position
+from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
+from experiments.kd.workshop import ALONE, AMONG, WEIGHTS, Workshop
+from experiments.recommenders.neumf import NeuMF
+from experiments.study import flags, plots
+from experiments.study.flags import option
+from experiments.study.runner import Study, each
+from experiments.study.tables import metrics_table
+from infae.runtime import checks
+from infae.tuning.best import Trial, best
+
+TEACHER = "teacher"
+METHODS = (TEACHER, ALONE, "FTD", "HTD", "FitNet", "DE", "RRD")
+NETWORK = NeuMF(n_epochs=300, check_every=20, **BPR)
+NOTES = ("H@50 and N@50: a user's one test click among all items not clicked; of 499: among 499 of them, drawn.",)
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("ml-100k",),
+        paper=("ml-100k", "citeulike"), axis=True)  # fmt: skip
+    data_dir: str = option("", flags.DATA_DIR)
+    methods: tuple[str, ...] = option(
+        (TEACHER, ALONE, "FTD"), f"some of {', '.join(METHODS)}", axis=True, paper=METHODS
+    )
+    dim: int = option(8, "of the teacher", quick=128)
+    student_dim: int = option(4, "of students", quick=32)
+    layers: int = option(3, "of the teacher", quick=7)
+    student_layers: int = option(1, "of students", quick=2)
+    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
+    n_epochs: int = option(5, "of a training at most; 0 for as many as models say", quick=10, paper=0)
+    out: str = option("out/kd_topology", "output folder")
+    plot: bool = option(True, "draw pictures")
+
+
+def run(config: Config) -> dict[str, Any]:
+    for name, known in (("data", data.DATASETS), ("methods", METHODS)):
+        for value in getattr(config, name):
+            checks.choice(f"--{name}", value, known)
+    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0))
+    uses = {**workshop.uses, "network": vars(NETWORK), "clicks": workshop.fingerprint(config.data, config.seeds)}
+    study = Study(config, None, title="A deep filter taught to a shallow one", version=1, uses=uses, grids=WEIGHTS)
+    places = [
+        {"method": method, "data": name, "seed": seed}
+        for name in config.data
+        for seed in config.seeds
+        for method in config.methods
+    ]
+    frame = study.run(each(places, partial(cell, workshop, config, {})))
+    shown = []
+    for name, part in frame.groupby("data", sort=False):
+        columns = ("H@50", "N@50", "H@5" + AMONG)
+        shown.append(metrics_table(part, ("method", "parameters"), columns, f"{name}, test"))
+        rows = {method: cells.to_dict("records") for method, cells in part.groupby("method", sort=False)}
+        study.draw(f"{name}.png", plots.grouped, rows, ["H@50", "H@5" + AMONG], {}, name)
+    return study.write(shown, [], NOTES, data=", ".join(config.data))
+
+
+def cell(
+    workshop: Workshop, config: Config, kept: dict[Any, Teacher], method: str, data: str, seed: int
+) -> dict[str, Any]:
+    """Test figures of the teacher, or of the best student of a method by validation."""
+    split = workshop.split(data, seed)
+    value = value_on(split)
+
+    def fitted(dim: int, n_layers: int, beside: Any = None) -> NeuMF:
+        n_epochs = workshop.n_epochs or NETWORK.n_epochs
+        model = replace(NETWORK, n_factors=dim, n_layers=n_layers, dropout=0.0, seed=seed, n_epochs=n_epochs)
+        return model.fit(split.train, value=value, beside=beside, progress=True)
+
+    def trials() -> Iterator[Trial[tuple[float, NeuMF]]]:
+        for weight in WEIGHTS.get(method, (0.0,)):
+            beside = Distilled(method, kept[data, seed].knowledge, weight) if weight else None
+            model = fitted(config.student_dim, config.student_layers, beside)
+            yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), model))
+
+    if (data, seed) not in kept and method != ALONE:
+        kept.clear()
+        kept[data, seed] = Teacher(fitted(config.dim, config.layers), split.train, 0)
+    params: Mapping[str, Any]
+    if method == TEACHER:
+        model, params = kept[data, seed].model, {}
+    else:
+        found = best(trials(), lambda found: found[0], METRIC)
+        model, params = found.candidate[1], found.params
+    n_parameters = sum(part.numel() for part in model.module.parameters())
+    tested = workshop.tested(by_position(model, split.train), data, seed)
+    return {**tested, **params, "parameters": n_parameters, "validation": value(model)}
+
+
+if __name__ == "__main__":
+    flags.main(Config, run)
