@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from experiments.kd import kd_table_2
 from experiments.kd.generated import GD, TEMPERATURES, Made, begin, best_student
-from experiments.kd.kd_table_2 import Config
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import each
@@ -25,7 +25,7 @@ NOTES = ("H@50 and N@50: a user's one test click among all items not clicked. A 
 
 
 @dataclass(frozen=True)
-class LambdaConfig(Config):
+class Config(kd_table_2.Config):
     data: tuple[str, ...] = option(("made",), "see kd_table_2", quick=("ml-100k",), paper=("citeulike",), axis=True)
     models: tuple[str, ...] = option(("BPR",), "see kd_table_2", axis=True, paper=("NeuMF",))
     methods: tuple[str, ...] = option((GD,), "see kd_table_2", axis=True)
@@ -34,7 +34,7 @@ class LambdaConfig(Config):
     out: str = option("out/kd_lambda", "output folder")
 
 
-def run(config: LambdaConfig) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     for weight in config.weights:
         checks.number("--weights", weight, least=0)
     made, study = begin(config, "The weight of a teacher's scores", "Figure 4 of GD-REC", (GD,))
@@ -62,4 +62,4 @@ def cell(made: Made, model: str, weight: float, share: float, data: str, seed: i
 
 
 if __name__ == "__main__":
-    flags.main(LambdaConfig, run)
+    flags.main(Config, run)

@@ -17,9 +17,9 @@ import numpy as np
 
 import infae
 from experiments.infinite.sources import DISTILLED_BINARY, EVERYBODY, Sources
-from experiments.kd import published
+from experiments.kd import kd_table_2, published
 from experiments.kd.generated import GD, TEACHERS, Made, begin, fitted_best
-from experiments.kd.kd_table_2 import Config, ways
+from experiments.kd.kd_table_2 import ways
 from experiments.kd.protocol import Score, by_history, by_position, figures, ranks
 from experiments.kd.students import factorised
 from experiments.kd.teachers import METRIC, value_on
@@ -44,7 +44,7 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class PrivacyConfig(Config):
+class Config(kd_table_2.Config):
     data: tuple[str, ...] = option(("made",), "see kd_table_2", quick=("ml-100k",), axis=True)
     models: tuple[str, ...] = option(("BPR",), "see kd_table_2", axis=True)
     methods: tuple[str, ...] = option(MODELS, f"some of {', '.join(MODELS)}", axis=True)
@@ -55,7 +55,7 @@ class PrivacyConfig(Config):
     out: str = option("out/kd_privacy", "output folder")
 
 
-def run(config: PrivacyConfig) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     made, study = begin(config, "Recommenders that never saw a click", "Table 3 of GD-REC", MODELS)
     places = [
         {"model": model, "method": method, "data": name, "seed": seed}
@@ -80,7 +80,7 @@ class Private:
     """Models of a split, and how they are tested."""
 
     made: Made
-    config: PrivacyConfig
+    config: Config
     kept: dict[Any, TransferSets] = field(default_factory=dict)
 
     def cell(self, model: str, method: str, data: str, seed: int) -> dict[str, float]:
@@ -126,4 +126,4 @@ def attack(score: Score, split: infae.Split) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    flags.main(PrivacyConfig, run)
+    flags.main(Config, run)

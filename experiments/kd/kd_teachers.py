@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from experiments.kd import published
+from experiments.kd import kd_table_2, published
 from experiments.kd.generated import MODELS, TEACHERS, Made, begin
-from experiments.kd.kd_table_2 import Config, cell, gd_ahead
+from experiments.kd.kd_table_2 import cell, gd_ahead
 from experiments.kd.protocol import figures, ranks
 from experiments.kd.teachers import TEACHERS as OTHERS
 from experiments.study import flags, plots
@@ -32,13 +32,13 @@ NOT_AGAIN = tuple(name for name in OTHERS if name not in MODELS)
 
 
 @dataclass(frozen=True)
-class TeachersConfig(Config):
+class Config(kd_table_2.Config):
     methods: tuple[str, ...] = option(TEACHERS, f"some of {', '.join(TEACHERS)}", axis=True)
     others: tuple[str, ...] = option(("EASE", "∞-AE"), f"some of {', '.join(NOT_AGAIN)}", axis=True, paper=NOT_AGAIN)
     out: str = option("out/kd_teachers", "output folder")
 
 
-def run(config: TeachersConfig) -> dict[str, Any]:
+def run(config: Config) -> dict[str, Any]:
     for name in config.others:
         checks.choice("--others", name, NOT_AGAIN)
     made, study = begin(config, "Teachers", "Table 4 of GD-REC", TEACHERS)
@@ -77,4 +77,4 @@ def teacher(made: Made, model: str, method: str, data: str, seed: int) -> dict[s
 
 
 if __name__ == "__main__":
-    flags.main(TeachersConfig, run)
+    flags.main(Config, run)

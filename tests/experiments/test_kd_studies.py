@@ -173,10 +173,10 @@ def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
 @pytest.mark.parametrize(
     ("module", "config", "labels"),
     [
-        (kd_lambda, kd_lambda.LambdaConfig, ["BPR", "BPR"]),
-        (kd_teachers, kd_teachers.TeachersConfig, ["BPR, teacher, KD", "BPR, teacher, GD", "EASE", "∞-AE"]),
+        (kd_lambda, kd_lambda.Config, ["BPR", "BPR"]),
+        (kd_teachers, kd_teachers.Config, ["BPR, teacher, KD", "BPR, teacher, GD", "EASE", "∞-AE"]),
         (kd_topology, kd_topology.Config, [kd_topology.TEACHER, ALONE, "FTD"]),
-        (kd_privacy, kd_privacy.PrivacyConfig, [*kd_privacy.MODELS]),
+        (kd_privacy, kd_privacy.Config, [*kd_privacy.MODELS]),
     ],
 )
 def test_a_study_has_its_rows(tmp_path, module, config, labels):

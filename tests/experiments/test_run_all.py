@@ -70,7 +70,7 @@ def test_unknown_studies_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", run_all.STUDIES)
 def test_every_study_has_the_three_presets_and_a_folder_of_its_own(name):
-    if name.startswith("ctr_"):
+    if name.startswith(("ctr_", "kd_")):
         pytest.importorskip("torch")
     config_class = run_all.study(name).Config
     smoke, quick, paper = (flags.configure(config_class, preset=preset) for preset in flags.PRESETS)
