@@ -90,7 +90,9 @@ def run(config: Config) -> dict[str, Any]:
         shown.append(metrics_table(part, ("loss", "source", "users"), (METRIC, "N@50", OF_REAL), f"{name}, test"))
         for loss, cells in part.groupby("loss", sort=False):
             rows = {source: group.to_dict("records") for source, group in cells.groupby("source", sort=False)}
-            study.draw(f"{name}_{loss}.png", plots.grouped, rows, [METRIC, "N@50"], {}, f"{name}, {loss}")
+            study.draw(
+                f"{name}_{loss}.png".replace(" ", "_"), plots.grouped, rows, [METRIC, "N@50"], {}, f"{name}, {loss}"
+            )
     return study.write(shown, [*no_data_needed(frame)], NOTES, data=", ".join(config.data))
 
 
