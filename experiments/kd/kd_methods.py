@@ -20,7 +20,7 @@ import pandas as pd
 from experiments.kd import data, published, wording
 from experiments.kd import methods as ways
 from experiments.kd.teachers import CLOSED, TEACHERS
-from experiments.kd.workshop import ALONE, AMONG, FACTORISED, WEIGHTS, Workshop
+from experiments.kd.workshop import ALONE, AMONG, AND, FACTORISED, ITSELF, WEIGHTS, Workshop, check_teacher
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
@@ -46,8 +46,10 @@ class Config:
     data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("citeulike",),
         paper=("citeulike", "foursquare"), axis=True)  # fmt: skip
     data_dir: str = option("", flags.DATA_DIR)
-    teachers: tuple[str, ...] = option(("BPR", "EASE"), f"some of {', '.join(TEACHERS)}", axis=True,
-        quick=("EASE",), paper=("BPR", "EASE", "∞-AE"))  # fmt: skip
+    teachers: tuple[str, ...] = option(
+        ("BPR", "EASE"), f"some of {', '.join((*TEACHERS, ITSELF))}; or several as one: 'BPR + EASE', with weights "
+        "learned on validation clicks 'BPR + EASE (learned)'", axis=True, quick=("EASE",), paper=("BPR", "EASE", "∞-AE"),
+    )  # fmt: skip
     methods: tuple[str, ...] = option(("RRD", "FTD", FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
         quick=("RD", "RRD", FACTORISED), paper=METHODS)  # fmt: skip
     dim: tuple[int, ...] = option((4,), "of students", axis=True, quick=(20,), paper=(20,))
@@ -59,9 +61,12 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name, known in (("data", data.DATASETS), ("teachers", TEACHERS), ("methods", METHODS)):
+    for name, known in (("data", data.DATASETS), ("methods", METHODS)):
         for value in getattr(config, name):
             checks.choice(f"--{name}", value, known)
+    for title in config.teachers:
+        if title != ITSELF:
+            check_teacher("--teachers", title)
     workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0), config.shared)
     uses = {**workshop.uses, "clicks": workshop.fingerprint(config.data, config.seeds)}
     study = Study(config, None, title="Ways of distilling", version=1, uses=uses, grids=workshop.grids)
@@ -98,13 +103,19 @@ def places(config: Config) -> Iterator[dict[str, Any]]:
         for seed in config.seeds:
             at = {"data": name, "seed": seed}
             for title in config.teachers:
-                yield {"learner": TEACHER, "teacher": title, "dim": 0, **at}
+                if title != ITSELF:
+                    yield {"learner": TEACHER, "teacher": title, "dim": 0, **at}
             for dim in config.dim:
                 yield {"learner": ALONE, "teacher": "", "dim": dim, **at}
                 for title in config.teachers:
                     for method in config.methods:
-                        if title not in CLOSED or method not in OF_VECTORS:
+                        if has_vectors(title) or method not in OF_VECTORS:
                             yield {"learner": method, "teacher": title, "dim": dim, **at}
+
+
+def has_vectors(teacher: str) -> bool:
+    """MVAE, closed-form teachers and several as one have none of users and items."""
+    return teacher not in (*CLOSED, "MVAE") and AND not in teacher
 
 
 def called(learner: str, teacher: str) -> str:

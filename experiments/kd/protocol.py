@@ -79,10 +79,12 @@ def ranks(score: Score, split: infae.Split, part: Part, among: np.ndarray | None
 
 
 def by_position(model: Any, clicks: infae.Interactions) -> Score:
-    """A fitted model's scores of its training users: by their own vectors, where it has learned some.
+    """A fitted model's scores of its training users: as it says itself (`score_users`), or by their own vectors.
 
-    Others are scored by their histories.
+    Models that have learned none score their histories.
     """
+    if hasattr(model, "score_users"):
+        return model.score_users
     vectors = getattr(getattr(model, "module", None), "users", None)
     if vectors is None:
         return lambda users: model.predict(clicks.matrix[users])

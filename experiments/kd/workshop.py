@@ -12,6 +12,7 @@ import infae
 from experiments.kd import data
 from experiments.kd.distillation import Distilled
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
+from experiments.kd.several import learned_weights, several
 from experiments.kd.students import factorised
 from experiments.kd.teachers import BPR, CLOSED, METRIC, TEACHERS, TRAINED, Teacher, teacher, value_on
 from experiments.recommenders.mf import MF
@@ -30,6 +31,20 @@ REGS = (0.01, 0.1, 1.0)
 """Of a factorised student's regression."""
 STUDENT = MF(n_epochs=400, check_every=20, patience=3, **BPR)
 AMONG = " of 499"
+
+
+AND, LEARNED, ITSELF = " + ", " (learned)", "itself"
+"""Between the names of several teachers; behind them where weights are learned; and a student's own size, taught before
+it by nobody."""
+
+
+def check_teacher(name: str, title: str) -> None:
+    """ValueError unless all that `AND` joins are of `TEACHERS`, and none comes twice."""
+    titles = title.removesuffix(LEARNED).split(AND) if AND in title else [title]
+    for each in titles:
+        checks.choice(name, each, TEACHERS)
+    if len(set(titles)) < len(titles):
+        raise ValueError(f"{name} has a teacher twice: {title}")
 
 
 @dataclass
@@ -71,17 +86,36 @@ class Workshop:
         return self._once("candidates", name, seed, lambda: candidates(self.split(name, seed), "test", seed))
 
     def teacher(self, title: str, name: str, seed: int) -> Teacher:
-        checks.choice("teacher", title, TEACHERS)
+        """One of `TEACHERS`, or several joined by `AND`: their mean, or weights learned on validation clicks."""
+        check_teacher("teacher", title)
         return self._once(("teacher", title), name, seed, lambda: self._teacher(title, name, seed))
 
     def _teacher(self, title: str, name: str, seed: int) -> Teacher:
         split, checkpoint = self.split(name, seed), None
+        if AND in title:
+            members = [self.teacher(each, name, seed) for each in title.removesuffix(LEARNED).split(AND)]
+            return several(members, learned_weights(members, split) if title.endswith(LEARNED) else None)
         if self.shared and title in TRAINED:
             about = repr((title, vars(TRAINED[title]()), split_fingerprint(split), seed, self.n_epochs))
             folder = Path(self.shared)
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint = folder / f"teacher_{sha256(about.encode()).hexdigest()[:16]}.npz"
         return teacher(title, split, seed, self.n_epochs, checkpoint)
+
+    def _of(self, title: str, n_factors: int, name: str, seed: int) -> Teacher:
+        """A student's teacher; of `ITSELF` a student that learned alone."""
+        if title != ITSELF:
+            return self.teacher(title, name, seed)
+
+        def alone() -> Teacher:
+            split = self.split(name, seed)
+            model = self._model(n_factors, seed).fit(split.train, value=value_on(split))
+            return Teacher(model, split.train, sum(part.numel() for part in model.module.parameters()))
+
+        return self._once(("teacher", title, n_factors), name, seed, alone)
+
+    def _model(self, n_factors: int, seed: int) -> MF:
+        return replace(STUDENT, n_factors=n_factors, seed=seed, n_epochs=self.n_epochs or STUDENT.n_epochs)
 
     def student(self, method: str, title: str, n_factors: int, name: str, seed: int) -> Best[tuple[float, Score]]:
         """The best student of a teacher by validation: of several weights, or regs."""
@@ -91,12 +125,13 @@ class Workshop:
         def trials() -> Iterator[Trial[tuple[float, Score]]]:
             if method == FACTORISED:
                 for reg in REGS:
-                    made = factorised(self.teacher(title, name, seed).score, split.train, n_factors, reg)
+                    made = factorised(self._of(title, n_factors, name, seed).score, split.train, n_factors, reg)
                     yield Trial({"reg": reg}, (value(made), by_position(made, split.train)))
                 return
             for weight in WEIGHTS.get(method, (0.0,)):
-                model = replace(STUDENT, n_factors=n_factors, seed=seed, n_epochs=self.n_epochs or STUDENT.n_epochs)
-                beside = Distilled(method, self.teacher(title, name, seed).knowledge, weight) if weight else None
+                model = self._model(n_factors, seed)
+                taught_by = self._of(title, n_factors, name, seed).knowledge if weight else None
+                beside = Distilled(method, taught_by, weight) if taught_by else None
                 model.fit(split.train, value=value, beside=beside)
                 yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
 

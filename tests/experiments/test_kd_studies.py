@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 torch = pytest.importorskip("torch")
 
@@ -22,8 +22,11 @@ from experiments.kd import (
 )  # fmt: skip
 from experiments.kd.gdrec import GDREC, N_NEGATIVE
 from experiments.kd.kd_methods import TEACHER
+from experiments.kd.protocol import held_out
+from experiments.kd.several import learned_weights, several, standard
+from experiments.kd.teachers import Teacher
 from experiments.kd.transfer import FRESH, MANY, POPULAR, SETS, TransferSets, by_popularity
-from experiments.kd.workshop import ALONE, FACTORISED
+from experiments.kd.workshop import ALONE, FACTORISED, ITSELF
 from experiments.recommenders.arcf import ARCF
 from infae.data.synthetic import synthetic
 
@@ -215,3 +218,45 @@ def test_published_figures_are_of_rows_that_a_study_has():
     for name in ("citeulike", "foursquare"):
         assert set(published.beside("methods", name)) <= rows
     assert published.beside("methods", "citeulike")["HTD of BPR"]["H@50"] == pytest.approx(27.44)
+
+
+def test_several_teachers_say_their_mean_or_what_validation_clicks_tell_of_them():
+    split = data.split("made")
+    rng = np.random.default_rng(0)
+    good, noise = rng.normal(size=(2, *split.train.shape)).astype(np.float32)
+    users, items = held_out(split, "validation")
+    good[users, items] += 3
+
+    class Table:
+        def __init__(self, scores):
+            self.scores = scores
+
+        def score_users(self, users):
+            return self.scores[users]
+
+    members = [Teacher(Table(scores), split.train, 1) for scores in (noise, good)]
+    learned = learned_weights(members, split)
+    assert learned[1] > 10 * learned[0] >= 0
+    of_all = several(members, learned)
+    wanted = sum(w * standard(table) for w, table in zip(learned, (noise, good), strict=True))
+    assert_allclose(of_all.score(users[:9]), wanted[users[:9]], rtol=1e-4, atol=1e-4)
+    assert of_all.n_parameters == 2
+    assert_allclose(several(members).score(users), (standard(noise) + standard(good))[users] / 2, rtol=1e-4, atol=1e-4)
+    for bad, says in (([], "at least one"), ([1.0], "2 weights"), ([0.0, 0.0], "not all"), ([-1.0, 2.0], "weights")):
+        with pytest.raises(ValueError, match=says):
+            several(members if bad else [], bad)
+
+
+def test_a_study_of_methods_takes_several_teachers_and_a_student_itself(tmp_path):
+    config = kd_methods.Config(
+        teachers=("EASE + ∞-AE", "EASE + ∞-AE (learned)", ITSELF), methods=("RRD", "FTD"), n_epochs=10, plot=False,
+        out=str(tmp_path / "a"), shared=str(tmp_path / "shared"),
+    )  # fmt: skip
+    rows = [row[0] for row in kd_methods.run(config)["tables"][0].rows]
+    assert rows == [
+        "EASE + ∞-AE, the teacher", "EASE + ∞-AE (learned), the teacher", ALONE, "RRD of EASE + ∞-AE",
+        "RRD of EASE + ∞-AE (learned)", f"RRD of {ITSELF}", f"FTD of {ITSELF}",
+    ]  # fmt: skip
+    for teachers in ("EASE + none", "EASE + EASE"):
+        with pytest.raises(ValueError, match="--teachers"):
+            kd_methods.run(kd_methods.Config(teachers=(teachers,), out=str(tmp_path / "b"), plot=False))
