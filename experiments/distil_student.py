@@ -23,9 +23,9 @@ import numpy as np
 import distillcf
 import infae
 from distillcf.errors import SummaryFileError
+from experiments.kd.names import FACTORISED, WEIGHTS
 from experiments.kd.protocol import Score, by_history
 from experiments.kd.students import BITS, Student, factorised, load
-from experiments.kd.workshop import FACTORISED, WEIGHTS
 from experiments.study import flags
 from experiments.study.flags import option
 from experiments.study.record import output_folder, write_json

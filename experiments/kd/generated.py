@@ -10,9 +10,10 @@ from experiments.kd import data
 from experiments.kd.distillation import Distilled
 from experiments.kd.gdrec import GDREC, AlsoLists
 from experiments.kd.knowledge import Knowledge
+from experiments.kd.names import WEIGHTS
 from experiments.kd.protocol import by_position, figures, ranks
 from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
-from experiments.kd.workshop import WEIGHTS, Workshop
+from experiments.kd.workshop import Workshop
 from experiments.recommenders.mf import MF
 from experiments.recommenders.neumf import NeuMF
 from experiments.study.runner import Study

@@ -19,8 +19,9 @@ import pandas as pd
 
 from experiments.kd import data, published, wording
 from experiments.kd import methods as ways
+from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
 from experiments.kd.teachers import CLOSED, TEACHERS
-from experiments.kd.workshop import ALONE, AMONG, AND, FACTORISED, ITSELF, WEIGHTS, Workshop, check_teacher
+from experiments.kd.workshop import AMONG, AND, ITSELF, Workshop, check_teacher
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
@@ -48,7 +49,8 @@ class Config:
     data_dir: str = option("", flags.DATA_DIR)
     teachers: tuple[str, ...] = option(
         ("BPR", "EASE"), f"some of {', '.join((*TEACHERS, ITSELF))}; or several as one: 'BPR + EASE', with weights "
-        "learned on validation clicks 'BPR + EASE (learned)'", axis=True, quick=("EASE",), paper=("BPR", "EASE", "∞-AE"),
+        "learned on validation clicks 'BPR + EASE (learned)'", axis=True, quick=("EASE",),
+        paper=("BPR", "EASE", "∞-AE"),
     )  # fmt: skip
     methods: tuple[str, ...] = option(("RRD", "FTD", FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
         quick=("RD", "RRD", FACTORISED), paper=METHODS)  # fmt: skip

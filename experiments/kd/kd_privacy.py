@@ -20,11 +20,12 @@ from experiments.infinite.sources import DISTILLED_BINARY, EVERYBODY, Sources
 from experiments.kd import kd_table_2, published
 from experiments.kd.generated import GD, TEACHERS, Made, begin, fitted_best
 from experiments.kd.kd_table_2 import ways
+from experiments.kd.names import ALONE
 from experiments.kd.protocol import Score, by_history, by_position, figures, ranks
 from experiments.kd.students import factorised
 from experiments.kd.teachers import METRIC, value_on
 from experiments.kd.transfer import POPULAR, TransferSets
-from experiments.kd.workshop import ALONE, AMONG, REGS
+from experiments.kd.workshop import AMONG, REGS
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import each

@@ -32,9 +32,9 @@ from experiments.kd.generated import (
     best_student,
 )  # fmt: skip
 from experiments.kd.mutual import Bidirectional
+from experiments.kd.names import ALONE, WEIGHTS
 from experiments.kd.protocol import figures, ranks
 from experiments.kd.teachers import value_on
-from experiments.kd.workshop import ALONE, WEIGHTS
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at, every
 from experiments.study.flags import option

@@ -17,9 +17,10 @@ from typing import Any
 
 from experiments.kd import data
 from experiments.kd.distillation import Distilled
+from experiments.kd.names import ALONE, WEIGHTS
 from experiments.kd.protocol import by_position
 from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
-from experiments.kd.workshop import ALONE, AMONG, WEIGHTS, Workshop
+from experiments.kd.workshop import AMONG, Workshop
 from experiments.recommenders.neumf import NeuMF
 from experiments.study import flags, plots
 from experiments.study.flags import option

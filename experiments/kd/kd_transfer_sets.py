@@ -21,11 +21,12 @@ from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY,
 from experiments.kd import data, wording
 from experiments.kd.distillation import Distilled
 from experiments.kd.kd_methods import OF_VECTORS
+from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
 from experiments.kd.protocol import by_history, figures, ranks
 from experiments.kd.students import factorised
 from experiments.kd.teachers import METRIC, value_on
 from experiments.kd.transfer import FRESH, GENERATED, POPULAR, SETS, VIRTUAL, TransferSets
-from experiments.kd.workshop import ALONE, FACTORISED, REGS, STUDENT, WEIGHTS, Workshop
+from experiments.kd.workshop import REGS, STUDENT, Workshop
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, at, every
 from experiments.study.flags import option

@@ -1,6 +1,6 @@
 """Splits, teachers and students of the studies of knowledge distillation, each made once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import infae
 from experiments.kd import data
 from experiments.kd.distillation import Distilled
+from experiments.kd.names import FACTORISED, WEIGHTS
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
 from experiments.kd.several import learned_weights, several
 from experiments.kd.students import factorised
@@ -20,13 +21,6 @@ from infae.data.fingerprint import split_fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
 
-ALONE, FACTORISED = "alone", "truncated SVD"
-"""A student without a teacher, and one without a training loop."""
-WEIGHTS: Mapping[str, tuple[float, ...]] = {
-    "soft targets": (0.1, 1.0), "RD": (0.1, 1.0), "CD": (0.1, 1.0), "RRD": (0.001, 0.01), "IR-RRD": (0.001, 0.01),
-    "softmax": (0.1, 1.0), "FitNet": (0.003, 0.03), "DE": (0.003, 0.03), "FTD": (0.003, 0.03), "HTD": (0.003, 0.03),
-}  # fmt: skip
-"""Of a method's loss, tried on validation."""
 REGS = (0.01, 0.1, 1.0)
 """Of a factorised student's regression."""
 STUDENT = MF(n_epochs=400, check_every=20, patience=3, **BPR)

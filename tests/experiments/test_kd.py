@@ -1,6 +1,8 @@
 """Splits and protocols of distilled recommenders."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import infae
 from experiments.kd import data, protocol
+from infae.data.synthetic import synthetic
 
 needs_data = pytest.mark.skipif("INFAE_DATA" not in os.environ, reason="needs INFAE_DATA")
 
@@ -121,3 +124,20 @@ def test_data_sets_have_the_published_sizes(name, n_users, n_items, n_clicks):
     assert sum(part.n_interactions for part in (found.train, found.validation, found.test)) == n_clicks
     users, _ = protocol.held_out(found, "test")
     assert len(users) == n_users
+
+
+def test_a_closed_form_student_needs_no_pytorch(tmp_path):
+    clicks = synthetic(60, 40, mean_clicks=8, n_groups=3, seed=0).interactions
+    infae.fit(clicks, reg=1.0).save(tmp_path / "model.npz")
+    clicks.to_frame().to_csv(tmp_path / "clicks.csv", index=False)
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from experiments import distil_student as made\n"
+        f"made.run(made.Config(teacher={str(tmp_path / 'model.npz')!r}, on={str(tmp_path / 'clicks.csv')!r}, dim=5,"
+        f" out={str(tmp_path / 'student')!r}))\n"
+        "from experiments.kd.students import load\n"
+        f"print(load({str(tmp_path / 'student' / 'student.npz')!r}).encode.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("(40, 5)\n")

@@ -22,11 +22,12 @@ from experiments.kd import (
 )  # fmt: skip
 from experiments.kd.gdrec import GDREC, N_NEGATIVE
 from experiments.kd.kd_methods import TEACHER
+from experiments.kd.names import ALONE, FACTORISED
 from experiments.kd.protocol import held_out
 from experiments.kd.several import learned_weights, several, standard
 from experiments.kd.teachers import Teacher
 from experiments.kd.transfer import FRESH, MANY, POPULAR, SETS, TransferSets, by_popularity
-from experiments.kd.workshop import ALONE, FACTORISED, ITSELF
+from experiments.kd.workshop import ITSELF
 from experiments.recommenders.arcf import ARCF
 from infae.data.synthetic import synthetic
 
