@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any
 
 import infae
-from experiments.kd import data
 from experiments.kd.distillation import Distilled
-from experiments.kd.gdrec import GDREC, AlsoLists
+from experiments.kd.gdrec import GDREC, N_NEGATIVE, ZERO_WEIGHT, AlsoLists
 from experiments.kd.knowledge import Knowledge
-from experiments.kd.names import WEIGHTS
 from experiments.kd.protocol import by_position, figures, ranks
+from experiments.kd.study import begin
 from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
 from experiments.kd.workshop import Workshop
 from experiments.recommenders.mf import MF
@@ -106,19 +105,14 @@ def best_student(made: Made, model: str, share: float, data: str, seed: int, tri
     return {**tested, **found.params, "parameters": n_parameters, "validation": found.value}
 
 
-def begin(config: Any, title: str, shows: str, methods: Sequence[str]) -> tuple[Made, Study]:
+def begin_lists(config: Any, title: str, shows: str, methods: Sequence[str]) -> tuple[Made, Study]:
     """What is made of the splits, and the study of a Config; ValueError for flags that are none, before any work."""
-    for name, known in (("data", data.DATASETS), ("models", MODELS), ("methods", methods)):
-        for value in getattr(config, name):
-            checks.choice(f"--{name}", value, known)
     for share in config.shares:
         checks.share("--shares", share)
-    for seed in config.seeds:
-        checks.seed("--seeds", seed)
-    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0))
-    decides = {
-        **workshop.uses, "clicks": workshop.fingerprint(config.data, config.seeds),
+    uses = {
         "models": {name: vars(made()) for name, made in MODELS.items()},
-        "tried": [GD_WEIGHT, TEMPERATURES, BD_WEIGHTS, N_LISTED, WEIGHTS["CD"], WEIGHTS["RD"]],
-    }  # fmt: skip
-    return Made(workshop, config.dim), Study(config, None, title=title, shows=shows, version=1, uses=decides)
+        "tried": [GD_WEIGHT, TEMPERATURES, BD_WEIGHTS, N_LISTED, N_NEGATIVE, ZERO_WEIGHT],
+    }
+    choices = {"models": tuple(MODELS), "methods": methods}
+    study, workshop = begin(config, title=title, shows=shows, choices=choices, uses=uses)
+    return Made(workshop, checks.whole("--dim", config.dim)), study

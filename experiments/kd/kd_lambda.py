@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from experiments.kd import kd_table_2
-from experiments.kd.generated import GD, TEMPERATURES, Made, begin, best_student
+from experiments.kd.generated import GD, TEMPERATURES, Made, begin_lists, best_student
+from experiments.kd.study import places
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import each
@@ -37,16 +38,9 @@ class Config(kd_table_2.Config):
 def run(config: Config) -> dict[str, Any]:
     for weight in config.weights:
         checks.number("--weights", weight, least=0)
-    made, study = begin(config, "The weight of a teacher's scores", "Figure 4 of GD-REC", (GD,))
-    places = [
-        {"model": model, "weight": weight, "share": share, "data": name, "seed": seed}
-        for name in config.data
-        for seed in config.seeds
-        for model in config.models
-        for share in config.shares
-        for weight in config.weights
-    ]
-    frame = study.run(each(places, partial(cell, made)))
+    made, study = begin_lists(config, "The weight of a teacher's scores", "Figure 4 of GD-REC", (GD,))
+    cells = places(config, model=config.models, share=config.shares, weight=config.weights)
+    frame = study.run(each(cells, partial(cell, made)))
     shown = []
     for name, part in frame.groupby("data", sort=False):
         columns = ("H@50", "N@50")

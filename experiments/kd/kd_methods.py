@@ -20,14 +20,14 @@ import pandas as pd
 from experiments.kd import data, published, wording
 from experiments.kd import methods as ways
 from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
+from experiments.kd.study import SetsConfig, begin
 from experiments.kd.teachers import CLOSED, TEACHERS
 from experiments.kd.workshop import AMONG, AND, ITSELF, Workshop, check_teacher
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, each
+from experiments.study.runner import each
 from experiments.study.tables import metrics_table
-from infae.runtime import checks
 
 TEACHER = "teacher"
 METHODS = (*WEIGHTS, FACTORISED)
@@ -42,11 +42,9 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Config:
-    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
-    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("citeulike",),
-        paper=("citeulike", "foursquare"), axis=True)  # fmt: skip
-    data_dir: str = option("", flags.DATA_DIR)
+class Config(SetsConfig):
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("citeulike",),
+        paper=("citeulike", "foursquare"))  # fmt: skip
     teachers: tuple[str, ...] = option(
         ("BPR", "EASE"), f"some of {', '.join((*TEACHERS, ITSELF))}; or several as one: 'BPR + EASE', with weights "
         "learned on validation clicks 'BPR + EASE (learned)'", axis=True, quick=("EASE",),
@@ -55,23 +53,15 @@ class Config:
     methods: tuple[str, ...] = option(("RRD", "FTD", FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
         quick=("RD", "RRD", FACTORISED), paper=METHODS)  # fmt: skip
     dim: tuple[int, ...] = option((4,), "of students", axis=True, quick=(20,), paper=(20,))
-    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
-    n_epochs: int = option(10, "of a training at most; 0 for as many as models say", quick=10, paper=0)
-    out: str = option("out/kd_methods", "output folder")
     shared: str = option("out/shared", "folder of trained teachers")
-    plot: bool = option(True, "draw pictures")
+    out: str = option("out/kd_methods", "output folder")
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name, known in (("data", data.DATASETS), ("methods", METHODS)):
-        for value in getattr(config, name):
-            checks.choice(f"--{name}", value, known)
     for title in config.teachers:
         if title != ITSELF:
             check_teacher("--teachers", title)
-    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0), config.shared)
-    uses = {**workshop.uses, "clicks": workshop.fingerprint(config.data, config.seeds)}
-    study = Study(config, None, title="Ways of distilling", version=1, uses=uses, grids=workshop.grids)
+    study, workshop = begin(config, title="Ways of distilling", choices={"methods": METHODS}, uses={})
     frame = study.run(each([*places(config)], partial(cell, workshop)))
     shown = []
     frame["model"] = [*map(called, frame["learner"], frame["teacher"])]

@@ -18,11 +18,12 @@ import numpy as np
 import infae
 from experiments.infinite.sources import DISTILLED_BINARY, EVERYBODY, Sources
 from experiments.kd import kd_table_2, published
-from experiments.kd.generated import GD, TEACHERS, Made, begin, fitted_best
+from experiments.kd.generated import GD, TEACHERS, Made, begin_lists, fitted_best
 from experiments.kd.kd_table_2 import ways
 from experiments.kd.names import ALONE
 from experiments.kd.protocol import Score, by_history, by_position, figures, ranks
 from experiments.kd.students import factorised
+from experiments.kd.study import places
 from experiments.kd.teachers import METRIC, value_on
 from experiments.kd.transfer import POPULAR, TransferSets
 from experiments.kd.workshop import AMONG, REGS
@@ -57,15 +58,9 @@ class Config(kd_table_2.Config):
 
 
 def run(config: Config) -> dict[str, Any]:
-    made, study = begin(config, "Recommenders that never saw a click", "Table 3 of GD-REC", MODELS)
-    places = [
-        {"model": model, "method": method, "data": name, "seed": seed}
-        for name in config.data
-        for seed in config.seeds
-        for model in config.models
-        for method in config.methods
-    ]
-    frame = study.run(each(places, Private(made, config).cell))
+    made, study = begin_lists(config, "Recommenders that never saw a click", "Table 3 of GD-REC", MODELS)
+    cells = places(config, model=config.models, method=config.methods)
+    frame = study.run(each(cells, Private(made, config).cell))
     shown = []
     for name, part in frame.groupby("data", sort=False):
         columns = [*(f"H@{k}{among}" for among in ("", AMONG) for k in (5, 10, 20)), "AUC of the attack"]

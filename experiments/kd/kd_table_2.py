@@ -28,12 +28,13 @@ from experiments.kd.generated import (
     TEMPERATURES,
     Made,
     Ways,
-    begin,
+    begin_lists,
     best_student,
 )  # fmt: skip
 from experiments.kd.mutual import Bidirectional
 from experiments.kd.names import ALONE, WEIGHTS
 from experiments.kd.protocol import figures, ranks
+from experiments.kd.study import SetsConfig
 from experiments.kd.teachers import value_on
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at, every
@@ -51,24 +52,19 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Config:
-    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
-    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("ml-100k",),
-        paper=("citeulike", "yelp", "foursquare"), axis=True)  # fmt: skip
-    data_dir: str = option("", flags.DATA_DIR)
+class Config(SetsConfig):
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("ml-100k",),
+        paper=("citeulike", "yelp", "foursquare"))  # fmt: skip
     models: tuple[str, ...] = option(("BPR",), f"some of {', '.join(MODELS)}", axis=True, paper=tuple(MODELS))
     methods: tuple[str, ...] = option(METHODS, f"some of {', '.join(METHODS)}", axis=True)
     dim: int = option(8, "of teachers", quick=50, paper=200)
     shares: tuple[float, ...] = option((0.5,), "of the teacher's parameters that students have", axis=True,
         paper=(0.5, 0.3, 0.1))  # fmt: skip
-    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
-    n_epochs: int = option(10, "of a training at most; 0 for as many as models say", quick=10, paper=0)
     out: str = option("out/kd_table_2", "output folder")
-    plot: bool = option(True, "draw pictures")
 
 
 def run(config: Config) -> dict[str, Any]:
-    made, study = begin(config, "Students of generated lists", "Table 2 of GD-REC", METHODS)
+    made, study = begin_lists(config, "Students of generated lists", "Table 2 of GD-REC", METHODS)
     frame = study.run(each([*places(config)], partial(cell, made)))
     shown = []
     for (name, model), part in frame.groupby(["data", "model"], sort=False):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from experiments.kd import kd_table_2, published
-from experiments.kd.generated import MODELS, TEACHERS, Made, begin
+from experiments.kd.generated import MODELS, TEACHERS, Made, begin_lists
 from experiments.kd.kd_table_2 import cell, gd_ahead
 from experiments.kd.protocol import figures, ranks
 from experiments.kd.teachers import TEACHERS as OTHERS
@@ -41,7 +41,7 @@ class Config(kd_table_2.Config):
 def run(config: Config) -> dict[str, Any]:
     for name in config.others:
         checks.choice("--others", name, NOT_AGAIN)
-    made, study = begin(config, "Teachers", "Table 4 of GD-REC", TEACHERS)
+    made, study = begin_lists(config, "Teachers", "Table 4 of GD-REC", TEACHERS)
     kinds = [(model, method) for model in config.models for method in config.methods]
     places = [
         {"model": model, "method": method, "data": name, "seed": seed}

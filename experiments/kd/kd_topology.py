@@ -19,14 +19,14 @@ from experiments.kd import data
 from experiments.kd.distillation import Distilled
 from experiments.kd.names import ALONE, WEIGHTS
 from experiments.kd.protocol import by_position
+from experiments.kd.study import SetsConfig, begin, places
 from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
 from experiments.kd.workshop import AMONG, Workshop
 from experiments.recommenders.neumf import NeuMF
 from experiments.study import flags, plots
 from experiments.study.flags import option
-from experiments.study.runner import Study, each
+from experiments.study.runner import each
 from experiments.study.tables import metrics_table
-from infae.runtime import checks
 from infae.tuning.best import Trial, best
 
 TEACHER = "teacher"
@@ -36,11 +36,9 @@ NOTES = ("H@50 and N@50: a user's one test click among all items not clicked; of
 
 
 @dataclass(frozen=True)
-class Config:
-    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
-    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("ml-100k",),
-        paper=("ml-100k", "citeulike"), axis=True)  # fmt: skip
-    data_dir: str = option("", flags.DATA_DIR)
+class Config(SetsConfig):
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("ml-100k",),
+        paper=("ml-100k", "citeulike"))  # fmt: skip
     methods: tuple[str, ...] = option(
         (TEACHER, ALONE, "FTD"), f"some of {', '.join(METHODS)}", axis=True, paper=METHODS
     )
@@ -48,26 +46,13 @@ class Config:
     student_dim: int = option(4, "of students", quick=32)
     layers: int = option(3, "of the teacher", quick=7)
     student_layers: int = option(1, "of students", quick=2)
-    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
-    n_epochs: int = option(5, "of a training at most; 0 for as many as models say", quick=10, paper=0)
     out: str = option("out/kd_topology", "output folder")
-    plot: bool = option(True, "draw pictures")
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name, known in (("data", data.DATASETS), ("methods", METHODS)):
-        for value in getattr(config, name):
-            checks.choice(f"--{name}", value, known)
-    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0))
-    uses = {**workshop.uses, "network": vars(NETWORK), "clicks": workshop.fingerprint(config.data, config.seeds)}
-    study = Study(config, None, title="A deep filter taught to a shallow one", version=1, uses=uses, grids=WEIGHTS)
-    places = [
-        {"method": method, "data": name, "seed": seed}
-        for name in config.data
-        for seed in config.seeds
-        for method in config.methods
-    ]
-    frame = study.run(each(places, partial(cell, workshop, config, {})))
+    title, uses = "A deep filter taught to a shallow one", {"network": vars(NETWORK)}
+    study, workshop = begin(config, title=title, choices={"methods": METHODS}, uses=uses)
+    frame = study.run(each(places(config, method=config.methods), partial(cell, workshop, config, {})))
     shown = []
     for name, part in frame.groupby("data", sort=False):
         columns = ("H@50", "N@50", "H@5" + AMONG)

@@ -24,16 +24,16 @@ from experiments.kd.kd_methods import OF_VECTORS
 from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
 from experiments.kd.protocol import by_history, figures, ranks
 from experiments.kd.students import factorised
+from experiments.kd.study import SetsConfig, begin, places
 from experiments.kd.teachers import METRIC, value_on
-from experiments.kd.transfer import FRESH, GENERATED, POPULAR, SETS, VIRTUAL, TransferSets
+from experiments.kd.transfer import FRESH, GENERATED, POPULAR, SETS, USES, VIRTUAL, TransferSets
 from experiments.kd.workshop import REGS, STUDENT, Workshop
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, at, every
 from experiments.study.flags import option
-from experiments.study.runner import Study, each
+from experiments.study.runner import each
 from experiments.study.tables import metrics_table
 from experiments.training.tuning import batch_of
-from infae.runtime import checks
 from infae.tuning.best import Trial, best
 
 LOSSES = (FACTORISED, ALONE, *WEIGHTS)
@@ -47,11 +47,9 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Config:
-    preset: str = option("smoke", f"which defaults the other flags have: {', '.join(flags.PRESETS)}")
-    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", quick=("ml-100k",),
-        paper=("ml-100k", "citeulike"), axis=True)  # fmt: skip
-    data_dir: str = option("", flags.DATA_DIR)
+class Config(SetsConfig):
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("ml-100k",),
+        paper=("ml-100k", "citeulike"))  # fmt: skip
     sources: tuple[str, ...] = option((EVERYBODY, DISTILLED_BINARY, GENERATED, POPULAR),
         f"some of {', '.join(SETS)}", axis=True, quick=(EVERYBODY, DISTILLED_BINARY, RANDOM_USERS, POPULAR),
         paper=(EVERYBODY, DISTILLED, DISTILLED_BINARY, FRESH, GENERATED, VIRTUAL, POPULAR, RANDOM_USERS, "head users"),
@@ -61,30 +59,17 @@ class Config:
     n_users: int = option(60, "of a synthetic set", quick=200, paper=500)
     dim: int = option(4, "of students", quick=20)
     steps: int = option(10, "outer steps of the summaries", quick=50, paper=400)
-    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
-    n_epochs: int = option(10, "of a training at most; 0 for as many as models say", quick=10, paper=0)
-    out: str = option("out/kd_transfer_sets", "output folder")
     shared: str = option("out/shared", "folder of summaries and trained teachers")
-    plot: bool = option(True, "draw pictures")
+    out: str = option("out/kd_transfer_sets", "output folder")
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name, known in (("data", data.DATASETS), ("sources", SETS), ("losses", LOSSES)):
-        for value in getattr(config, name):
-            checks.choice(f"--{name}", value, known)
-    workshop = Workshop(config.data_dir, checks.whole("--n_epochs", config.n_epochs, 0), config.shared)
-    uses = {**workshop.uses, "clicks": workshop.fingerprint(config.data, config.seeds)}
-    study = Study(
-        config, None, title="Transfer sets of knowledge distillation", version=1, uses=uses, grids=workshop.grids
+    choices = {"sources": SETS, "losses": LOSSES}
+    study, workshop = begin(
+        config, title="Transfer sets of knowledge distillation", choices=choices, uses={"sets": USES}
     )
-    places = [
-        {"loss": loss, "source": source, "data": name, "seed": seed}
-        for name in config.data
-        for seed in config.seeds
-        for loss in config.losses
-        for source in config.sources
-    ]
-    frame = study.run(each(places, partial(cell, workshop, config, {})))
+    cells = places(config, loss=config.losses, source=config.sources)
+    frame = study.run(each(cells, partial(cell, workshop, config, {})))
     shown = []
     for name, part in frame.groupby("data", sort=False):
         part = beside_real(part)

@@ -9,8 +9,9 @@ import scipy.sparse as sp
 
 import distillcf
 import infae
+from distillcf.config import Config as Settings
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, Sources
-from experiments.kd.gdrec import GDREC
+from experiments.kd.gdrec import GDREC, N_NEGATIVE, ZERO_WEIGHT
 from experiments.recommenders.arcf import ARCF
 from infae.runtime import checks
 
@@ -20,6 +21,10 @@ MANY = 10
 """Fresh users and histories by popularity are so many times as many: they cost nothing."""
 LISTS = 50
 """Items of a generated list."""
+
+
+USES = {"fresh": MANY, "lists": LISTS, "generated": [N_NEGATIVE, ZERO_WEIGHT], "summaries": Settings()}
+"""What decides the sets beside a study's flags."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Splits, teachers and students of the studies of knowledge distillation, each made once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -66,11 +66,6 @@ class Workshop:
         """What decides the cells of a method or a teacher, by its title, for `Study`."""
         of_teachers = {title: vars(made()) for title, made in TRAINED.items()}
         return {**WEIGHTS, FACTORISED: REGS, **of_teachers, **CLOSED}
-
-    def fingerprint(self, names: Sequence[str], seeds: Sequence[int]) -> str:
-        """Of the clicks of these splits."""
-        splits = (data.split(name, seed, self.data_dir or None) for name in names for seed in seeds)
-        return repr([split_fingerprint(split) for split in splits])
 
     def split(self, name: str, seed: int) -> infae.Split:
         return self._once("split", name, seed, lambda: data.split(name, seed, self.data_dir or None))
