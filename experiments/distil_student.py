@@ -4,9 +4,9 @@
     python -m experiments.distil_student --teacher=model.npz --on=clicks.csv --dim=20 --loss=RRD --bits=8
 
 The teacher is what `InfiniteAE.save` wrote. The student learns from its scores on the users of `--on`: a DISTILL-CF
-summary, or a data set's name or file. Into `--out` come `student.npz`, which `experiments.kd.students.load` reads,
-`student.pt2` of the same for `torch.export.load` with `--export`, and `report.json`: sizes, and how far its lists are
-the teacher's.
+summary, or a data set's name or file. Into `--out` come `student.npz`, which `experiments.kd.students.load` reads, the
+same as `student.pt2` or `student.onnx` with `--export`, and `report.json`: sizes, and how far its lists are the
+teacher's.
 
     from experiments.kd.students import load
     load("student/student.npz").recommend(histories, n=10)
@@ -23,7 +23,7 @@ import numpy as np
 import distillcf
 import infae
 from distillcf.errors import SummaryFileError
-from experiments.kd.names import FACTORISED, WEIGHTS
+from experiments.kd.names import EXPORTS, FACTORISED, WEIGHTS
 from experiments.kd.protocol import Score, by_history
 from experiments.kd.students import BITS, Student, factorised, load
 from experiments.study import flags
@@ -51,13 +51,15 @@ class Config:
     n_epochs: int = option(100, "of a training")
     learning_rate: float = option(0.005, "of a training")
     bits: int = option(32, "of a stored number: 8 or 32")
-    export: bool = option(False, "also write student.pt2, by torch.export")
+    export: str = option("", "also write student.pt2 (torch) or student.onnx (onnx, which needs the onnx extra)")
     seed: int = option(0, "of all that is drawn")
     out: str = option("out/student", "output folder")
 
 
 def run(config: Config) -> dict[str, Any]:
     checks.choice("--loss", config.loss, LOSSES)
+    if config.export:
+        checks.choice("--export", config.export, EXPORTS)
     if config.bits not in BITS:
         raise ValueError(f"--bits must be one of {BITS}, got {config.bits}")
     for name in ("teacher", "on"):
@@ -73,11 +75,9 @@ def run(config: Config) -> dict[str, Any]:
     path = folder / "student.npz"
     student.save(path, config.bits)
     if config.export:
-        import torch
+        from experiments.kd.served import export
 
-        from experiments.kd.served import program
-
-        torch.export.save(program(student), folder / "student.pt2")
+        export(student, config.export, folder)
     served = load(path)
     report: dict[str, Any] = {
         "loss": config.loss, "dim": config.dim, "users": clicks.n_users, "items": clicks.n_items, "seconds": seconds,

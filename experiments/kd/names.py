@@ -9,3 +9,5 @@ WEIGHTS: Mapping[str, tuple[float, ...]] = {
     "softmax": (0.1, 1.0), "FitNet": (0.003, 0.03), "DE": (0.003, 0.03), "FTD": (0.003, 0.03), "HTD": (0.003, 0.03),
 }  # fmt: skip
 """Of a method's loss, tried on validation."""
+EXPORTS = ("torch", "onnx")
+"""What a student is exported for."""

@@ -5,7 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from experiments.kd.names import EXPORTS
 from experiments.kd.students import Student
+from infae.runtime import checks
+from infae.storage.atomic import replacing
 
 
 class Served(nn.Module):
@@ -36,8 +39,25 @@ def program(student: Student) -> torch.export.ExportedProgram:
 
 
 def write_onnx(student: Student, path: Path) -> None:
-    """An ONNX model with inputs `items` and `values`, and output `scores`; needs onnx and onnxscript."""
-    program(student).run_decompositions()
-    torch.onnx.export(
-        program(student), (), str(path), input_names=["items", "values"], output_names=["scores"], dynamo=True
-    )
+    """An ONNX model with inputs `items` and `values`, and output `scores`; needs the onnx extra.
+
+    Written aside, then renamed.
+    """
+    with replacing(path) as aside:
+        made = torch.onnx.export(
+            program(student), input_names=["items", "values"], output_names=["scores"], dynamo=True, verbose=False
+        )
+        assert made is not None
+        made.save(aside)
+
+
+def export(student: Student, kind: str, folder: Path) -> Path:
+    """Write a file of one of `names.EXPORTS` into a folder, and return it; ImportError without the onnx extra."""
+    if checks.choice("export", kind, EXPORTS) == "onnx":
+        path = folder / "student.onnx"
+        write_onnx(student, path)
+    else:
+        path = folder / "student.pt2"
+        with replacing(path) as aside:
+            torch.export.save(program(student), aside)
+    return path

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import infae
 from experiments import distil_student
 from experiments.kd.protocol import by_history
-from experiments.kd.served import Served, program
+from experiments.kd.served import Served, export
 from experiments.kd.students import Student, StudentFileError, factorised, load, truncated_svd
 from experiments.recommenders.mf import MF
 from experiments.recommenders.neumf import NeuMF
@@ -114,16 +114,31 @@ def test_a_file_that_is_no_students_is_refused(student, teacher, tmp_path):
         load(tmp_path / "none.npz")
 
 
+def padded(histories):
+    """Items and values of rows, filled up to the longest."""
+    items = torch.zeros(histories.shape[0], max(np.diff(histories.indptr)), dtype=torch.int64)
+    values = torch.zeros(items.shape)
+    for row in range(histories.shape[0]):
+        own = histories[row].indices
+        items[row, : own.size], values[row, : own.size] = torch.from_numpy(own.astype(np.int64)), 1.0
+    return items, values
+
+
+def test_an_onnx_model_scores_as_the_student_does(student, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    session = runtime.InferenceSession(export(student, "onnx", tmp_path))
+    for n in (1, 5):
+        items, values = padded(CLICKS.matrix[:n])
+        (scores,) = session.run(["scores"], {"items": items.numpy(), "values": values.numpy()})
+        assert_allclose(scores, student.predict(CLICKS.matrix[:n]), atol=1e-5)
+
+
 def test_exported_programs_score_rows_of_any_length_as_the_student_does(student, tmp_path):
-    torch.export.save(program(student), tmp_path / "student.pt2")
-    exported = torch.export.load(tmp_path / "student.pt2").module()
+    exported = torch.export.load(export(student, "torch", tmp_path)).module()
     for n in (1, 3, 7):
         histories = CLICKS.matrix[:n]
-        items = torch.zeros(n, max(np.diff(histories.indptr)), dtype=torch.int64)
-        values = torch.zeros(items.shape)
-        for row in range(n):
-            own = histories[row].indices
-            items[row, : own.size], values[row, : own.size] = torch.from_numpy(own.astype(np.int64)), 1.0
+        items, values = padded(histories)
         for module in (exported, Served(student)):
             assert_allclose(module(items, values).numpy(), student.predict(histories), atol=1e-5)
 
@@ -154,7 +169,7 @@ def files(teacher, tmp_path):
 
 @pytest.mark.parametrize("loss", [distil_student.FACTORISED, "RRD"])
 def test_the_command_writes_a_student(files, tmp_path, loss):
-    config = distil_student.Config(**files, loss=loss, dim=8, n_epochs=5, bits=8, export=True)
+    config = distil_student.Config(**files, loss=loss, dim=8, n_epochs=5, bits=8, export="torch")
     report = distil_student.run(config)
     assert json.loads((tmp_path / "student" / "report.json").read_text())["parameters"] == report["parameters"]
     student = load(tmp_path / "student" / "student.npz")
@@ -171,6 +186,7 @@ def test_what_the_command_refuses(files, tmp_path):
         ({"loss": "DE"}, "DE compares vectors"),
         ({"loss": "none"}, "--loss"),
         ({"bits": 4}, "--bits"),
+        ({"export": "pickle"}, "--export"),
         ({"on": str(tmp_path / "others.csv")}, "other items"),
         ({"on": files["teacher"]}, "--on"),
     ):
