@@ -23,7 +23,7 @@ import numpy as np
 import distillcf
 import infae
 from distillcf.errors import SummaryFileError
-from experiments.kd.names import EXPORTS, FACTORISED, WEIGHTS
+from experiments.kd.names import EXPORTS, FACTORISED, OF_VECTORS, WEIGHTS
 from experiments.kd.protocol import Score, by_history
 from experiments.kd.students import BITS, Student, factorised, load
 from experiments.study import flags
@@ -34,7 +34,8 @@ from infae.data.datasets import load_log
 from infae.machine import batches
 from infae.runtime import checks
 
-LOSSES = (FACTORISED, *WEIGHTS)
+LOSSES = (FACTORISED, *(loss for loss in WEIGHTS if loss not in OF_VECTORS))
+"""Without those that compare vectors, of which ∞-AE has none."""
 N_FIRST = 10
 
 
@@ -46,13 +47,13 @@ class Config:
     form: str = option("hard", "of a summary: hard or soft")
     dim: int = option(20, "width of the student's tables")
     loss: str = option(FACTORISED, f"one of {', '.join(LOSSES)}; all but the first train by gradients")
-    weight: float = option(1.0, "of the loss beside the student's own, on the clicks of --on")
+    weight: float = option(0.0, "of the loss beside the student's own, on the clicks of --on; 0 for a usual one")
     reg: float = option(0.1, f"of the regression of users on histories of {FACTORISED}")
     n_epochs: int = option(100, "of a training")
     learning_rate: float = option(0.005, "of a training")
     bits: int = option(32, "of a stored number: 8 or 32")
     export: str = option("", "also write student.pt2 (torch) or student.onnx (onnx, which needs the onnx extra)")
-    seed: int = option(0, "of all that is drawn")
+    seed: int = option(0, "of a training")
     out: str = option("out/student", "output folder")
 
 
@@ -67,6 +68,7 @@ def run(config: Config) -> dict[str, Any]:
             raise ValueError(f"--{name} is missing; see --help")
     teacher = infae.load(config.teacher)
     clicks = transfer_set(config, teacher.item_ids_)
+    checks.whole("--dim", config.dim, most=min(clicks.shape) - 1, remedy="there are no more users, or items")
     folder = output_folder(config.out)
     started = time.perf_counter()
     score = by_history(teacher, clicks)
@@ -74,11 +76,11 @@ def run(config: Config) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     path = folder / "student.npz"
     student.save(path, config.bits)
+    served = load(path)
     if config.export:
         from experiments.kd.served import export
 
-        export(student, config.export, folder)
-    served = load(path)
+        export(served, config.export, folder)
     report: dict[str, Any] = {
         "loss": config.loss, "dim": config.dim, "users": clicks.n_users, "items": clicks.n_items, "seconds": seconds,
         "parameters": student.n_parameters, "bytes": path.stat().st_size,
@@ -123,7 +125,7 @@ def made(config: Config, score: Score, clicks: infae.Interactions) -> Student:
         n_factors=config.dim, dropout=0.0, learning_rate=config.learning_rate, n_epochs=config.n_epochs,
         batch_size=batch_of(clicks.n_interactions, 256, 4096), seed=config.seed,
     )  # fmt: skip
-    beside = Distilled(config.loss, Knowledge(score, clicks), config.weight)
+    beside = Distilled(config.loss, Knowledge(score, clicks), config.weight or WEIGHTS[config.loss][0])
     return Student.of(model.fit(clicks, beside=beside, progress=True))
 
 

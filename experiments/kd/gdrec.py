@@ -5,6 +5,7 @@ Where the paper is silent or says what cannot be meant, chosen here:
 - A real example is the user's own row C, which is the condition too; Eq. 2 calls it GF, as it calls what is generated.
 - The generator's scores of negative samples are pushed to zero by `ZERO_WEIGHT` of their mean square: the paper says
   that they are, and not how. This is CFGAN's zero reconstruction (Chae et al. 2018, Eq. 8), at its weight.
+- The generator's loss is the non-saturating form, -log D, and its rate AR-CF's.
 - A list has a user's items of highest score, as many as are asked for. Clicked ones are among them, or not.
 """
 
@@ -41,24 +42,21 @@ class GDREC(ConditionalGAN):
     def _game(self, matrix: sp.csr_matrix, rng: torch.Generator) -> Masked:
         return Masked(matrix, self, rng)
 
-    def lists(self, n_items: int, seed: int = 0, *, clicked: bool = True) -> Interactions:
-        """The users that were fitted, with their `n_items` items of highest score, 0/1; `clicked`: also what they had.
+    def lists(self, n_items: int, seed: int = 0) -> Interactions:
+        """The users that were fitted, with their `n_items` items of highest score, 0/1.
 
         Without noise drawn anew by another seed, lists are the same.
 
-        Raises ValueError where a user has fewer items than that.
+        Raises ValueError for more items than there are.
         """
         self._fitted()
         matrix = self._clicks.matrix
-        free = matrix.shape[1] - (0 if clicked else int(np.diff(matrix.indptr).max()))
-        checks.whole("n_items", n_items, most=free)
+        checks.whole("n_items", n_items, most=matrix.shape[1])
         drawn, parts = torch.Generator(self.device).manual_seed(checks.seed("seed", seed)), []
         with one_thread(), torch.no_grad():
             for users in torch.arange(matrix.shape[0]).split(512):
                 condition = rows_of(matrix, users, drawn.device)
                 scores = self.module["generator"](noise(len(users), drawn), condition)
-                if not clicked:
-                    scores = scores.masked_fill(condition > 0, -torch.inf)
                 counts = torch.full((len(users),), n_items, device=drawn.device)
                 parts.append(sp.csr_matrix(highest(scores, counts).cpu().numpy()))
         return self._clicks.with_matrix(sp.csr_matrix(sp.vstack(parts), dtype=np.float32))
@@ -68,7 +66,8 @@ class GDREC(ConditionalGAN):
 class AlsoLists:
     """What `Trained.fit` takes as `beside`: the same loss of generated lists, added (Eq. 4).
 
-    A step has as many of their triples as of the clicks'; lists are drawn anew every epoch.
+    A step has as many of their triples as of the clicks'. Their order and the items not listed are drawn anew every
+    epoch.
 
     Raises ValueError where it is called for a model that ranks no pairs, or for lists of other users or items.
     """

@@ -1,6 +1,6 @@
 """What studies of generated lists share: lists and teachers of a split, made once, and students of either."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -105,13 +105,16 @@ def best_student(made: Made, model: str, share: float, data: str, seed: int, tri
     return {**tested, **found.params, "parameters": n_parameters, "validation": found.value}
 
 
-def begin_lists(config: Any, title: str, shows: str, methods: Sequence[str]) -> tuple[Made, Study]:
+def begin_lists(
+    config: Any, title: str, shows: str, methods: Sequence[str], more: Mapping[str, Any] | None = None
+) -> tuple[Made, Study]:
     """What is made of the splits, and the study of a Config; ValueError for flags that are none, before any work."""
     for share in config.shares:
         checks.share("--shares", share)
     uses = {
         "models": {name: vars(made()) for name, made in MODELS.items()},
         "tried": [GD_WEIGHT, TEMPERATURES, BD_WEIGHTS, N_LISTED, N_NEGATIVE, ZERO_WEIGHT],
+        **(more or {}),
     }
     choices = {"models": tuple(MODELS), "methods": methods}
     study, workshop = begin(config, title=title, shows=shows, choices=choices, uses=uses)

@@ -30,6 +30,7 @@ class Config(kd_table_2.Config):
     data: tuple[str, ...] = option(("made",), "see kd_table_2", quick=("ml-100k",), paper=("citeulike",), axis=True)
     models: tuple[str, ...] = option(("BPR",), "see kd_table_2", axis=True, paper=("NeuMF",))
     methods: tuple[str, ...] = option((GD,), "see kd_table_2", axis=True)
+    shares: tuple[float, ...] = option((0.5,), "see kd_table_2", axis=True, quick=(0.5,))
     weights: tuple[float, ...] = option((0.0, 0.7), "of the teacher's scores", axis=True,
         quick=(0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0))  # fmt: skip
     out: str = option("out/kd_lambda", "output folder")
@@ -45,7 +46,7 @@ def run(config: Config) -> dict[str, Any]:
     for name, part in frame.groupby("data", sort=False):
         columns = ("H@50", "N@50")
         shown.append(metrics_table(part, ("model", "share", "weight"), columns, f"{name}, test"))
-        panels = {metric: plots.lines(part, ["model"], "weight", metric) for metric in columns}
+        panels = {metric: plots.lines(part, ["model", "share"], "weight", metric) for metric in columns}
         study.draw(f"{name}.png", plots.curves, panels, "weight", f"test on {name}, %")
     return study.write(shown, [], NOTES, data=", ".join(config.data))
 

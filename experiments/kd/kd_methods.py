@@ -18,8 +18,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.kd import data, published, wording
-from experiments.kd import methods as ways
-from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
+from experiments.kd.names import ALONE, FACTORISED, OF_VECTORS, WEIGHTS
 from experiments.kd.study import SetsConfig, begin
 from experiments.kd.teachers import CLOSED, TEACHERS
 from experiments.kd.workshop import AMONG, AND, ITSELF, Workshop, check_teacher
@@ -29,9 +28,8 @@ from experiments.study.flags import option
 from experiments.study.runner import each
 from experiments.study.tables import metrics_table
 
-TEACHER = "teacher"
+TEACHER, PUBLISHED = "teacher", 20
 METHODS = (*WEIGHTS, FACTORISED)
-OF_VECTORS = {title for title, method in ways.METHODS.items() if method.needs_vectors}
 COLUMNS = ("H@50", "N@50", *(f"{metric}{AMONG}" for metric in ("H@5", "H@10", "N@10")))
 NOTES = (
     "H@k and N@k (NDCG): a user's one test click among all items not clicked; of 499: among 499 of them, drawn.",
@@ -61,18 +59,29 @@ def run(config: Config) -> dict[str, Any]:
     for title in config.teachers:
         if title != ITSELF:
             check_teacher("--teachers", title)
-    study, workshop = begin(config, title="Ways of distilling", choices={"methods": METHODS}, uses={})
+    study, workshop = begin(
+        config, title="Ways of distilling", choices={"methods": METHODS}, uses={"teachers": Workshop().of_teachers}
+    )
     frame = study.run(each([*places(config)], partial(cell, workshop)))
     shown = []
     frame["model"] = [*map(called, frame["learner"], frame["teacher"])]
     for name, part in frame.groupby("data", sort=False):
         theirs = published.beside("methods", name)
-        shown.append(metrics_table(part, ("model", "dim"), COLUMNS, f"{name}, test", theirs))
+        # Published students have 20 dimensions.
+        beside = theirs if {*part["dim"]} <= {0, PUBLISHED} else None
+        shown.append(metrics_table(part, ("model", "dim"), COLUMNS, f"{name}, test", beside))
         for dim in config.dim:
             cells = part[part["dim"].isin([0, dim])].groupby("model", sort=False)
             rows = {model: group.to_dict("records") for model, group in cells}
             columns = ["H@50", "H@5" + AMONG]
-            study.draw(f"{name}_{dim}.png", plots.grouped, rows, columns, theirs, f"{name}, students of {dim}")
+            study.draw(
+                f"{name}_{dim}.png",
+                plots.grouped,
+                rows,
+                columns,
+                theirs if dim == PUBLISHED else {},
+                f"{name}, students of {dim}",
+            )
     return study.write(shown, [*learns_more(frame)], NOTES, data=", ".join(config.data))
 
 

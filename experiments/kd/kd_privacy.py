@@ -1,4 +1,4 @@
-"""Recommenders that never saw a click: how well do they rank, and do they tell who clicked what? GD-REC's table 3.
+"""Students that learned from no real user: how well do they rank, and do they tell who clicked what? GD-REC's table 3.
 
     python -m experiments.kd.kd_privacy                    # made clicks, offline
     python -m experiments.kd.kd_privacy --preset=quick     # MovieLens-100K, reduced
@@ -21,11 +21,11 @@ from experiments.kd import kd_table_2, published
 from experiments.kd.generated import GD, TEACHERS, Made, begin_lists, fitted_best
 from experiments.kd.kd_table_2 import ways
 from experiments.kd.names import ALONE
-from experiments.kd.protocol import Score, by_history, by_position, figures, ranks
+from experiments.kd.protocol import Score, by_history, by_position
 from experiments.kd.students import factorised
 from experiments.kd.study import places
-from experiments.kd.teachers import METRIC, value_on
-from experiments.kd.transfer import POPULAR, TransferSets
+from experiments.kd.teachers import CLOSED, METRIC, value_on
+from experiments.kd.transfer import POPULAR, USES, TransferSets
 from experiments.kd.workshop import AMONG, REGS
 from experiments.study import flags, plots
 from experiments.study.flags import option
@@ -41,6 +41,7 @@ NOTES = (
     "say among which items its figure, in brackets, is.",
     "Attack: share of pairs of a training click and a held-out click of a user of which the first scores higher. That "
     "is above .5 without any leak where held-out clicks are the later ones.",
+    "GD learns from generated lists, in which many of a user's own clicks are.",
     "∞-AE and its students score a history that they are shown, which is the training clicks here: they hold no user.",
 )
 
@@ -58,15 +59,26 @@ class Config(kd_table_2.Config):
 
 
 def run(config: Config) -> dict[str, Any]:
-    made, study = begin_lists(config, "Recommenders that never saw a click", "Table 3 of GD-REC", MODELS)
-    cells = places(config, model=config.models, method=config.methods)
+    made, study = begin_lists(
+        config,
+        "Students that learned from no real user",
+        "Table 3 of GD-REC",
+        MODELS,
+        {"sets": USES, "∞-AE": [CLOSED["∞-AE"], REGS]},
+    )
+    by_clicks = [method for method in config.methods if method not in ON]
+    cells = [
+        *places(config, model=config.models, share=config.shares, method=by_clicks),
+        *places(config, model=("",), share=(1.0,), method=[method for method in ON if method in config.methods]),
+    ]
     frame = study.run(each(cells, Private(made, config).cell))
     shown = []
     for name, part in frame.groupby("data", sort=False):
         columns = [*(f"H@{k}{among}" for among in ("", AMONG) for k in (5, 10, 20)), "AUC of the attack"]
         theirs = published.beside("table_3", name)
-        shown.append(metrics_table(part, ("method",), columns, f"{name}, test", theirs))
-        rows = {method: cells.to_dict("records") for method, cells in part.groupby("method", sort=False)}
+        shown.append(metrics_table(part, ("method", "model", "share"), columns, f"{name}, test", theirs))
+        labels = [" ".join(filter(None, at)) for at in zip(part["method"], part["model"], strict=True)]
+        rows = {label: group.to_dict("records") for label, group in part.groupby(labels, sort=False)}
         study.draw(f"{name}.png", plots.grouped, rows, ["H@10" + AMONG, "AUC of the attack"], {}, name)
     return study.write(shown, [], NOTES, data=", ".join(config.data))
 
@@ -79,7 +91,7 @@ class Private:
     config: Config
     kept: dict[Any, TransferSets] = field(default_factory=dict)
 
-    def cell(self, model: str, method: str, data: str, seed: int) -> dict[str, float]:
+    def cell(self, model: str, share: float, method: str, data: str, seed: int) -> dict[str, float]:
         """Test figures by both protocols, and of the attack."""
         workshop = self.made.workshop
         split = workshop.split(data, seed)
@@ -89,9 +101,9 @@ class Private:
             score = self.closed(method, data, seed)
         else:
             tried = ways(self.made, model, method, data, seed)
-            student = fitted_best(self.made, model, self.config.shares[0], data, seed, tried).candidate[1]
+            student = fitted_best(self.made, model, share, data, seed, tried).candidate[1]
             score = by_position(student, split.train)
-        return {**workshop.tested(score, data, seed), **figures(ranks(score, split, "test")), **attack(score, split)}
+        return {**workshop.tested(score, data, seed), **attack(score, split)}
 
     def closed(self, source: str, data: str, seed: int) -> Score:
         """Of ∞-AE, asked of the users of a source."""
@@ -101,8 +113,9 @@ class Private:
         clicks = self.kept[data, seed].clicks(source, self.config.n_users, seed)
         score = by_history(self.made.workshop.teacher("∞-AE", data, seed).model, clicks)
         value = value_on(split, by_history)
-        tried = (factorised(score, clicks, self.config.rank, reg) for reg in REGS)
-        found = best((Trial({}, (value(student), student)) for student in tried), lambda found: found[0], METRIC)
+        tried = ((reg, factorised(score, clicks, self.config.rank, reg)) for reg in REGS)
+        trials = (Trial({"reg": reg}, (value(student), student)) for reg, student in tried)
+        found = best(trials, lambda found: found[0], METRIC)
         return by_history(found.candidate[1], split.train)
 
 

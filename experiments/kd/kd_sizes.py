@@ -13,7 +13,7 @@ milliseconds.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
         rows = [*models(config, split, Path(folder))]
     with job.clock("catalogues"):
         catalogues = [
-            {"items": n_items, "dim": dim, **alone(of_catalogue, n_items, dim)}
+            {"items": n_items, "dim": dim, **bound(of_catalogue, n_items, dim)}
             for n_items in config.items
             for dim in config.dims
         ]
@@ -116,12 +116,11 @@ def models(config: Config, split: infae.Split, folder: Path) -> Any:
 
 def measured(path: Path, read: Any, model: Any, split: infae.Split, histories: sp.csr_matrix) -> dict[str, Any]:
     tested = figures(ranks(by_history(model, split.train), split, "test"), (50,))
-    return {**tested, "bytes": path.stat().st_size, **alone(on_one_core, read, path, histories)}
+    return {**tested, "bytes": path.stat().st_size, **bound(on_one_core, read, path, histories)}
 
 
 def on_one_core(read: Any, path: Path, histories: sp.csr_matrix) -> dict[str, float]:
     """Times of a model that is read from its file, in a fresh process."""
-    _bind()
     model = read(path)
     found = times(model, [histories[k] for k in range(min(200, histories.shape[0]))])
     model.predict(histories)
@@ -135,10 +134,9 @@ def on_one_core(read: Any, path: Path, histories: sp.csr_matrix) -> dict[str, fl
 
 def of_catalogue(n_items: int, dim: int, n_clicks: int = 20) -> dict[str, float]:
     """Times of a student of random tables, in a fresh process."""
-    _bind()
     rng = np.random.default_rng(0)
     encode, decode = (rng.standard_normal((n_items, dim), np.float32) for _ in range(2))
-    student = Student(encode, decode, encode[0], decode[:, 0], np.arange(n_items))
+    student = Student(encode, decode, encode[0], encode[0], decode[:, 0], np.arange(n_items))
     shape = (1, n_items)
     rows = [rng.choice(n_items, n_clicks, replace=False) for _ in range(50)]
     ones = np.ones(n_clicks, np.float32)
@@ -157,10 +155,16 @@ def times(model: Any, users: Sequence[sp.csr_matrix]) -> dict[str, float]:
     return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
 
-def _bind() -> None:
-    """This process to one core, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def bound(measure: Callable[..., dict[str, float]], *args: Any) -> dict[str, float]:
+    """What a fresh process measures that is bound to one core, with all of its threads, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        return alone(measure, *args)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # which the process inherits
+    try:
+        return alone(measure, *args)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:

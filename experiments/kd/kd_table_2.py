@@ -6,8 +6,8 @@
 
 For BPR and NeuMF: the teacher, of clicks alone (KD) and with generated lists too (GD, Eq. 4), and students of a share
 of its parameters: alone, by CD, RD and BD from the first teacher, and GD (Eq. 5 and 6, weight 0.7) from the second, who
-never sees a click. Temperatures, weights and epochs are chosen on validation clicks. Writes `record.json`, `table.md`,
-a picture of each set and model, and `cells/`, from which a run that was stopped goes on.
+learns from lists alone. Temperatures, weights and epochs are chosen on validation clicks. Writes `record.json`,
+`table.md`, a picture of each set and model, and `cells/`, from which a run that was stopped goes on.
 """
 
 from collections.abc import Iterator
@@ -127,11 +127,10 @@ def ways(made: Made, model: str, method: str, data: str, seed: int) -> Ways:
         yield from made.of_lists(model, data, seed, GD_WEIGHT, TEMPERATURES)
     else:
         teacher = made.once("teacher", model, TEACHERS[0], data, seed)
+        knowledge = None if method == "BD" else teacher.knowledge()
         for weight in BD_WEIGHTS if method == "BD" else WEIGHTS[method]:
-            if method == "BD":
-                yield {"weight": weight}, train, Bidirectional(teacher.model, weight)
-            else:
-                yield {"weight": weight}, train, Distilled(method, teacher.knowledge, weight)
+            beside = Distilled(method, knowledge, weight) if knowledge else Bidirectional(teacher.model, weight)
+            yield {"weight": weight}, train, beside
 
 
 if __name__ == "__main__":

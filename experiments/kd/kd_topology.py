@@ -75,8 +75,9 @@ def cell(
         return model.fit(split.train, value=value, beside=beside, progress=True)
 
     def trials() -> Iterator[Trial[tuple[float, NeuMF]]]:
-        for weight in WEIGHTS.get(method, (0.0,)):
-            beside = Distilled(method, kept[data, seed].knowledge, weight) if weight else None
+        knowledge = None if method == ALONE else kept[data, seed].knowledge()
+        for weight in (0.0,) if method == ALONE else WEIGHTS[method]:
+            beside = Distilled(method, knowledge, weight) if knowledge else None
             model = fitted(config.student_dim, config.student_layers, beside)
             yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), model))
 

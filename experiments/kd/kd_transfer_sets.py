@@ -20,8 +20,7 @@ import pandas as pd
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, RANDOM_USERS, Sources
 from experiments.kd import data, wording
 from experiments.kd.distillation import Distilled
-from experiments.kd.kd_methods import OF_VECTORS
-from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
+from experiments.kd.names import ALONE, FACTORISED, OF_VECTORS, WEIGHTS
 from experiments.kd.protocol import by_history, figures, ranks
 from experiments.kd.students import factorised
 from experiments.kd.study import SetsConfig, begin, places
@@ -65,9 +64,8 @@ class Config(SetsConfig):
 
 def run(config: Config) -> dict[str, Any]:
     choices = {"sources": SETS, "losses": LOSSES}
-    study, workshop = begin(
-        config, title="Transfer sets of knowledge distillation", choices=choices, uses={"sets": USES}
-    )
+    uses = {"sets": USES, "teachers": Workshop().of_teachers, "regs": REGS}
+    study, workshop = begin(config, title="Transfer sets of knowledge distillation", choices=choices, uses=uses)
     cells = places(config, loss=config.losses, source=config.sources)
     frame = study.run(each(cells, partial(cell, workshop, config, {})))
     shown = []
@@ -122,7 +120,7 @@ def cell(
                 yield Trial({"reg": reg}, (value(student), student))
             return
         knowledge = None if loss == ALONE else teacher.asked_of(clicks)
-        for weight in WEIGHTS.get(loss, (0.0,)):
+        for weight in (0.0,) if loss == ALONE else WEIGHTS[loss]:
             n_epochs, batch_size = workshop.n_epochs or STUDENT.n_epochs, batch_of(clicks.n_interactions, 256, 1024)
             model = replace(STUDENT, n_factors=config.dim, seed=seed, n_epochs=n_epochs, batch_size=batch_size)
             model.fit(clicks, value=value, beside=Distilled(loss, knowledge, weight) if knowledge else None)

@@ -1,7 +1,8 @@
 """Ways of distilling: which items and users a student is asked of at a step, and by which loss.
 
 Where a paper and its public code differ, the paper is followed. Losses are means over users, or over users and items,
-and not the sums of public code, so that their weight does not depend on the size of a batch.
+and not the sums of public code. FTD and HTD sum over the others of a batch for each, as published: their weight depends
+on how many users and items a batch has.
 """
 
 from collections.abc import Mapping
@@ -192,6 +193,11 @@ class BothRelaxedRankings(RelaxedRanking):
     def __init__(self, knowledge: Knowledge, student: Vectors):
         super().__init__(knowledge, student)
         least = knowledge.n_unclicked[1]
+        if least < 2:
+            n_users = len(knowledge.scores)
+            raise ValueError(
+                f"IR-RRD ranks users for every item, and all but {least} of {n_users:,} clicked one: take RRD"
+            )
         self._of_items = Lists(knowledge.unclicked.T, knowledge.first_users(Lists.length(self.n_first, least)))
 
     def begin(self, epoch: int, rng: torch.Generator) -> None:

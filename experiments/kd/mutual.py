@@ -14,6 +14,7 @@ from experiments.kd.methods import asked
 from experiments.recommenders.ranking import Ranking
 from experiments.training.trainer import Task
 from infae import Interactions
+from infae.data.fingerprint import fingerprint
 from infae.runtime import checks
 
 EVERY, N_DRAWN = 10, 10
@@ -46,6 +47,10 @@ class Bidirectional:
 
     def __post_init__(self) -> None:
         checks.number("weight", self.weight, above=0)
+
+    def __repr__(self) -> str:
+        state = self.fitted.module.state_dict().values()
+        return f"Bidirectional({self.weight}, {fingerprint([tensor.numpy() for tensor in state])})"
 
     @property
     def teacher(self) -> nn.Module:

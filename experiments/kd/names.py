@@ -9,5 +9,7 @@ WEIGHTS: Mapping[str, tuple[float, ...]] = {
     "softmax": (0.1, 1.0), "FitNet": (0.003, 0.03), "DE": (0.003, 0.03), "FTD": (0.003, 0.03), "HTD": (0.003, 0.03),
 }  # fmt: skip
 """Of a method's loss, tried on validation."""
+OF_VECTORS = ("FitNet", "DE", "FTD", "HTD")
+"""Ways that compare vectors with the teacher's."""
 EXPORTS = ("torch", "onnx")
 """What a student is exported for."""

@@ -19,14 +19,16 @@ class Served(nn.Module):
 
     def __init__(self, student: Student):
         super().__init__()
-        for name in ("encode", "decode", "offset", "bias"):
+        for name in ("encode", "decode", "offset", "empty", "bias"):
             self.register_buffer(name, torch.from_numpy(getattr(student, name)))
 
     def forward(self, items: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        encode, decode, offset, bias = (self.get_buffer(name) for name in ("encode", "decode", "offset", "bias"))
+        encode, decode, offset, empty, bias = (
+            self.get_buffer(name) for name in ("encode", "decode", "offset", "empty", "bias")
+        )
         total = values.sum(1, keepdim=True)
         shares = values / torch.where(total > 0, total, 1)
-        user = offset + (shares[:, :, None] * encode[items]).sum(1)
+        user = torch.where(total > 0, offset + (shares[:, :, None] * encode[items]).sum(1), empty)
         return user @ decode.T + bias
 
 

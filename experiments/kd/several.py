@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -23,11 +22,6 @@ class Mixture:
 
     members: Sequence[Teacher]
     weights: Sequence[float]
-
-    def predict(self, histories: Any) -> np.ndarray:
-        """(n, n_items) scores of histories."""
-        found = (weight * standard(member.model.predict(histories)) for member, weight in self._parts())
-        return sum(found, np.zeros((), np.float32))
 
     def score_users(self, users: np.ndarray) -> np.ndarray:
         """(n, n_items) scores of training users by position."""

@@ -5,7 +5,7 @@
     student.save("student.npz", bits=8)                     # a quarter of the bytes
     load("student.npz").recommend(histories, n=10)
 
-`Student.module` gives the same as an `nn.Module`, for `torch.export` and ONNX.
+`experiments.kd.served` has the same as an `nn.Module`, for `torch.export` and ONNX.
 """
 
 import os
@@ -37,14 +37,16 @@ class StudentFileError(ValueError):
 
 @dataclass(eq=False, repr=False)
 class Student(Baseline):
-    """score(x, i) = (offset + sum_j x_j E_j / sum_j x_j) . V_i + b_i, of a history x; an empty one has the offset.
+    """score(x, i) = (offset + sum_j x_j E_j / sum_j x_j) . V_i + b_i, of a history x.
 
-    `encode` E and `decode` V are (n_items, D), `offset` (D,) and `bias` b (n_items,), float32.
+    An empty history has `empty` in the bracket's place. `encode` E and `decode` V are (n_items, D),
+    `offset` and `empty` (D,) and `bias` b (n_items,), float32.
     """
 
     encode: np.ndarray
     decode: np.ndarray
     offset: np.ndarray
+    empty: np.ndarray
     bias: np.ndarray
     item_ids_: np.ndarray
 
@@ -59,20 +61,22 @@ class Student(Baseline):
         weights, items = parts["fold_in.weights"], parts["items.weight"]
         offset = parts["fold_in.user_mean"] - parts["fold_in.history_mean"] @ weights
         # A mean of q_i @ W is the mean of q_i, times W.
-        return cls(items @ weights, items, offset, parts["bias"], model.item_ids_)
+        return cls(items @ weights, items, offset, parts["fold_in.user_mean"], parts["bias"], model.item_ids_)
 
     def narrowed(self, rank: int) -> "Student":
         """The first columns: of a `factorised` student that of this rank; ValueError for more than there are."""
         checks.whole("rank", rank, most=self.offset.size)
         encode, decode = (np.ascontiguousarray(table[:, :rank]) for table in (self.encode, self.decode))
-        return Student(encode, decode, self.offset[:rank], self.bias, self.item_ids_)
+        return Student(encode, decode, self.offset[:rank], self.empty[:rank], self.bias, self.item_ids_)
 
     @property
     def n_parameters(self) -> int:
-        return sum(part.size for part in (self.encode, self.decode, self.offset, self.bias))
+        return sum(part.size for part in (self.encode, self.decode, self.offset, self.empty, self.bias))
 
     def _scores(self, histories: sp.csr_matrix) -> np.ndarray:
-        return (self.offset + mean_rows(histories) @ self.encode) @ self.decode.T + self.bias
+        known = np.asarray(histories.sum(axis=1)).reshape(-1, 1) > 0
+        users = np.where(known, self.offset + mean_rows(histories) @ self.encode, self.empty)
+        return users @ self.decode.T + self.bias
 
     def save(self, path: str | os.PathLike[str], bits: int = 32) -> None:
         """Write an `.npz`; 8 bits round every row of a table to 255 steps of its largest entry.
@@ -87,15 +91,9 @@ class Student(Baseline):
             tables = {name: table for name, (table, _) in rounded.items()}
             tables |= {f"{name}_scale": scale for name, (_, scale) in rounded.items()}
         npz.write(
-            writable("path", path), FORMAT, VERSION, **tables, offset=self.offset, bias=self.bias,
+            writable("path", path), FORMAT, VERSION, **tables, offset=self.offset, empty=self.empty, bias=self.bias,
             item_ids=self.item_ids_,
         )  # fmt: skip
-
-    def module(self) -> Any:
-        """An `nn.Module` of (items (n, k) int64, values (n, k)) -> scores (n, n_items); value 0 stands for no item."""
-        from experiments.kd.served import Served
-
-        return Served(self)
 
 
 def load(path: str | os.PathLike[str]) -> Student:
@@ -106,14 +104,13 @@ def load(path: str | os.PathLike[str]) -> Student:
         for name in ("encode", "decode"):
             scale = found.get(f"{name}_scale", np.ones((), np.float32))
             tables.append(found[name].astype(np.float32) * scale)
-        student = Student(
-            tables[0], tables[1], found["offset"], found["bias"], known_ids(found["item_ids"], "item_ids")
-        )
+        item_ids = known_ids(found["item_ids"], "item_ids")
+        student = Student(tables[0], tables[1], found["offset"], found["empty"], found["bias"], item_ids)
     except (KeyError, ValueError) as error:
         raise StudentFileError(f"{path} is damaged: {error!r}") from error
-    shapes = [part.shape for part in (*tables, student.offset, student.bias)]
+    shapes = [part.shape for part in (*tables, student.offset, student.empty, student.bias)]
     n_items, width = student.item_ids_.size, student.offset.size
-    if shapes != [(n_items, width), (n_items, width), (width,), (n_items,)]:
+    if shapes != [(n_items, width), (n_items, width), (width,), (width,), (n_items,)]:
         raise StudentFileError(f"{path} is damaged: {n_items} items and parts of {shapes}")
     return student
 
@@ -121,10 +118,11 @@ def load(path: str | os.PathLike[str]) -> Student:
 def factorised(score: Score, clicks: infae.Interactions, rank: int, reg: float = 0.1) -> Student:
     """The closed-form student of a teacher's scores: a truncated SVD, and a ridge regression of users on histories.
 
-        S = U diag(s) V' + ...,  rows of S of mean 0 and length 1;   E = X' (X X' + reg I)^-1 (U diag(s) - offset)
+        S = U diag(s) V' + ...,  rows of S of mean 0 and length 1;   E = X' (X X' + c I)^-1 (U diag(s) - offset)
 
-    X are the clicks, rows of sum 1 times the root of their mean length, and `offset` the mean of U diag(s) (Eckart and
-    Young 1936; Hoerl and Kennard 1970). A row of S may be scaled and moved with no change in its order.
+    X are the clicks, rows of sum 1; c is `reg` times the mean diagonal entry of X X', and `offset` the mean of
+    U diag(s) (Eckart and Young 1936; Hoerl and Kennard 1970). A row of S may be scaled and moved with no change in its
+    order.
 
     Args:
       score: the teacher's, of users by position.
@@ -152,7 +150,7 @@ def factorised(score: Score, clicks: infae.Interactions, rank: int, reg: float =
     offset = users.mean(0)
     encode = _regressed(mean_rows(clicks.matrix), users - offset, reg)
     encode, decode, offset = (np.ascontiguousarray(part, np.float32) for part in (encode, decode, offset))
-    return Student(encode, decode, offset, np.zeros(n_items, np.float32), clicks.item_ids)
+    return Student(encode, decode, offset, offset, np.zeros(n_items, np.float32), clicks.item_ids)
 
 
 def truncated_svd(matrix: np.ndarray, rank: int, n_more: int = 20, n_rounds: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +183,8 @@ def mean_rows(histories: sp.csr_matrix) -> sp.csr_matrix:
 def _regressed(inputs: sp.csr_matrix, wanted: np.ndarray, reg: float) -> np.ndarray:
     """(n_inputs, D) ridge regression, by the smaller of its two systems."""
     n, m = inputs.shape
-    require_memory(8 * min(n, m) ** 2, f"a regression of {n:,} users on {m:,} items")
+    # Sparse, dense in float32 and float64, and the solver's copy.
+    require_memory(28 * min(n, m) ** 2, f"a regression of {n:,} users on {m:,} items")
     strength = reg * inputs.multiply(inputs).sum() / n
     system = (inputs @ inputs.T if n <= m else inputs.T @ inputs).toarray().astype(np.float64)
     system[np.diag_indices(len(system))] += strength

@@ -22,7 +22,13 @@ class SetsConfig:
     data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("ml-100k",),
         paper=("citeulike",))  # fmt: skip
     data_dir: str = option("", flags.DATA_DIR)
-    seeds: tuple[int, ...] = option((0,), "of splits and of all that is drawn", axis=True, quick=(0,), paper=(0, 1, 2))
+    seeds: tuple[int, ...] = option(
+        (0,),
+        "of all that is drawn: also of splits, but of CiteULike and ML-100K, which have one",
+        axis=True,
+        quick=(0,),
+        paper=(0, 1, 2),
+    )
     n_epochs: int = option(10, "of a training at most; 0 for as many as models say", quick=10, paper=0)
     out: str = option("out/kd", "output folder")
     plot: bool = option(True, "draw pictures")

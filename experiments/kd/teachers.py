@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,8 @@ class Teacher:
         """Of its own users, by their vectors where it has some."""
         return by_position(self.model, self.clicks)
 
-    @cached_property
     def knowledge(self) -> Knowledge:
-        """What it says of its own users."""
+        """What it says of its own users; not kept, for it is large."""
         if not isinstance(getattr(self.model, "module", None), Vectors):
             return Knowledge(self.score, self.clicks)
         users, items = vectors_of(self.model.module)

@@ -11,7 +11,7 @@ import numpy as np
 import infae
 from experiments.kd import data
 from experiments.kd.distillation import Distilled
-from experiments.kd.names import FACTORISED, WEIGHTS
+from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
 from experiments.kd.several import learned_weights, several
 from experiments.kd.students import factorised
@@ -63,9 +63,13 @@ class Workshop:
 
     @property
     def grids(self) -> dict[str, Any]:
-        """What decides the cells of a method or a teacher, by its title, for `Study`."""
-        of_teachers = {title: vars(made()) for title, made in TRAINED.items()}
-        return {**WEIGHTS, FACTORISED: REGS, **of_teachers, **CLOSED}
+        """What decides the cells of a method, by its title, for `Study`."""
+        return {**WEIGHTS, FACTORISED: REGS}
+
+    @property
+    def of_teachers(self) -> dict[str, Any]:
+        """What teachers are made with, by title."""
+        return {**{title: vars(made()) for title, made in TRAINED.items()}, **CLOSED}
 
     def split(self, name: str, seed: int) -> infae.Split:
         return self._once("split", name, seed, lambda: data.split(name, seed, self.data_dir or None))
@@ -117,10 +121,10 @@ class Workshop:
                     made = factorised(self._of(title, n_factors, name, seed).score, split.train, n_factors, reg)
                     yield Trial({"reg": reg}, (value(made), by_position(made, split.train)))
                 return
-            for weight in WEIGHTS.get(method, (0.0,)):
+            knowledge = None if method == ALONE else self._of(title, n_factors, name, seed).knowledge()
+            for weight in (0.0,) if method == ALONE else WEIGHTS[method]:
                 model = self._model(n_factors, seed)
-                taught_by = self._of(title, n_factors, name, seed).knowledge if weight else None
-                beside = Distilled(method, taught_by, weight) if taught_by else None
+                beside = Distilled(method, knowledge, weight) if knowledge else None
                 model.fit(split.train, value=value, beside=beside)
                 yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
 

@@ -70,8 +70,8 @@ class ConditionalGAN:
 
         Where training diverges, the networks are kept as they were after the last good epoch, with a RuntimeWarning.
 
-        Raises ValueError for bad parameters or fewer than two users with clicks, FloatingPointError
-        where training diverged in its first epoch.
+        Raises ValueError for bad parameters, and for AR-CF fewer than two users with clicks; FloatingPointError where
+        training diverged in its first epoch.
         """
         checks.whole("n_hidden", self.n_hidden)
         rng = torch.Generator(device_of(self.device)).manual_seed(checks.seed("seed", self.seed))
@@ -147,9 +147,10 @@ class Game(Task):
         generator.out.bias.data.copy_(torch.from_numpy(np.log((popularity + 0.1) / n_users)))
 
     def examples(self, epoch: int) -> Sequence[torch.Tensor]:
-        if epoch:  # the epoch before ended with finite losses
-            self.kept = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
-            self.n_kept = epoch
+        state = self.module.state_dict()
+        # Losses of the epoch before were finite, or this one would not begin; its last step may have spoilt the state.
+        if epoch and all(tensor.isfinite().all() for tensor in state.values()):
+            self.kept, self.n_kept = {name: tensor.clone() for name, tensor in state.items()}, epoch
         return [torch.arange(self._matrix.shape[0], device=self._rng.device)]
 
 

@@ -86,7 +86,7 @@ class Trained(Baseline):
         params = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         parts = (params, clicks_fingerprint(clicks), split and split_fingerprint(split), *([beside] if beside else []))
         about = repr(parts) if checkpoint else ""
-        settings = (self.n_epochs, self.batch_size, self.metric, self.check_every, self.patience)
+        settings = (self.n_epochs, self.batch_size, "value" if value else self.metric, self.check_every, self.patience)
         trainer = Trainer(self.title, *settings, checkpoint, about, progress)
         with torch.random.fork_rng(devices=[]):  # layers draw values at once, which are drawn anew
             task = self._task(clicks)

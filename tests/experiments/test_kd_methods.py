@@ -189,6 +189,19 @@ def test_gd_asks_for_the_items_of_a_users_list_alone(teacher, alone):
     assert abs(found - np.mean(wanted)) < 0.01 * np.mean(wanted)
 
 
+def test_items_that_all_have_clicked_have_no_list_of_users(teacher):
+    matrix = CLICKS.matrix.tolil()
+    matrix[:, 0] = 1
+    knowledge = Knowledge(by_id(teacher), CLICKS.with_matrix(sp.csr_matrix(matrix)))
+    with pytest.raises(ValueError, match="IR-RRD ranks users for every item, and all but 0 of 120 clicked one"):
+        METHODS["IR-RRD"](knowledge, teacher.module)
+
+
+def test_the_identity_of_bd_is_its_teachers_weights(teacher):
+    assert repr(Bidirectional(teacher)) == repr(Bidirectional(teacher))
+    assert repr(Bidirectional(teacher)) != repr(Bidirectional(MF(**STUDENT).fit(CLICKS)))
+
+
 def test_only_methods_with_a_temperature_take_one(knowledge):
     with pytest.raises(ValueError, match="RRD has no temperature; those that have one are soft targets, GD, softmax"):
         Distilled("RRD", knowledge, temperature=2.0)

@@ -50,10 +50,8 @@ def test_lists_are_of_the_same_users_and_of_one_length(generator):
     assert_array_equal(np.diff(lists.matrix.indptr), 7)
     assert set(lists.matrix.data) == {1.0}
     assert not (lists.matrix != generator.lists(7, seed=1).matrix).nnz
-    others = generator.lists(7, clicked=False)
-    assert not others.matrix.multiply(CLICKS.matrix).nnz
     with pytest.raises(ValueError, match="n_items"):
-        generator.lists(80, clicked=False)
+        generator.lists(81)
     with pytest.raises(infae.NotFittedError):
         GDREC().lists(3)
 
@@ -160,8 +158,10 @@ def test_a_study_of_transfer_sets_compares_with_real_users(tmp_path):
         shared=str(tmp_path / "shared"), plot=False,
     )  # fmt: skip
     record = kd_transfer_sets.run(config)
-    shares = [row[-1] for row in record["tables"][0].rows if row[1] == EVERYBODY]
-    assert shares == ["100.00", "100.00"]
+    rows = {(row[0], row[1]): row for row in record["tables"][0].rows}
+    for loss in config.losses:
+        hits = [float(rows[loss, source][3]) for source in config.sources]
+        assert float(rows[loss, POPULAR][-1]) == pytest.approx(100 * hits[1] / hits[0], abs=0.05)
 
 
 def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
@@ -189,6 +189,18 @@ def test_a_study_has_its_rows(tmp_path, module, config, labels):
     assert [row[0] for row in record["tables"][0].rows] == labels
 
 
+def test_rows_of_a_study_of_privacy_are_of_one_model_and_share(tmp_path):
+    config = kd_privacy.Config(
+        models=("BPR", "NeuMF"), shares=(0.5, 0.25), methods=(ALONE, EVERYBODY), n_epochs=1, out=str(tmp_path / "a"),
+        shared=str(tmp_path / "shared"), plot=False,
+    )  # fmt: skip
+    rows = [row[:3] for row in kd_privacy.run(config)["tables"][0].rows]
+    assert rows == [
+        [ALONE, "BPR", "0.5"], [ALONE, "BPR", "0.25"], [ALONE, "NeuMF", "0.5"], [ALONE, "NeuMF", "0.25"],
+        [EVERYBODY, "", "1"],
+    ]  # fmt: skip
+
+
 def test_an_attack_tells_training_clicks_by_their_scores():
     split = data.split("made")
     clicked = split.train.matrix.toarray()
@@ -207,9 +219,9 @@ def test_an_attack_tells_training_clicks_by_their_scores():
 
 def test_sizes_are_of_files_and_figures_of_what_is_read_back(tmp_path):
     record = kd_sizes.run(kd_sizes.Config(out=str(tmp_path / "a"), plot=False))
-    teacher, eight, full = record["rows"]
-    assert (teacher["model"], eight["bits"], full["bits"]) == (kd_sizes.TEACHER, 32, 8)
-    assert full["bytes"] < eight["bytes"] < teacher["bytes"]
+    teacher, full, eight = record["rows"]
+    assert (teacher["model"], full["bits"], eight["bits"]) == (kd_sizes.TEACHER, 32, 8)
+    assert eight["bytes"] < full["bytes"] < teacher["bytes"]
     assert all(0 < row["p50_ms"] <= row["p99_ms"] and row["per_second"] > 0 for row in record["rows"])
     assert abs(full["H@50"] - eight["H@50"]) < 0.02
 
