@@ -23,7 +23,7 @@ MODELS: dict[str, Any] = {
     "BPR": partial(MF, n_epochs=300, check_every=20, **BPR),
     "NeuMF": partial(NeuMF, n_layers=2, n_epochs=300, check_every=20, **BPR),
 }
-TEACHERS = ("teacher, KD", "teacher, GD")
+TEACHERS = ("teacher KD", "teacher GD")
 GD = "GD"
 GD_WEIGHT, TEMPERATURES = 0.7, (1.0, 2.0, 5.0, 10.0)
 BD_WEIGHTS = (0.1, 0.5)

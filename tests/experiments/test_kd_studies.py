@@ -167,7 +167,7 @@ def test_a_study_of_transfer_sets_compares_with_real_users(tmp_path):
 def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
     config = kd_table_2.Config(n_epochs=2, shares=(0.5, 0.25), out=str(tmp_path / "a"), plot=False)
     rows = kd_table_2.run(config)["tables"][0].rows
-    assert [row[:2] for row in rows[:2]] == [["teacher, KD", "1"], ["teacher, GD", "1"]]
+    assert [row[:2] for row in rows[:2]] == [["teacher KD", "1"], ["teacher GD", "1"]]
     assert [row[0] for row in rows[2:]] == [*np.repeat(kd_table_2.METHODS[2:], 2)]
     assert set(published.beside("table_2", "yelp NeuMF")) <= set(kd_table_2.METHODS)
     with pytest.raises(ValueError, match="--shares"):
@@ -178,7 +178,7 @@ def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
     ("module", "config", "labels"),
     [
         (kd_lambda, kd_lambda.Config, ["BPR", "BPR"]),
-        (kd_teachers, kd_teachers.Config, ["BPR, teacher, KD", "BPR, teacher, GD", "EASE", "∞-AE"]),
+        (kd_teachers, kd_teachers.Config, ["BPR, teacher KD", "BPR, teacher GD", "EASE", "∞-AE"]),
         (kd_topology, kd_topology.Config, [kd_topology.TEACHER, ALONE, "FTD"]),
         (kd_privacy, kd_privacy.Config, [*kd_privacy.MODELS]),
     ],
