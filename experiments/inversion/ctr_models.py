@@ -47,8 +47,8 @@ COLUMNS = ("AUC", "LogLoss", "AUC by user", "ECE")
 NOTES = (
     "Figures in brackets are of the public leaderboard (BARS, Frappe_x1), whose training file differs: here every "
     "negative's app is drawn again.",
-    "Networks of deepctr-torch have the same dropout, but not of their inputs; its PNN is not tried with batch "
-    "normalisation, which it has not.",
+    "Networks of deepctr-torch have the same dropout, but none of their inputs, as our PNN; its PNN is not tried with "
+    "batch normalisation, which it has not.",
     "AUC by user is the mean within the rows of a user, weighted by rows; ECE the expected calibration error.",
 )
 

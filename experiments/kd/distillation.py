@@ -6,7 +6,7 @@
 `METHODS` has the names.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from experiments.kd.knowledge import Knowledge
 from experiments.kd.methods import METHODS, Method
+from experiments.kd.names import ALONE, WEIGHTS
 from experiments.recommenders.ranking import Ranking
 from experiments.training.trainer import Task
 from infae.runtime import checks
@@ -85,3 +86,16 @@ class Distilled:
         if self.temperature:
             setattr(method, "temperature", self.temperature)  # noqa: B010
         return Distillation(own, method, self.weight, int(torch.randint(2**62, (), generator=rng)))
+
+
+def tried(method: str, knowledge: Callable[[], Knowledge]) -> Iterator[tuple[dict[str, float], Distilled | None]]:
+    """The weights that studies try of a method, for the record, and what a student learns beside; `ALONE` nothing.
+
+    The knowledge is made once, and not for a student alone. KeyError for a method without weights.
+    """
+    if method == ALONE:
+        yield {}, None
+        return
+    weights, told = WEIGHTS[method], knowledge()
+    for weight in weights:
+        yield {"weight": weight}, Distilled(method, told, weight)

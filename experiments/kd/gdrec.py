@@ -28,6 +28,8 @@ from infae.runtime import checks
 N_NEGATIVE = 0.3
 """Share of the items that a user has not clicked, drawn at every step as negative samples."""
 ZERO_WEIGHT = 0.1
+N_LISTED = 50
+"""Items of a list in the studies: as many as are looked at."""
 
 
 @dataclass(eq=False, repr=False)
@@ -45,7 +47,7 @@ class GDREC(ConditionalGAN):
     def lists(self, n_items: int, seed: int = 0) -> Interactions:
         """The users that were fitted, with their `n_items` items of highest score, 0/1.
 
-        Without noise drawn anew by another seed, lists are the same.
+        The seed draws the noise: the same one gives the same lists.
 
         Raises ValueError for more items than there are.
         """

@@ -6,15 +6,17 @@ from functools import partial
 from typing import Any
 
 import infae
+from experiments.kd import data
 from experiments.kd.distillation import Distilled
-from experiments.kd.gdrec import GDREC, N_NEGATIVE, ZERO_WEIGHT, AlsoLists
+from experiments.kd.gdrec import GDREC, N_LISTED, N_NEGATIVE, ZERO_WEIGHT, AlsoLists
 from experiments.kd.knowledge import Knowledge
 from experiments.kd.protocol import by_position, figures, ranks
-from experiments.kd.study import begin
+from experiments.kd.study import SetsConfig, begin
 from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
 from experiments.kd.workshop import Workshop
 from experiments.recommenders.mf import MF
 from experiments.recommenders.neumf import NeuMF
+from experiments.study.flags import option
 from experiments.study.runner import Study
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
@@ -27,11 +29,22 @@ TEACHERS = ("teacher KD", "teacher GD")
 GD = "GD"
 GD_WEIGHT, TEMPERATURES = 0.7, (1.0, 2.0, 5.0, 10.0)
 BD_WEIGHTS = (0.1, 0.5)
-N_LISTED = 50
-"""Items of a list: as many as are looked at."""
 
 Ways = Iterator[tuple[dict[str, float], infae.Interactions, Any]]
 """What is tried: parameters for the record, what a student is fitted to, and what it learns beside."""
+
+
+SHARES = "of the teacher's parameters that students have"
+
+
+@dataclass(frozen=True)
+class ListsConfig(SetsConfig):
+    """Flags that every study of generated lists has."""
+
+    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("ml-100k",),
+        paper=("citeulike", "yelp", "foursquare"))  # fmt: skip
+    models: tuple[str, ...] = option(("BPR",), f"some of {', '.join(MODELS)}", axis=True, paper=tuple(MODELS))
+    dim: int = option(8, "of teachers", quick=50, paper=200)
 
 
 @dataclass
@@ -106,16 +119,16 @@ def best_student(made: Made, model: str, share: float, data: str, seed: int, tri
 
 
 def begin_lists(
-    config: Any, title: str, shows: str, methods: Sequence[str], more: Mapping[str, Any] | None = None
+    config: Any, title: str, shows: str, choices: Mapping[str, Sequence[str]], more: Mapping[str, Any] | None = None
 ) -> tuple[Made, Study]:
     """What is made of the splits, and the study of a Config; ValueError for flags that are none, before any work."""
-    for share in config.shares:
+    for share in getattr(config, "shares", ()):
         checks.share("--shares", share)
     uses = {
         "models": {name: vars(made()) for name, made in MODELS.items()},
         "tried": [GD_WEIGHT, TEMPERATURES, BD_WEIGHTS, N_LISTED, N_NEGATIVE, ZERO_WEIGHT],
         **(more or {}),
     }
-    choices = {"models": tuple(MODELS), "methods": methods}
-    study, workshop = begin(config, title=title, shows=shows, choices=choices, uses=uses)
+    all_choices = {"models": tuple(MODELS), **choices}
+    study, workshop = begin(config, title=title, shows=shows, choices=all_choices, uses=uses)
     return Made(workshop, checks.whole("--dim", config.dim)), study

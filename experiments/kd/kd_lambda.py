@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from experiments.kd import kd_table_2
-from experiments.kd.generated import GD, TEMPERATURES, Made, begin_lists, best_student
+from experiments.kd.generated import SHARES, TEMPERATURES, ListsConfig, Made, begin_lists, best_student
 from experiments.kd.study import places
 from experiments.study import flags, plots
 from experiments.study.flags import option
@@ -26,11 +25,10 @@ NOTES = ("H@50 and N@50: a user's one test click among all items not clicked. A 
 
 
 @dataclass(frozen=True)
-class Config(kd_table_2.Config):
-    data: tuple[str, ...] = option(("made",), "see kd_table_2", quick=("ml-100k",), paper=("citeulike",), axis=True)
+class Config(ListsConfig):
+    data: tuple[str, ...] = option(("made",), "see kd_table_2", axis=True, quick=("ml-100k",), paper=("citeulike",))
     models: tuple[str, ...] = option(("BPR",), "see kd_table_2", axis=True, paper=("NeuMF",))
-    methods: tuple[str, ...] = option((GD,), "see kd_table_2", axis=True)
-    shares: tuple[float, ...] = option((0.5,), "see kd_table_2", axis=True, quick=(0.5,))
+    shares: tuple[float, ...] = option((0.5,), SHARES, axis=True, quick=(0.5,))
     weights: tuple[float, ...] = option((0.0, 0.7), "of the teacher's scores", axis=True,
         quick=(0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0))  # fmt: skip
     out: str = option("out/kd_lambda", "output folder")
@@ -39,7 +37,7 @@ class Config(kd_table_2.Config):
 def run(config: Config) -> dict[str, Any]:
     for weight in config.weights:
         checks.number("--weights", weight, least=0)
-    made, study = begin_lists(config, "The weight of a teacher's scores", "Figure 4 of GD-REC", (GD,))
+    made, study = begin_lists(config, "The weight of a teacher's scores", "Figure 4 of GD-REC", {})
     cells = places(config, model=config.models, share=config.shares, weight=config.weights)
     frame = study.run(each(cells, partial(cell, made)))
     shown = []

@@ -17,12 +17,12 @@ import numpy as np
 
 import infae
 from experiments.infinite.sources import DISTILLED_BINARY, EVERYBODY, Sources
-from experiments.kd import kd_table_2, published
-from experiments.kd.generated import GD, TEACHERS, Made, begin_lists, fitted_best
+from experiments.kd import published
+from experiments.kd.generated import GD, SHARES, TEACHERS, ListsConfig, Made, begin_lists, fitted_best
 from experiments.kd.kd_table_2 import ways
 from experiments.kd.names import ALONE
 from experiments.kd.protocol import Score, by_history, by_position
-from experiments.kd.students import factorised
+from experiments.kd.students import factorisations
 from experiments.kd.study import places
 from experiments.kd.teachers import CLOSED, METRIC, value_on
 from experiments.kd.transfer import POPULAR, USES, TransferSets
@@ -47,10 +47,11 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Config(kd_table_2.Config):
+class Config(ListsConfig):
     data: tuple[str, ...] = option(("made",), "see kd_table_2", quick=("ml-100k",), axis=True)
     models: tuple[str, ...] = option(("BPR",), "see kd_table_2", axis=True)
     methods: tuple[str, ...] = option(MODELS, f"some of {', '.join(MODELS)}", axis=True)
+    shares: tuple[float, ...] = option((0.5,), SHARES, axis=True, quick=(0.5,))
     n_users: int = option(60, "of DISTILL-CF", quick=200, paper=500)
     rank: int = option(4, "of closed-form students", quick=20)
     steps: int = option(10, "outer steps of the summaries", quick=50, paper=400)
@@ -63,7 +64,7 @@ def run(config: Config) -> dict[str, Any]:
         config,
         "Students that learned from no real user",
         "Table 3 of GD-REC",
-        MODELS,
+        {"methods": MODELS},
         {"sets": USES, "∞-AE": [CLOSED["∞-AE"], REGS]},
     )
     by_clicks = [method for method in config.methods if method not in ON]
@@ -113,8 +114,8 @@ class Private:
         clicks = self.kept[data, seed].clicks(source, self.config.n_users, seed)
         score = by_history(self.made.workshop.teacher("∞-AE", data, seed).model, clicks)
         value = value_on(split, by_history)
-        tried = ((reg, factorised(score, clicks, self.config.rank, reg)) for reg in REGS)
-        trials = (Trial({"reg": reg}, (value(student), student)) for reg, student in tried)
+        made = zip(REGS, factorisations(score, clicks, self.config.rank, REGS), strict=True)
+        trials = (Trial({"reg": reg}, (value(student), student)) for reg, student in made)
         found = best(trials, lambda found: found[0], METRIC)
         return by_history(found.candidate[1], split.train)
 

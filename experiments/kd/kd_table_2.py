@@ -17,24 +17,24 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.kd import data, published, wording
-from experiments.kd.distillation import Distilled
+from experiments.kd import published, wording
+from experiments.kd.distillation import tried
 from experiments.kd.generated import (
     BD_WEIGHTS,
     GD,
     GD_WEIGHT,
-    MODELS,
+    SHARES,
     TEACHERS,
     TEMPERATURES,
+    ListsConfig,
     Made,
     Ways,
     begin_lists,
     best_student,
 )  # fmt: skip
 from experiments.kd.mutual import Bidirectional
-from experiments.kd.names import ALONE, WEIGHTS
+from experiments.kd.names import ALONE
 from experiments.kd.protocol import figures, ranks
-from experiments.kd.study import SetsConfig
 from experiments.kd.teachers import value_on
 from experiments.study import flags, plots
 from experiments.study.claims import Claim, ahead, ahead_of_each, at, every
@@ -52,19 +52,14 @@ NOTES = (
 
 
 @dataclass(frozen=True)
-class Config(SetsConfig):
-    data: tuple[str, ...] = option(("made",), f"some of {', '.join(data.DATASETS)}", axis=True, quick=("ml-100k",),
-        paper=("citeulike", "yelp", "foursquare"))  # fmt: skip
-    models: tuple[str, ...] = option(("BPR",), f"some of {', '.join(MODELS)}", axis=True, paper=tuple(MODELS))
+class Config(ListsConfig):
     methods: tuple[str, ...] = option(METHODS, f"some of {', '.join(METHODS)}", axis=True)
-    dim: int = option(8, "of teachers", quick=50, paper=200)
-    shares: tuple[float, ...] = option((0.5,), "of the teacher's parameters that students have", axis=True,
-        paper=(0.5, 0.3, 0.1))  # fmt: skip
+    shares: tuple[float, ...] = option((0.5,), SHARES, axis=True, paper=(0.5, 0.3, 0.1))
     out: str = option("out/kd_table_2", "output folder")
 
 
 def run(config: Config) -> dict[str, Any]:
-    made, study = begin_lists(config, "Students of generated lists", "Table 2 of GD-REC", METHODS)
+    made, study = begin_lists(config, "Students of generated lists", "Table 2 of GD-REC", {"methods": METHODS})
     frame = study.run(each([*places(config)], partial(cell, made)))
     shown = []
     for (name, model), part in frame.groupby(["data", "model"], sort=False):
@@ -121,16 +116,16 @@ def cell(made: Made, model: str, method: str, share: float, data: str, seed: int
 def ways(made: Made, model: str, method: str, data: str, seed: int) -> Ways:
     """What a method is tried with."""
     train = made.workshop.split(data, seed).train
-    if method == ALONE:
-        yield {}, train, None
-    elif method == GD:
+    if method == GD:
         yield from made.of_lists(model, data, seed, GD_WEIGHT, TEMPERATURES)
-    else:
+    elif method == "BD":
         teacher = made.once("teacher", model, TEACHERS[0], data, seed)
-        knowledge = None if method == "BD" else teacher.knowledge()
-        for weight in BD_WEIGHTS if method == "BD" else WEIGHTS[method]:
-            beside = Distilled(method, knowledge, weight) if knowledge else Bidirectional(teacher.model, weight)
-            yield {"weight": weight}, train, beside
+        for weight in BD_WEIGHTS:
+            yield {"weight": weight}, train, Bidirectional(teacher.model, weight)
+    else:
+        told = tried(method, lambda: made.once("teacher", model, TEACHERS[0], data, seed).knowledge())
+        for params, beside in told:
+            yield params, train, beside
 
 
 if __name__ == "__main__":

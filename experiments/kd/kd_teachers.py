@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from experiments.kd import kd_table_2, published
-from experiments.kd.generated import MODELS, TEACHERS, Made, begin_lists
+from experiments.kd import published
+from experiments.kd.generated import MODELS, TEACHERS, ListsConfig, Made, begin_lists
 from experiments.kd.kd_table_2 import cell, gd_ahead
 from experiments.kd.protocol import figures, ranks
 from experiments.kd.teachers import TEACHERS as OTHERS
+from experiments.kd.workshop import Workshop
 from experiments.study import flags, plots
 from experiments.study.flags import option
 from experiments.study.runner import each
 from experiments.study.tables import metrics_table
-from infae.runtime import checks
 
 NOTES = (
     "H@50 and N@50: a user's one test click among all items not clicked.",
@@ -32,16 +32,15 @@ NOT_AGAIN = tuple(name for name in OTHERS if name not in MODELS)
 
 
 @dataclass(frozen=True)
-class Config(kd_table_2.Config):
+class Config(ListsConfig):
     methods: tuple[str, ...] = option(TEACHERS, f"some of {', '.join(TEACHERS)}", axis=True)
     others: tuple[str, ...] = option(("EASE", "∞-AE"), f"some of {', '.join(NOT_AGAIN)}", axis=True, paper=NOT_AGAIN)
     out: str = option("out/kd_teachers", "output folder")
 
 
 def run(config: Config) -> dict[str, Any]:
-    for name in config.others:
-        checks.choice("--others", name, NOT_AGAIN)
-    made, study = begin_lists(config, "Teachers", "Table 4 of GD-REC", TEACHERS)
+    choices, more = {"methods": TEACHERS, "others": NOT_AGAIN}, {"others": Workshop().of_teachers}
+    made, study = begin_lists(config, "Teachers", "Table 4 of GD-REC", choices, more)
     kinds = [(model, method) for model in config.models for method in config.methods]
     places = [
         {"model": model, "method": method, "data": name, "seed": seed}

@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from experiments.kd import data
-from experiments.kd.distillation import Distilled
-from experiments.kd.names import ALONE, WEIGHTS
+from experiments.kd.distillation import tried
+from experiments.kd.names import ALONE
 from experiments.kd.protocol import by_position
 from experiments.kd.study import SetsConfig, begin, places
 from experiments.kd.teachers import BPR, METRIC, Teacher, value_on
@@ -75,11 +75,9 @@ def cell(
         return model.fit(split.train, value=value, beside=beside, progress=True)
 
     def trials() -> Iterator[Trial[tuple[float, NeuMF]]]:
-        knowledge = None if method == ALONE else kept[data, seed].knowledge()
-        for weight in (0.0,) if method == ALONE else WEIGHTS[method]:
-            beside = Distilled(method, knowledge, weight) if knowledge else None
+        for params, beside in tried(method, lambda: kept[data, seed].knowledge()):
             model = fitted(config.student_dim, config.student_layers, beside)
-            yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), model))
+            yield Trial({**params, "epoch": model.epoch_}, (value(model), model))
 
     if (data, seed) not in kept and method != ALONE:
         kept.clear()

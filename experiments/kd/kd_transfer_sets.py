@@ -19,10 +19,10 @@ import pandas as pd
 
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, RANDOM_USERS, Sources
 from experiments.kd import data, wording
-from experiments.kd.distillation import Distilled
+from experiments.kd.distillation import tried
 from experiments.kd.names import ALONE, FACTORISED, OF_VECTORS, WEIGHTS
 from experiments.kd.protocol import by_history, figures, ranks
-from experiments.kd.students import factorised
+from experiments.kd.students import factorisations
 from experiments.kd.study import SetsConfig, begin, places
 from experiments.kd.teachers import METRIC, value_on
 from experiments.kd.transfer import FRESH, GENERATED, POPULAR, SETS, USES, VIRTUAL, TransferSets
@@ -101,30 +101,28 @@ def beside_real(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell(
-    workshop: Workshop, config: Config, made: dict[Any, Any], loss: str, source: str, data: str, seed: int
+    workshop: Workshop, config: Config, sets: dict[Any, TransferSets], loss: str, source: str, data: str, seed: int
 ) -> dict[str, Any]:
     """Test figures of the best student by validation."""
     split = workshop.split(data, seed)
-    if (data, seed) not in made:
-        made.clear()
-        sources = Sources(split, config.shared, steps=config.steps)
-        made[data, seed] = TransferSets(sources, config.n_epochs)
-    clicks = made[data, seed].clicks(source, config.n_users, seed)
+    if (data, seed) not in sets:
+        sets.clear()
+        sets[data, seed] = TransferSets(Sources(split, config.shared, steps=config.steps), config.n_epochs)
+    clicks = sets[data, seed].clicks(source, config.n_users, seed)
     teacher = workshop.teacher("BPR" if loss in OF_VECTORS else "∞-AE", data, seed)
     value = value_on(split, by_history)
 
     def trials() -> Any:
         if loss == FACTORISED:
-            for reg in REGS:
-                student = factorised(by_history(teacher.model, clicks), clicks, config.dim, reg)
+            made = factorisations(by_history(teacher.model, clicks), clicks, config.dim, REGS)
+            for reg, student in zip(REGS, made, strict=True):
                 yield Trial({"reg": reg}, (value(student), student))
             return
-        knowledge = None if loss == ALONE else teacher.asked_of(clicks)
-        for weight in (0.0,) if loss == ALONE else WEIGHTS[loss]:
+        for params, beside in tried(loss, lambda: teacher.asked_of(clicks)):
             n_epochs, batch_size = workshop.n_epochs or STUDENT.n_epochs, batch_of(clicks.n_interactions, 256, 1024)
             model = replace(STUDENT, n_factors=config.dim, seed=seed, n_epochs=n_epochs, batch_size=batch_size)
-            model.fit(clicks, value=value, beside=Distilled(loss, knowledge, weight) if knowledge else None)
-            yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), model))
+            model.fit(clicks, value=value, beside=beside)
+            yield Trial({**params, "epoch": model.epoch_}, (value(model), model))
 
     found = best(trials(), lambda found: found[0], METRIC)
     tested = figures(ranks(by_history(found.candidate[1], split.train), split, "test"))

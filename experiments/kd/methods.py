@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from experiments.kd.knowledge import Knowledge
+from experiments.kd.lists import Lists
 from experiments.kd.losses import cd, hint, rd, rrd, soft_targets, softmax, topology
 from experiments.recommenders.lightgcn import Graph
 from experiments.recommenders.ranking import Vectors
@@ -79,13 +80,16 @@ class ListTargets(Method):
 
     n_items, temperature = 50, 1.0
 
+    def __init__(self, knowledge: Knowledge, student: Vectors):
+        super().__init__(knowledge, student)
+        lists = knowledge.clicks
+        parts = (lists.indptr[:-1], np.diff(lists.indptr), lists.indices)
+        self._starts, self._lengths, self._listed = (torch.from_numpy(part.astype(np.int64)) for part in parts)
+
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        lists = self.knowledge.clicks
-        starts = torch.from_numpy(lists.indptr[:-1].astype(np.int64))[users]
-        lengths = torch.from_numpy(np.diff(lists.indptr).astype(np.int64))[users]
-        users, starts, lengths = (part[lengths > 0] for part in (users, starts, lengths))
-        places = (torch.rand(len(users), self.n_items, generator=rng) * lengths[:, None]).long()
-        drawn = torch.from_numpy(lists.indices.astype(np.int64))[starts[:, None] + places]
+        users = users[self._lengths[users] > 0]
+        places = (torch.rand(len(users), self.n_items, generator=rng) * self._lengths[users, None]).long()
+        drawn = self._listed[self._starts[users, None] + places]
         teacher = self.knowledge.scores[users[:, None], drawn]
         return soft_targets.soft_targets(asked(student, users, drawn), teacher, self.temperature)
 
@@ -130,42 +134,6 @@ class CollaborativeDistillation(Method):
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         drawn = self._drawn[users]
         return cd.cd(asked(student, users, drawn), self.knowledge.scores[users[:, None], drawn])
-
-
-class Lists:
-    """Of each row of scores (n, m) 40 of its `first`, in order, and 40 others below them, drawn anew every epoch.
-
-    Lists are shorter where `first` is. Others are finite and not among the first; one may be drawn again.
-    """
-
-    N_DRAWN, SPREAD = 40, 10.0
-
-    def __init__(self, scores: torch.Tensor, first: torch.Tensor):
-        self._scores, self._first = scores, first
-
-    @classmethod
-    def length(cls, n_first: int, least: int) -> int:
-        """Of the first, where a row has `least` finite scores: as many others as are drawn are left, or half of all."""
-        return max(1, min(n_first, least - min(cls.N_DRAWN, least // 2)))
-
-    def draw(self, rng: torch.Generator) -> None:
-        first, scores = self._first, self._scores
-        n_drawn = min(self.N_DRAWN, first.shape[1])
-        self._interesting = first.gather(1, cd.by_rank(len(first), n_drawn, first.shape[1], self.SPREAD, rng))
-        found = torch.randint(scores.shape[1], (len(first), 4 * self.N_DRAWN), generator=rng)
-        told = scores.gather(1, found)
-        # One that scores as the last of the list does may be in it.
-        fit = (told < scores.gather(1, first[:, -1:])) & told.isfinite()
-        order = fit.float().argsort(dim=1, descending=True, stable=True)[:, : self.N_DRAWN]
-        self._others = found.gather(1, order)
-        few = (fit.sum(1) < self.N_DRAWN).nonzero()[:, 0]
-        for some in few.split(1024):
-            left = scores[some].isfinite().scatter_(1, first[some], False)
-            self._others[some] = torch.multinomial(left.float(), self.N_DRAWN, replacement=True, generator=rng)
-
-    def of(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, k) interesting ones, the best first, and (n, 40) others."""
-        return self._interesting[rows], self._others[rows]
 
 
 class RelaxedRanking(Method):

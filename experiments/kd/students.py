@@ -9,6 +9,7 @@
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,29 +136,35 @@ def factorised(score: Score, clicks: infae.Interactions, rank: int, reg: float =
         are not finite.
       MemoryError: scores of all pairs, or the regression's matrix, do not fit.
     """
+    return next(factorisations(score, clicks, rank, [reg]))
+
+
+def factorisations(score: Score, clicks: infae.Interactions, rank: int, regs: Sequence[float]) -> Iterator[Student]:
+    """`factorised` of each reg in turn, with one SVD."""
     n_users, n_items = clicks.shape
     checks.whole("rank", rank)
     if rank >= min(n_users, n_items):
         raise ValueError(f"rank must be below {min(n_users, n_items):,}, the fewer of users and items, got {rank:,}")
-    checks.number("reg", reg, above=0)
+    for reg in regs:
+        checks.number("reg", reg, above=0)
     require_memory(4 * n_users * n_items, f"a teacher's scores of {n_users:,} users and {n_items:,} items")
     scores = np.empty((n_users, n_items), np.float32)
     for at in batches(n_users, n_items):
         scores[at] = unit_rows(score(np.arange(n_users)[at]))
     if not np.isfinite(scores).all():
         raise ValueError("the teacher's scores are NaN or infinite")
-    users, decode = truncated_svd(scores, rank)
-    offset = users.mean(0)
-    encode = _regressed(mean_rows(clicks.matrix), users - offset, reg)
-    encode, decode, offset = (np.ascontiguousarray(part, np.float32) for part in (encode, decode, offset))
-    return Student(encode, decode, offset, offset, np.zeros(n_items, np.float32), clicks.item_ids)
+    users, decode = (np.ascontiguousarray(part, np.float32) for part in truncated_svd(scores, rank))
+    offset, inputs = users.mean(0), mean_rows(clicks.matrix)
+    for reg in regs:
+        encode = np.ascontiguousarray(_regressed(inputs, users - offset, reg), np.float32)
+        yield Student(encode, decode, offset, offset, np.zeros(n_items, np.float32), clicks.item_ids)
 
 
 def truncated_svd(matrix: np.ndarray, rank: int, n_more: int = 20, n_rounds: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """U diag(s) (n, rank) and V (m, rank) of U diag(s) V' + ..., by subspace iteration (Halko et al. 2011, Alg. 4.4).
 
-    It begins with `rank + n_more` drawn vectors, and passes over the matrix twice a round: ARPACK would do so for each
-    vector that it finds.
+    It begins with `rank + n_more` drawn vectors, and passes over the matrix twice a round. SciPy's ARPACK passes over
+    it for each vector that it finds. scikit-learn has this method, and is no dependency.
     """
     n_drawn = min(rank + n_more, *matrix.shape)
     basis = np.random.default_rng(0).standard_normal((matrix.shape[1], n_drawn), np.float32)

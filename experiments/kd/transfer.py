@@ -11,7 +11,7 @@ import distillcf
 import infae
 from distillcf.config import Config as Settings
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, Sources
-from experiments.kd.gdrec import GDREC, N_NEGATIVE, ZERO_WEIGHT
+from experiments.kd.gdrec import GDREC, N_LISTED, N_NEGATIVE, ZERO_WEIGHT
 from experiments.recommenders.arcf import ARCF
 from infae.runtime import checks
 
@@ -19,11 +19,7 @@ FRESH = "DISTILL-CF fresh"
 GENERATED, VIRTUAL, POPULAR = "GD-REC", "AR-CF", "by popularity"
 MANY = 10
 """Fresh users and histories by popularity are so many times as many: they cost nothing."""
-LISTS = 50
-"""Items of a generated list."""
-
-
-USES = {"fresh": MANY, "lists": LISTS, "generated": [N_NEGATIVE, ZERO_WEIGHT], "summaries": Settings()}
+USES = {"fresh": MANY, "lists": N_LISTED, "generated": [N_NEGATIVE, ZERO_WEIGHT], "summaries": Settings()}
 """What decides the sets beside a study's flags."""
 
 
@@ -49,7 +45,7 @@ class TransferSets:
 
     def _generated(self, n_users: int, seed: int) -> infae.Interactions:
         train = self.sources.split.train
-        lists = self._generator(GDREC, seed).lists(min(LISTS, train.n_items), seed)
+        lists = self._generator(GDREC, seed).lists(min(N_LISTED, train.n_items), seed)
         chosen = np.random.default_rng(seed).permutation(lists.n_users)[:n_users]
         return infae.Interactions.from_matrix(lists.matrix[np.sort(chosen)], None, train.item_ids)
 

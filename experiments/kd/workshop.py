@@ -10,11 +10,11 @@ import numpy as np
 
 import infae
 from experiments.kd import data
-from experiments.kd.distillation import Distilled
-from experiments.kd.names import ALONE, FACTORISED, WEIGHTS
+from experiments.kd.distillation import tried
+from experiments.kd.names import FACTORISED, WEIGHTS
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
 from experiments.kd.several import learned_weights, several
-from experiments.kd.students import factorised
+from experiments.kd.students import factorisations
 from experiments.kd.teachers import BPR, CLOSED, METRIC, TEACHERS, TRAINED, Teacher, teacher, value_on
 from experiments.recommenders.mf import MF
 from infae.data.fingerprint import split_fingerprint
@@ -25,11 +25,11 @@ REGS = (0.01, 0.1, 1.0)
 """Of a factorised student's regression."""
 STUDENT = MF(n_epochs=400, check_every=20, patience=3, **BPR)
 AMONG = " of 499"
-
-
-AND, LEARNED, ITSELF = " + ", " (learned)", "itself"
-"""Between the names of several teachers; behind them where weights are learned; and a student's own size, taught before
-it by nobody."""
+"""At the end of the names of figures among 499 candidates."""
+AND, LEARNED = " + ", " (learned)"
+"""Between the names of several teachers, and behind them where their weights are learned."""
+ITSELF = "itself"
+"""A teacher of the student's own size, which learned alone."""
 
 
 def check_teacher(name: str, title: str) -> None:
@@ -117,16 +117,13 @@ class Workshop:
 
         def trials() -> Iterator[Trial[tuple[float, Score]]]:
             if method == FACTORISED:
-                for reg in REGS:
-                    made = factorised(self._of(title, n_factors, name, seed).score, split.train, n_factors, reg)
+                score = self._of(title, n_factors, name, seed).score
+                for reg, made in zip(REGS, factorisations(score, split.train, n_factors, REGS), strict=True):
                     yield Trial({"reg": reg}, (value(made), by_position(made, split.train)))
                 return
-            knowledge = None if method == ALONE else self._of(title, n_factors, name, seed).knowledge()
-            for weight in (0.0,) if method == ALONE else WEIGHTS[method]:
-                model = self._model(n_factors, seed)
-                beside = Distilled(method, knowledge, weight) if knowledge else None
-                model.fit(split.train, value=value, beside=beside)
-                yield Trial({"weight": weight, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
+            for params, beside in tried(method, lambda: self._of(title, n_factors, name, seed).knowledge()):
+                model = self._model(n_factors, seed).fit(split.train, value=value, beside=beside)
+                yield Trial({**params, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
 
         return best(trials(), lambda found: found[0], METRIC)
 

@@ -128,7 +128,7 @@ class ARCF(ConditionalGAN):
 
 
 class Game(Task):
-    """The two networks of a conditional GAN, and how the generator's last good state is kept."""
+    """The two networks of a conditional GAN, and how their last good state is kept."""
 
     module: nn.ModuleDict
 

@@ -32,7 +32,8 @@ class Trained(Baseline):
     Attributes (after fit):
       module: the trained `nn.Module`; `module(histories)` gives the scores of `Sparse` histories.
       epoch_: epochs trained for, of the state kept.
-      path_: one dict an epoch: `epoch`, mean `loss`, and the value of `metric` where it was looked at.
+      path_: one dict an epoch: `epoch`, mean `loss`, and the value of `metric` where it was looked at; or `value`,
+        where `fit` is given one.
       item_ids_: ids of the items.
     """
 
