@@ -116,7 +116,7 @@ def made(config: Config, score: Score, clicks: infae.Interactions) -> Student:
     """The student that the flags ask for."""
     if config.loss == FACTORISED:
         return factorised(score, clicks, config.dim, config.reg)
-    from experiments.kd.distillation import Distilled
+    from experiments.kd.distillation import Distilled, suited
     from experiments.kd.knowledge import Knowledge
     from experiments.recommenders.mf import MF
     from experiments.training.tuning import batch_of
@@ -126,7 +126,7 @@ def made(config: Config, score: Score, clicks: infae.Interactions) -> Student:
         batch_size=batch_of(clicks.n_interactions, 256, 4096), seed=config.seed,
     )  # fmt: skip
     beside = Distilled(config.loss, Knowledge(score, clicks), config.weight or WEIGHTS[config.loss][0])
-    return Student.of(model.fit(clicks, beside=beside, progress=True))
+    return Student.of(suited(model, config.loss, clicks.n_users).fit(clicks, beside=beside, progress=True))
 
 
 def overlap(teacher: Score, student: Score, clicks: infae.Interactions) -> float:

@@ -3,18 +3,20 @@
     knowledge = Knowledge(score, clicks, vectors)
     MF(n_factors=20).fit(clicks, beside=Distilled("RRD", knowledge, weight=0.1))
 
-`METHODS` has the names.
+`METHODS` has the names, and `LISTED` is one beside them, for a student with `suited` settings.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
 from experiments.kd.knowledge import Knowledge
+from experiments.kd.listwise import SETTINGS, Listwise, targets, users_of_a_batch
 from experiments.kd.methods import METHODS, Method
-from experiments.kd.names import ALONE, WEIGHTS
+from experiments.kd.names import ALONE, LISTED, WEIGHTS
+from experiments.recommenders.mf import MF
 from experiments.recommenders.ranking import Ranking
 from experiments.training.trainer import Task
 from infae.runtime import checks
@@ -46,7 +48,8 @@ class Distillation(Task):
 class Distilled:
     """What `Trained.fit` takes as `beside`: a method by its name, and its weight beside the student's own loss.
 
-    `temperature` is of the methods that have one; theirs where it is 0.
+    `temperature` is of the methods that have one; theirs where it is 0. The weight of `LISTED` is below 1: the share of
+    the teacher's lists, beside clicks.
 
     Raises ValueError for an unknown name, a weight that is not above 0 and a temperature of another method; and, when
     it is called, for a student that learns no vectors, one of other clicks than the teacher's lists leave out, one that
@@ -59,10 +62,12 @@ class Distilled:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.choice("method", self.method, METHODS)
+        checks.choice("method", self.method, (*METHODS, LISTED))
         checks.number("weight", self.weight, above=0)
+        if self.method == LISTED and self.weight >= 1:
+            raise ValueError(f"weight is the share of lists, and must be below 1, got {self.weight}")
         checks.number("temperature", self.temperature, least=0)
-        if self.temperature and not hasattr(METHODS[self.method], "temperature"):
+        if self.temperature and not hasattr(METHODS.get(self.method), "temperature"):
             tempered = ", ".join(name for name, method in METHODS.items() if hasattr(method, "temperature"))
             raise ValueError(f"{self.method} has no temperature; those that have one are {tempered}")
 
@@ -70,7 +75,7 @@ class Distilled:
         tempered = f", {self.temperature}" if self.temperature else ""
         return f"Distilled({self.method}, {self.weight}{tempered}, {self.knowledge.fingerprint})"
 
-    def __call__(self, own: Task, rng: torch.Generator) -> Distillation:
+    def __call__(self, own: Task, rng: torch.Generator) -> Task:
         if not isinstance(own, Ranking):
             raise ValueError(f"a student must rank by vectors of users and items, as MF does, got {type(own).__name__}")
         if rng.device.type != "cpu":
@@ -81,11 +86,21 @@ class Distilled:
                 f"the teacher's lists leave out other clicks than the student learns from: {theirs.nnz:,} of "
                 f"{theirs.shape}, and {clicks.nnz:,} of {clicks.shape}"
             )
+        if self.method == LISTED:
+            return Listwise(own, targets(self.knowledge, self.weight))
         method = METHODS[self.method](self.knowledge, own.module)
         method.initialise(rng)
         if self.temperature:
             setattr(method, "temperature", self.temperature)  # noqa: B010
         return Distillation(own, method, self.weight, int(torch.randint(2**62, (), generator=rng)))
+
+
+def suited(model: MF, method: str, n_users: int) -> MF:
+    """A model that is not fitted, with what the method asks for: `LISTED` learns by users, with steps of its own."""
+    if method != LISTED:
+        return model
+    n_epochs = min(model.n_epochs, SETTINGS["n_epochs"])
+    return replace(model, **{**SETTINGS, "n_epochs": n_epochs, "batch_size": users_of_a_batch(n_users)})
 
 
 def tried(method: str, knowledge: Callable[[], Knowledge]) -> Iterator[tuple[dict[str, float], Distilled | None]]:

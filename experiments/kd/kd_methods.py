@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.kd import data, published, wording
-from experiments.kd.names import ALONE, FACTORISED, OF_VECTORS, WEIGHTS
+from experiments.kd.names import ALONE, FACTORISED, LISTED, OF_VECTORS, WEIGHTS
 from experiments.kd.study import SetsConfig, begin
 from experiments.kd.teachers import CLOSED, TEACHERS
 from experiments.kd.workshop import AMONG, AND, ITSELF, Workshop, check_teacher
@@ -49,7 +49,7 @@ class Config(SetsConfig):
         paper=("BPR", "EASE", "∞-AE"),
     )  # fmt: skip
     methods: tuple[str, ...] = option(("RRD", "FTD", FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
-        quick=("RD", "RRD", FACTORISED), paper=METHODS)  # fmt: skip
+        quick=("RRD", LISTED, FACTORISED), paper=METHODS)  # fmt: skip
     dim: tuple[int, ...] = option((4,), "of students", axis=True, quick=(20,), paper=(20,))
     shared: str = option("out/shared", "folder of trained teachers")
     out: str = option("out/kd_methods", "output folder")

@@ -19,8 +19,8 @@ import pandas as pd
 
 from experiments.infinite.sources import DISTILLED, DISTILLED_BINARY, EVERYBODY, RANDOM_USERS, Sources
 from experiments.kd import data, wording
-from experiments.kd.distillation import tried
-from experiments.kd.names import ALONE, FACTORISED, OF_VECTORS, WEIGHTS
+from experiments.kd.distillation import suited, tried
+from experiments.kd.names import ALONE, FACTORISED, LISTED, OF_VECTORS, WEIGHTS
 from experiments.kd.protocol import by_history, figures, ranks
 from experiments.kd.students import factorisations
 from experiments.kd.study import SetsConfig, begin, places
@@ -54,7 +54,7 @@ class Config(SetsConfig):
         paper=(EVERYBODY, DISTILLED, DISTILLED_BINARY, FRESH, GENERATED, VIRTUAL, POPULAR, RANDOM_USERS, "head users"),
     )  # fmt: skip
     losses: tuple[str, ...] = option((FACTORISED, "RRD"), f"some of {', '.join(LOSSES)}", axis=True,
-        paper=(FACTORISED, ALONE, "RD", "CD", "RRD", "DE", "FTD"))  # fmt: skip
+        paper=(FACTORISED, LISTED, ALONE, "RD", "CD", "RRD", "DE", "FTD"))  # fmt: skip
     n_users: int = option(60, "of a synthetic set", quick=200, paper=500)
     dim: int = option(4, "of students", quick=20)
     steps: int = option(10, "outer steps of the summaries", quick=50, paper=400)
@@ -121,7 +121,7 @@ def cell(
         for params, beside in tried(loss, lambda: teacher.asked_of(clicks)):
             n_epochs, batch_size = workshop.n_epochs or STUDENT.n_epochs, batch_of(clicks.n_interactions, 256, 1024)
             model = replace(STUDENT, n_factors=config.dim, seed=seed, n_epochs=n_epochs, batch_size=batch_size)
-            model.fit(clicks, value=value, beside=beside)
+            model = suited(model, loss, clicks.n_users).fit(clicks, value=value, beside=beside)
             yield Trial({**params, "epoch": model.epoch_}, (value(model), model))
 
     found = best(trials(), lambda found: found[0], METRIC)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 import infae
-from experiments.kd import data
-from experiments.kd.distillation import tried
-from experiments.kd.names import FACTORISED, WEIGHTS
+from experiments.kd import data, listwise
+from experiments.kd.distillation import suited, tried
+from experiments.kd.names import FACTORISED, LISTED, WEIGHTS
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
 from experiments.kd.several import learned_weights, several
 from experiments.kd.students import factorisations
@@ -64,7 +64,8 @@ class Workshop:
     @property
     def grids(self) -> dict[str, Any]:
         """What decides the cells of a method, by its title, for `Study`."""
-        return {**WEIGHTS, FACTORISED: REGS}
+        of_lists = [WEIGHTS[LISTED], listwise.SETTINGS, listwise.N_FIRST, listwise.SPREAD]
+        return {**WEIGHTS, FACTORISED: REGS, LISTED: of_lists}
 
     @property
     def of_teachers(self) -> dict[str, Any]:
@@ -122,7 +123,8 @@ class Workshop:
                     yield Trial({"reg": reg}, (value(made), by_position(made, split.train)))
                 return
             for params, beside in tried(method, lambda: self._of(title, n_factors, name, seed).knowledge()):
-                model = self._model(n_factors, seed).fit(split.train, value=value, beside=beside)
+                model = suited(self._model(n_factors, seed), method, split.train.n_users)
+                model.fit(split.train, value=value, beside=beside, progress=True)
                 yield Trial({**params, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
 
         return best(trials(), lambda found: found[0], METRIC)

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 torch = pytest.importorskip("torch")
 
-from experiments.kd.losses import bd, cd, hint, rd, rrd, soft_targets, softmax, topology
+from experiments.kd.losses import bd, cd, hint, listwise, rd, rrd, soft_targets, softmax, topology
 
 
 def logits(*shape, seed=0):
@@ -33,6 +33,17 @@ def test_soft_targets_are_cross_entropies(temperature):
     pairs = zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)
     expected = [log_loss(sigmoid(t / temperature), s / temperature) for s, t in pairs]
     assert_allclose(soft_targets.soft_targets(student, teacher, temperature), np.mean(expected), rtol=1e-5)
+
+
+def test_the_listwise_softmax_is_a_cross_entropy():
+    student, shares = logits(3, 5), torch.tensor([1.0, 0.25, 0.75, 1.0])
+    rows, items = torch.tensor([0, 1, 1, 2]), torch.tensor([4, 0, 3, 2])
+    wanted = torch.zeros(3, 5).index_put((rows, items), shares)
+    expected = []
+    for told, found in zip(wanted.tolist(), student.tolist(), strict=True):
+        whole = sum(map(math.exp, found))
+        expected.append(-sum(q * math.log(math.exp(x) / whole) for q, x in zip(told, found, strict=True)))
+    assert_allclose(listwise.listwise(student, rows, items, shares), np.mean(expected), rtol=1e-5)
 
 
 def test_collaborative_distillation_softens_the_teacher_alone():

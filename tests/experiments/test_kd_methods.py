@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 torch = pytest.importorskip("torch")
 
 import infae
 import infae.data
 from distillcf.errors import CheckpointError
-from experiments.kd.distillation import Distilled
+from experiments.kd.distillation import Distilled, suited
 from experiments.kd.gdrec import AlsoLists
 from experiments.kd.knowledge import Knowledge
+from experiments.kd.listwise import targets
 from experiments.kd.losses.soft_targets import soft_targets
 from experiments.kd.methods import METHODS, RankingDistillation, RelaxedRanking, vectors_of
 from experiments.kd.mutual import Bidirectional
+from experiments.kd.names import LISTED
 from experiments.recommenders.lightgcn import LightGCN
 from experiments.recommenders.mf import MF
 from experiments.recommenders.mvae import MVAE
@@ -61,6 +63,42 @@ def loss(name, knowledge, student):
 def test_a_student_comes_to_say_what_its_teacher_says(name, knowledge, alone):
     student = MF(**STUDENT).fit(CLICKS, beside=Distilled(name, knowledge))
     assert loss(name, knowledge, student) < 0.98 * loss(name, knowledge, alone)
+
+
+def test_targets_of_lists_share_a_row_between_clicks_and_the_teachers_first_items(knowledge):
+    told, clicks = targets(knowledge, 0.8).toarray(), CLICKS.matrix.toarray()
+    assert_allclose(told.sum(1), 1, rtol=1e-5)
+    assert_allclose((told * (clicks > 0)).sum(1), 0.2, rtol=1e-5)
+    scores = np.where(clicks > 0, -np.inf, knowledge.scores.numpy())
+    for user in (0, 7):
+        own = told[user][clicks[user] > 0]
+        assert_allclose(own, 0.2 / own.size, rtol=1e-5)
+        first = np.argsort(-scores[user])[:40]
+        listed = told[user][first]
+        assert_allclose(listed[1:] / listed[:-1], np.exp(-1 / 50), rtol=1e-4)
+
+
+def test_a_user_without_clicks_has_the_teachers_items_alone():
+    rows = sp.csr_matrix(np.array([[1, 0, 0, 0], [0, 0, 0, 0]], np.float32))
+    scores = np.array([[0, 3, 2, 1], [4, 1, 2, 3]], np.float32)
+    told = targets(Knowledge(lambda users: scores[users], infae.Interactions.from_matrix(rows)), 0.5).toarray()
+    assert_allclose(told.sum(1), 1, rtol=1e-5)
+    assert_array_equal(np.argsort(-told[1], kind="stable")[:3], [0, 3, 2])
+
+
+def test_a_student_of_lists_ranks_as_its_teacher_does(knowledge):
+    """A wide one nearly so: of the teacher's first 10 of 90 items it has most."""
+    student = suited(MF(**{**STUDENT, "n_factors": 24, "n_epochs": 60}), LISTED, CLICKS.n_users)
+    student.fit(CLICKS, beside=Distilled(LISTED, knowledge, 0.8))
+    scores = torch.from_numpy(by_id(student)(np.arange(CLICKS.n_users)))
+    scores[CLICKS.matrix.nonzero()] = -torch.inf
+    pairs = zip(scores.topk(10).indices.tolist(), knowledge.first_items(10).tolist(), strict=True)
+    assert np.mean([len({*own} & {*theirs}) for own, theirs in pairs]) > 7
+
+
+def test_a_share_of_lists_leaves_some_to_clicks(knowledge):
+    with pytest.raises(ValueError, match="below 1"):
+        Distilled(LISTED, knowledge)
 
 
 @pytest.mark.parametrize("name", ["FitNet", "DE", "HTD"])
