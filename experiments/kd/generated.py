@@ -18,6 +18,7 @@ from experiments.recommenders.mf import MF
 from experiments.recommenders.neumf import NeuMF
 from experiments.study.flags import option
 from experiments.study.runner import Study
+from experiments.training.trainer import n_parameters
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
 
@@ -69,7 +70,7 @@ class Made:
         train = self.workshop.split(data, seed).train
         beside = AlsoLists(self.once("lists", data, seed)) if method == TEACHERS[1] else None
         made = self.fitted(model, self.dim, train, data, seed, beside)
-        return Teacher(made, train, sum(part.numel() for part in made.module.parameters()))
+        return Teacher(made, train, n_parameters(made.module))
 
     def fitted(self, model: str, dim: int, clicks: Any, data: str, seed: int, beside: Any = None) -> Any:
         """A model of this size, of clicks, stopped by validation."""
@@ -113,9 +114,8 @@ def best_student(made: Made, model: str, share: float, data: str, seed: int, tri
     split = made.workshop.split(data, seed)
     found = fitted_best(made, model, share, data, seed, tried)
     student = found.candidate[1]
-    n_parameters = sum(part.numel() for part in student.module.parameters())
     tested = figures(ranks(by_position(student, split.train), split, "test"), (50,))
-    return {**tested, **found.params, "parameters": n_parameters, "validation": found.value}
+    return {**tested, **found.params, "parameters": n_parameters(student.module), "validation": found.value}
 
 
 def begin_lists(

@@ -19,6 +19,7 @@ from experiments.recommenders.mf import MF
 from experiments.recommenders.mvae import MVAE
 from experiments.recommenders.neumf import NeuMF
 from experiments.recommenders.ranking import Vectors
+from experiments.training.trainer import n_parameters
 from infae.tuning.best import Best, Trial, best
 
 METRIC = "H@50"
@@ -108,4 +109,4 @@ def teacher(title: str, split: infae.Split, seed: int, n_epochs: int = 0, checkp
         n_users, n_items = split.train.shape
         return Teacher(model, split.train, min(n_users, n_items) * n_items)
     model = trained(title, split, seed, n_epochs, checkpoint)
-    return Teacher(model, split.train, sum(part.numel() for part in model.module.parameters()))
+    return Teacher(model, split.train, n_parameters(model.module))

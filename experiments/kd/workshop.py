@@ -17,6 +17,7 @@ from experiments.kd.several import learned_weights, several
 from experiments.kd.students import factorisations
 from experiments.kd.teachers import BPR, CLOSED, METRIC, TEACHERS, TRAINED, Teacher, teacher, value_on
 from experiments.recommenders.mf import MF
+from experiments.training.trainer import n_parameters
 from infae.data.fingerprint import split_fingerprint
 from infae.runtime import checks
 from infae.tuning.best import Best, Trial, best
@@ -104,7 +105,7 @@ class Workshop:
         def alone() -> Teacher:
             split = self.split(name, seed)
             model = self._model(n_factors, seed).fit(split.train, value=value_on(split))
-            return Teacher(model, split.train, sum(part.numel() for part in model.module.parameters()))
+            return Teacher(model, split.train, n_parameters(model.module))
 
         return self._once(("teacher", title, n_factors), name, seed, alone)
 

@@ -24,6 +24,11 @@ FORMAT = "infae.training"
 VERSION = 1
 
 
+def n_parameters(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(part.numel() for part in module.parameters())
+
+
 class Task:
     """What is trained, on what, by what loss."""
 

@@ -1,5 +1,7 @@
 """Ways of distilling, on students of a few clicks."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,6 +12,7 @@ torch = pytest.importorskip("torch")
 import infae
 import infae.data
 from distillcf.errors import CheckpointError
+from experiments.kd import architectures, data
 from experiments.kd.distillation import Distilled, suited
 from experiments.kd.gdrec import AlsoLists
 from experiments.kd.knowledge import Knowledge
@@ -18,11 +21,13 @@ from experiments.kd.losses.soft_targets import soft_targets
 from experiments.kd.methods import METHODS, RankingDistillation, RelaxedRanking, vectors_of
 from experiments.kd.mutual import Bidirectional
 from experiments.kd.names import LISTED
+from experiments.kd.teachers import value_on
 from experiments.recommenders.lightgcn import LightGCN
 from experiments.recommenders.mf import MF
 from experiments.recommenders.mvae import MVAE
 from experiments.recommenders.neumf import NeuMF
 from experiments.recommenders.ranking import Ranking
+from experiments.recommenders.registry import Search
 from infae.data.synthetic import synthetic
 
 CLICKS = synthetic(120, 90, mean_clicks=12, n_groups=6, seed=0).interactions
@@ -280,3 +285,43 @@ def test_lists_add_their_own_triples_to_a_teachers():
     assert_array_equal(first.module.users.weight.detach(), again.module.users.weight.detach())
     with pytest.raises(ValueError, match="lists of"):
         MF(**STUDENT).fit(CLICKS, beside=AlsoLists(lists.select_users(np.arange(50))))
+
+
+# --- architectures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_layers", architectures.LAYERS)
+def test_the_widest_student_fits_and_one_wider_does_not(n_layers):
+    """A NeuMF learns p and q, W_1 to W_L with their offsets, h of both parts, and an offset an item; an MF p, q, b."""
+    n_users, n_items = 120, 90
+
+    def size(d):
+        if not n_layers:
+            return (n_users + n_items) * d + n_items
+        widths = [max(d // 2**k, 1) for k in range(n_layers)]
+        layers = 2 * d * d + d + sum((a + 1) * b for a, b in itertools.pairwise(widths))
+        return (n_users + n_items) * d + n_items + layers + d + widths[-1]
+
+    width = architectures.widest(n_layers, (n_users, n_items), 3000)
+    assert size(width) <= 3000 < size(width + 1)
+
+
+def test_no_student_fits_in_fewer_parameters_than_users_and_items():
+    with pytest.raises(ValueError, match="more than 200 parameters"):
+        architectures.widest(0, (120, 90), 200)
+
+
+def test_a_search_stays_within_its_parameters_and_goes_on(tmp_path):
+    split = data.split("made")
+    scores = np.random.default_rng(0).random(split.train.shape).astype(np.float32)
+    knowledge = Knowledge(lambda users: scores[users], split.train)
+    network = NeuMF(dropout=0.0, n_epochs=2, check_every=1, batch_size=512)
+    place = {"metric": "H@50", "shared": str(tmp_path)}
+    found = [
+        architectures.searched(network, split, knowledge, "RD", 5000, Search(**place, n_trials=n)) for n in (2, 3, 3)
+    ]
+    for model, row in found:
+        assert sum(part.numel() for part in model.module.parameters()) <= 5000
+        assert row["H@50"] == value_on(split)(model)
+    values = [row["H@50"] for _, row in found]
+    assert values[0] <= values[1] == values[2]

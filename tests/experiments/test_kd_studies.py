@@ -179,7 +179,7 @@ def test_a_study_of_lists_has_teachers_and_students_of_shares(tmp_path):
     [
         (kd_lambda, kd_lambda.Config, ["BPR", "BPR"]),
         (kd_teachers, kd_teachers.Config, ["BPR, teacher KD", "BPR, teacher GD", "EASE", "∞-AE"]),
-        (kd_topology, kd_topology.Config, [kd_topology.TEACHER, ALONE, "FTD"]),
+        (kd_topology, kd_topology.Config, [kd_topology.TEACHER, ALONE, "FTD", kd_topology.SEARCHED]),
         (kd_privacy, kd_privacy.Config, [*kd_privacy.MODELS]),
     ],
 )
