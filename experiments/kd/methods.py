@@ -20,8 +20,11 @@ from experiments.recommenders.ranking import Vectors
 N_EXPERTS = 30
 COLD, COLD_EPOCHS = 1e-10, 1000
 """The temperature of DE's choice falls from 1 to `COLD` over so many epochs."""
-MOST_PAIRED, MOST_PAIRS = 3000, 2**26
-"""Users, and items, whose cosines are compared at a step; pairs whose scores are. Of more, so many are drawn."""
+MOST_COMPARED, MOST_PAIRS = 500, 2**26
+"""Users, and items, whose vectors or lists are compared at a step; pairs whose scores are. Of more, so many are drawn.
+
+On CiteULike a batch has 900 users and 1,900 items: with all, a step of DE takes 171 ms, HTD 310, FTD 62, IR-RRD 70.
+"""
 
 
 class Method(nn.Module):
@@ -173,11 +176,11 @@ class BothRelaxedRankings(RelaxedRanking):
         self._of_items.draw(rng)
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        told, items = super().forward(student, users, items, rng), _some(items, MOST_COMPARED, rng)
         interesting, others = self._of_items.of(items)
         asked_of = torch.cat([interesting, others], 1)
         found = student(asked_of.flatten(), items.repeat_interleave(asked_of.shape[1])).view(asked_of.shape)
-        of_items = rrd.rrd(*found.split([interesting.shape[1], others.shape[1]], 1))
-        return super().forward(student, users, items, rng) + of_items
+        return told + rrd.rrd(*found.split([interesting.shape[1], others.shape[1]], 1))
 
 
 class FullSoftmax(Method):
@@ -215,6 +218,7 @@ class DistillationExperts(Method):
         both = self.of_users, self.of_items
         sides = zip(both, vectors_of(student), self.knowledge.vectors, (users, items), strict=True)
         for experts, own, teacher, at in sides:
+            at = _some(at, MOST_COMPARED, rng)
             shares = experts.shares(teacher[at], self.temperature, rng)
             loss = loss + hint.hint(experts(own[at], shares), teacher[at])
         return loss
@@ -233,7 +237,7 @@ class FullTopology(Method):
 
     def forward(self, student: Vectors, users: torch.Tensor, items: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         assert self.knowledge.vectors is not None
-        at = _some(users, MOST_PAIRED, rng), _some(items, MOST_PAIRED, rng)
+        at = _some(users, MOST_COMPARED, rng), _some(items, MOST_COMPARED, rng)
         own, teacher = (
             torch.cat([part[place] for part, place in zip(vectors, at, strict=True)])
             for vectors in (vectors_of(student), self.knowledge.vectors)
@@ -254,7 +258,7 @@ class HierarchicalTopology(DistillationExperts):
         both = self.of_users, self.of_items
         sides = zip(both, vectors_of(student), self.knowledge.vectors, (users, items), strict=True)
         for side, (experts, vectors, theirs, at) in enumerate(sides):
-            at = _some(at, MOST_PAIRED, rng)
+            at = _some(at, MOST_COMPARED, rng)
             own.append(vectors[at])
             teacher.append(theirs[at])
             groups.append(experts.shares(theirs[at], 1.0).argmax(1) + side * self.n_experts)
