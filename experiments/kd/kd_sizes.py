@@ -168,15 +168,23 @@ def bound(measure: Callable[..., dict[str, float]], *args: Any) -> dict[str, flo
 
 
 def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Accuracy over bytes, and over milliseconds, whose noise no line should join."""
     drawn, panels = plots.figure(2)
-    for panel, name, label in zip(panels, ("bytes", "p50_ms"), ("bytes on disk", "ms a user, p50"), strict=True):
+    for panel, name, line, label in (
+        (panels[0], "bytes", "-", "bytes on disk"), (panels[1], "p50_ms", "", "ms a user, p50"),
+    ):  # fmt: skip
         for bits, marker in zip(BITS, "os", strict=True):
             students = [row for row in rows if row["bits"] == bits and row["model"] != TEACHER]
-            panel.plot([row[name] for row in students], [100 * row["N@50"] for row in students], f"{marker}-",
+            panel.plot([row[name] for row in students], [100 * row["N@50"] for row in students], f"{marker}{line}",
                 color=plots.ACCENT if bits == BITS[0] else plots.INK, label=f"students, {bits} bits")  # fmt: skip
+            for row in students if bits == BITS[0] else ():
+                at = (row[name], 100 * row["N@50"])
+                panel.annotate(row["model"], at, (6, -8), textcoords="offset points", fontsize=6)
         panel.plot(rows[0][name], 100 * rows[0]["N@50"], "*", color="#e67e22", ms=12, label=rows[0]["model"])
-        panel.set(xscale="log", xlabel=label, ylabel="test N@50, %")
-    panels[0].legend(frameon=False, fontsize=7)
+        panel.set(xlabel=label, ylabel="test N@50, %")
+    panels[0].set_xscale("log")
+    panels[1].set_xlim(left=0)
+    panels[0].legend(frameon=False, fontsize=7, loc="lower right")
     plots.save(drawn, path)
 
 
