@@ -24,7 +24,8 @@ from infae.tuning.best import Best, Trial, best
 
 REGS = (0.01, 0.1, 1.0)
 """Of a factorised student's regression."""
-STUDENT = MF(n_epochs=400, check_every=20, patience=3, **BPR)
+STUDENT = MF(n_epochs=400, check_every=20, patience=3, **{**BPR, "learning_rate": 0.003})
+"""Three times the public code's rate, in place of its 1,000 epochs."""
 AMONG = " of 499"
 """At the end of the names of figures among 499 candidates."""
 AND, LEARNED = " + ", " (learned)"
