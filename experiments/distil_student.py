@@ -23,7 +23,7 @@ import numpy as np
 import distillcf
 import infae
 from distillcf.errors import SummaryFileError
-from experiments.kd.names import EXPORTS, FACTORISED, OF_VECTORS, WEIGHTS
+from experiments.kd.names import EXPORTS, FACTORISED, LISTED, OF_VECTORS, WEIGHTS
 from experiments.kd.protocol import Score, by_history
 from experiments.kd.students import BITS, Student, factorised, load
 from experiments.study import flags
@@ -47,10 +47,11 @@ class Config:
     form: str = option("hard", "of a summary: hard or soft")
     dim: int = option(20, "width of the student's tables")
     loss: str = option(FACTORISED, f"one of {', '.join(LOSSES)}; all but the first train by gradients")
-    weight: float = option(0.0, "of the loss beside the student's own, on the clicks of --on; 0 for a usual one")
+    weight: float = option(0.0, "of the loss beside the student's own, on the clicks of --on; 0 for a usual one. Of "
+        f"{LISTED} the teacher's share beside these clicks, below 1")  # fmt: skip
     reg: float = option(0.1, f"of the regression of users on histories of {FACTORISED}")
-    n_epochs: int = option(100, "of a training")
-    learning_rate: float = option(0.005, "of a training")
+    n_epochs: int = option(100, f"of a training; of {LISTED} 60 at most")
+    learning_rate: float = option(0.005, f"of a training; {LISTED} has its own")
     bits: int = option(32, "of a stored number: 8 or 32")
     export: str = option("", "also write student.pt2 (torch) or student.onnx (onnx, which needs the onnx extra)")
     seed: int = option(0, "of a training")
@@ -63,6 +64,8 @@ def run(config: Config) -> dict[str, Any]:
         checks.choice("--export", config.export, EXPORTS)
     if config.bits not in BITS:
         raise ValueError(f"--bits must be one of {BITS}, got {config.bits}")
+    if config.loss == LISTED and config.weight >= 1:
+        raise ValueError(f"--weight is the teacher's share by {LISTED}, and must be below 1, got {config.weight}")
     for name in ("teacher", "on"):
         if not getattr(config, name):
             raise ValueError(f"--{name} is missing; see --help")
@@ -126,7 +129,7 @@ def made(config: Config, score: Score, clicks: infae.Interactions) -> Student:
         batch_size=batch_of(clicks.n_interactions, 256, 4096), seed=config.seed,
     )  # fmt: skip
     beside = Distilled(config.loss, Knowledge(score, clicks), config.weight or WEIGHTS[config.loss][0])
-    return Student.of(suited(model, config.loss, clicks.n_users).fit(clicks, beside=beside, progress=True))
+    return Student.of(suited(model, config.loss, clicks.shape).fit(clicks, beside=beside, progress=True))
 
 
 def overlap(teacher: Score, student: Score, clicks: infae.Interactions) -> float:

@@ -16,8 +16,9 @@ import torch
 import infae
 from experiments.kd.distillation import Distilled
 from experiments.kd.knowledge import Knowledge
+from experiments.kd.methods import METHODS, MOST_COMPARED
 from experiments.kd.names import WEIGHTS
-from experiments.kd.teachers import value_on
+from experiments.kd.teachers import METRIC, value_on
 from experiments.recommenders.mf import MF, Factors
 from experiments.recommenders.neumf import Network, NeuMF
 from experiments.recommenders.registry import Search
@@ -40,23 +41,34 @@ def searched(
 ) -> tuple[Trained, dict[str, Any]]:
     """The best student on validation of those with `most` parameters or fewer, and how it was made.
 
-    Each has the trainings of `network`, of which it is a narrower or wider, shallower or deeper form, and learns from
-    the teacher by `method`. `search` has the number of trials, the metric, which is one of `protocol.figures`, and the
-    folder from which a search that was stopped goes on.
+    Each has the training of `network`, of which it is a narrower or wider, shallower or deeper form, and learns from
+    the teacher by `method`. `search` has the number of trials, and the folder from which one that was stopped goes on.
 
-    Raises ValueError where not even a width of 1 fits.
+    Raises ValueError for an unknown method, another metric than `METRIC`, and where not even an inner product of width
+    1 fits.
     """
-    checks.choice("method", method, WEIGHTS)
-    value, shape = value_on(split), split.train.shape
+    checks.choice("method", method, METHODS)
+    checks.choice("metric", search.metric, (METRIC,))
+    shape, value = split.train.shape, value_on(split)
+    widths = {n_layers: widest(n_layers, shape, most) for n_layers in LAYERS}
+    tried = {**space(method), "n_layers": [n_layers for n_layers, width in widths.items() if width]}
+    if not tried["n_layers"]:
+        raise ValueError(
+            f"a student of {shape[0]:,} users and {shape[1]:,} items has more than {most:,} parameters at a width of "
+            "1; allow more"
+        )
 
     def train(params: dict[str, Any], report: Any = None) -> tuple[Trained, dict[str, Any]]:
-        width = max(1, int(params["share"] * widest(params["n_layers"], shape, most)))
+        width = max(1, int(params["share"] * widths[params["n_layers"]]))
         model = narrowed(network, params["n_layers"], width)
         model.fit(split.train, value=value, beside=Distilled(method, knowledge, params["weight"]), report=report)
-        return model, {"epoch": model.epoch_, "n_factors": width, search.metric: value(model)}
+        return model, {"epoch": model.epoch_, "n_factors": width, METRIC: value(model)}
 
-    uses = {"network": vars(network), "most": most, "knowledge": knowledge.fingerprint, "method": method}
-    trials = Trials(train, space(method), split.train, split, search, "architecture", uses)
+    uses = {
+        "network": vars(network), "most": most, "knowledge": knowledge.fingerprint, "method": method,
+        "compared": MOST_COMPARED,
+    }  # fmt: skip
+    trials = Trials(train, tried, split.train, split, search, "architecture", uses)
     trials.sample(checks.whole("n_trials", search.n_trials))
     return trials.best_model(), trials.best
 
@@ -70,14 +82,12 @@ def narrowed(network: NeuMF, n_layers: int, n_factors: int) -> Trained:
 
 
 def widest(n_layers: int, shape: tuple[int, int], most: int) -> int:
-    """The largest width of `most` parameters or fewer; ValueError where a width of 1 has more."""
+    """The largest width of `most` parameters or fewer; 0 where a width of 1 has more."""
 
     def fits(width: int) -> bool:
         with torch.device("meta"):
             return n_parameters(Network(*shape, width, n_layers) if n_layers else Factors(*shape, width)) <= most
 
-    if not fits(1):
-        raise ValueError(f"a student of {shape[0]:,} users and {shape[1]:,} items has more than {most:,} parameters")
     # Every user and item has as many as the width.
     widths = range(1, most // sum(shape) + 2)
     return bisect.bisect_left(widths, True, key=lambda width: not fits(width))

@@ -3,7 +3,7 @@
     knowledge = Knowledge(score, clicks, vectors)
     MF(n_factors=20).fit(clicks, beside=Distilled("RRD", knowledge, weight=0.1))
 
-`METHODS` has the names, and `LISTED` is one beside them, for a student with `suited` settings.
+`METHODS` has the names. `LISTED` is another; its students are made with `suited`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from experiments.kd.knowledge import Knowledge
-from experiments.kd.listwise import SETTINGS, Listwise, targets, users_of_a_batch
+from experiments.kd.listwise import SETTINGS, Listwise, targets, users_of_a_step
 from experiments.kd.methods import METHODS, Method
 from experiments.kd.names import ALONE, LISTED, WEIGHTS
 from experiments.recommenders.mf import MF
@@ -95,12 +95,15 @@ class Distilled:
         return Distillation(own, method, self.weight, int(torch.randint(2**62, (), generator=rng)))
 
 
-def suited(model: MF, method: str, n_users: int) -> MF:
-    """A model that is not fitted, with what the method asks for: `LISTED` learns by users, with steps of its own."""
+def suited(model: MF, method: str, shape: tuple[int, int]) -> MF:
+    """A model that is not fitted, with what the method asks for on clicks of this shape.
+
+    `LISTED` learns by users, at a rate of its own, for as many epochs as the model has and `SETTINGS` at most.
+    """
     if method != LISTED:
         return model
     n_epochs = min(model.n_epochs, SETTINGS["n_epochs"])
-    return replace(model, **{**SETTINGS, "n_epochs": n_epochs, "batch_size": users_of_a_batch(n_users)})
+    return replace(model, **{**SETTINGS, "n_epochs": n_epochs, "batch_size": users_of_a_step(*shape)})
 
 
 def tried(method: str, knowledge: Callable[[], Knowledge]) -> Iterator[tuple[dict[str, float], Distilled | None]]:

@@ -48,7 +48,7 @@ class Config(SetsConfig):
         "learned on validation clicks 'BPR + EASE (learned)'", axis=True, quick=("EASE",),
         paper=("BPR", "EASE", "∞-AE"),
     )  # fmt: skip
-    methods: tuple[str, ...] = option(("RRD", "FTD", FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
+    methods: tuple[str, ...] = option(("RRD", "FTD", LISTED, FACTORISED), f"some of {', '.join(METHODS)}", axis=True,
         quick=("RRD", LISTED, FACTORISED), paper=METHODS)  # fmt: skip
     dim: tuple[int, ...] = option((4,), "of students", axis=True, quick=(20,), paper=(20,))
     shared: str = option("out/shared", "folder of trained teachers")

@@ -19,6 +19,7 @@ from typing import Any
 from experiments.kd import data
 from experiments.kd.architectures import searched, space
 from experiments.kd.distillation import tried
+from experiments.kd.methods import MOST_COMPARED
 from experiments.kd.names import ALONE
 from experiments.kd.protocol import by_position
 from experiments.kd.study import SetsConfig, begin, places
@@ -34,12 +35,12 @@ from experiments.training.trainer import n_parameters
 from infae.tuning.best import Trial, best
 
 TEACHER, SEARCHED, BY = "teacher", "searched", "FTD"
-"""One that a search finds learns by FTD."""
+"""`BY` is the method of the searched student."""
 METHODS = (TEACHER, ALONE, "FTD", "HTD", "FitNet", "DE", "RRD", SEARCHED)
 NETWORK = NeuMF(n_epochs=300, check_every=20, **BPR)
 NOTES = (
     "H@50 and N@50: a user's one test click among all items not clicked; of 499: among 499 of them, drawn.",
-    "The searched student learns by FTD, and has no more parameters than the others.",
+    "The searched student learns by FTD, and has no more parameters than the other students.",
 )
 
 
@@ -60,7 +61,8 @@ class Config(SetsConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    title, uses = "A deep filter taught to a shallow one", {"network": vars(NETWORK), "space": space(BY)}
+    title = "A deep filter taught to a shallow one"
+    uses = {"network": vars(NETWORK), "searched": [BY, space(BY), MOST_COMPARED]}
     study, workshop = begin(config, title=title, choices={"methods": METHODS}, uses=uses)
     frame = study.run(each(places(config, method=config.methods), partial(cell, workshop, config, {})))
     shown = []

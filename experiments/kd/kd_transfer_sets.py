@@ -53,7 +53,7 @@ class Config(SetsConfig):
         f"some of {', '.join(SETS)}", axis=True, quick=(EVERYBODY, DISTILLED_BINARY, RANDOM_USERS, POPULAR),
         paper=(EVERYBODY, DISTILLED, DISTILLED_BINARY, FRESH, GENERATED, VIRTUAL, POPULAR, RANDOM_USERS, "head users"),
     )  # fmt: skip
-    losses: tuple[str, ...] = option((FACTORISED, "RRD"), f"some of {', '.join(LOSSES)}", axis=True,
+    losses: tuple[str, ...] = option((FACTORISED, LISTED, "RRD"), f"some of {', '.join(LOSSES)}", axis=True,
         paper=(FACTORISED, LISTED, ALONE, "RD", "CD", "RRD", "DE", "FTD"))  # fmt: skip
     n_users: int = option(60, "of a synthetic set", quick=200, paper=500)
     dim: int = option(4, "of students", quick=20)
@@ -121,7 +121,7 @@ def cell(
         for params, beside in tried(loss, lambda: teacher.asked_of(clicks)):
             n_epochs, batch_size = workshop.n_epochs or STUDENT.n_epochs, batch_of(clicks.n_interactions, 256, 1024)
             model = replace(STUDENT, n_factors=config.dim, seed=seed, n_epochs=n_epochs, batch_size=batch_size)
-            model = suited(model, loss, clicks.n_users).fit(clicks, value=value, beside=beside)
+            model = suited(model, loss, clicks.shape).fit(clicks, value=value, beside=beside)
             yield Trial({**params, "epoch": model.epoch_}, (value(model), model))
 
     found = best(trials(), lambda found: found[0], METRIC)

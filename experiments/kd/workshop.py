@@ -11,7 +11,8 @@ import numpy as np
 import infae
 from experiments.kd import data, listwise
 from experiments.kd.distillation import suited, tried
-from experiments.kd.names import FACTORISED, LISTED, WEIGHTS
+from experiments.kd.methods import MOST_COMPARED
+from experiments.kd.names import FACTORISED, LISTED, OF_VECTORS, WEIGHTS
 from experiments.kd.protocol import Score, by_position, candidates, figures, ranks
 from experiments.kd.several import learned_weights, several
 from experiments.kd.students import factorisations
@@ -66,8 +67,10 @@ class Workshop:
     @property
     def grids(self) -> dict[str, Any]:
         """What decides the cells of a method, by its title, for `Study`."""
-        of_lists = [WEIGHTS[LISTED], listwise.SETTINGS, listwise.N_FIRST, listwise.SPREAD]
-        return {**WEIGHTS, FACTORISED: REGS, LISTED: of_lists}
+        step = listwise.LEAST_USERS, listwise.MOST_USERS, listwise.MOST_PAIRS
+        of_lists = [WEIGHTS[LISTED], listwise.SETTINGS, listwise.N_FIRST, listwise.SPREAD, step]
+        compared = {method: [WEIGHTS[method], MOST_COMPARED] for method in (*OF_VECTORS, "IR-RRD")}
+        return {**WEIGHTS, **compared, FACTORISED: REGS, LISTED: of_lists}
 
     @property
     def of_teachers(self) -> dict[str, Any]:
@@ -125,7 +128,7 @@ class Workshop:
                     yield Trial({"reg": reg}, (value(made), by_position(made, split.train)))
                 return
             for params, beside in tried(method, lambda: self._of(title, n_factors, name, seed).knowledge()):
-                model = suited(self._model(n_factors, seed), method, split.train.n_users)
+                model = suited(self._model(n_factors, seed), method, split.train.shape)
                 model.fit(split.train, value=value, beside=beside, progress=True)
                 yield Trial({**params, "epoch": model.epoch_}, (value(model), by_position(model, split.train)))
 

@@ -1,6 +1,7 @@
 """Ways of distilling, on students of a few clicks."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ torch = pytest.importorskip("torch")
 import infae
 import infae.data
 from distillcf.errors import CheckpointError
-from experiments.kd import architectures, data
+from experiments.kd import architectures, data, listwise
 from experiments.kd.distillation import Distilled, suited
 from experiments.kd.gdrec import AlsoLists
 from experiments.kd.knowledge import Knowledge
@@ -91,14 +92,39 @@ def test_a_user_without_clicks_has_the_teachers_items_alone():
     assert_array_equal(np.argsort(-told[1], kind="stable")[:3], [0, 3, 2])
 
 
-def test_a_student_of_lists_ranks_as_its_teacher_does(knowledge):
-    """A wide one nearly so: of the teacher's first 10 of 90 items it has most."""
-    student = suited(MF(**{**STUDENT, "n_factors": 24, "n_epochs": 60}), LISTED, CLICKS.n_users)
+def test_lists_are_as_long_as_is_said_where_a_user_has_so_many_items_left(monkeypatch):
+    monkeypatch.setattr(listwise, "N_FIRST", 2)
+    rows = np.array([[1, 0, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]], np.float32)
+    scores = np.array([[9, 1, 4, 3, 2]] * 3, np.float32)
+    clicks = infae.Interactions.from_matrix(sp.csr_matrix(rows))
+    told = targets(Knowledge(lambda users: scores[users], clicks), 0.5).toarray()
+    w = np.exp(-np.arange(2) / 50)
+    expected = [[0.5, 0, *(0.5 * w / w.sum()), 0], [*[0.125] * 4, 0.5], [0.2] * 5]
+    assert_allclose(told, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_users", "size"), [(100, 16), (943, 94), (10_000, 512)])
+def test_a_student_of_lists_has_settings_of_its_own(n_users, size):
+    model = MF(n_factors=7, n_epochs=1000, batch_size=3)
+    assert suited(model, "RRD", (n_users, 50)) is model
+    made = suited(model, LISTED, (n_users, 50))
+    assert (made.n_factors, made.batch_size, made.n_epochs) == (7, size, 60)
+    assert suited(replace(model, n_epochs=5), LISTED, (n_users, 50)).n_epochs == 5
+    assert suited(model, LISTED, (n_users, 2**23)).batch_size == 8
+
+
+def test_a_student_of_lists_ranks_as_its_teacher_does(knowledge, alone):
+    """A wide one nearly so: of the teacher's first 10 of 90 items it has most, and one that learned alone few."""
+    student = suited(MF(**{**STUDENT, "n_factors": 24, "n_epochs": 60}), LISTED, CLICKS.shape)
     student.fit(CLICKS, beside=Distilled(LISTED, knowledge, 0.8))
-    scores = torch.from_numpy(by_id(student)(np.arange(CLICKS.n_users)))
-    scores[CLICKS.matrix.nonzero()] = -torch.inf
-    pairs = zip(scores.topk(10).indices.tolist(), knowledge.first_items(10).tolist(), strict=True)
-    assert np.mean([len({*own} & {*theirs}) for own, theirs in pairs]) > 7
+
+    def shared(model):
+        scores = torch.from_numpy(by_id(model)(np.arange(CLICKS.n_users)))
+        scores[CLICKS.matrix.nonzero()] = -torch.inf
+        pairs = zip(scores.topk(10).indices.tolist(), knowledge.first_items(10).tolist(), strict=True)
+        return np.mean([len({*own} & {*theirs}) for own, theirs in pairs])
+
+    assert shared(student) > 7 > 6 > shared(alone)
 
 
 def test_a_share_of_lists_leaves_some_to_clicks(knowledge):
@@ -306,20 +332,38 @@ def test_the_widest_student_fits_and_one_wider_does_not(n_layers):
     assert size(width) <= 3000 < size(width + 1)
 
 
-def test_no_student_fits_in_fewer_parameters_than_users_and_items():
-    with pytest.raises(ValueError, match="more than 200 parameters"):
-        architectures.widest(0, (120, 90), 200)
+def test_a_search_tries_no_depth_that_does_not_fit(knowledge):
+    split = data.split("made")
+    told = Knowledge(lambda users: np.zeros((len(users), split.train.n_items), np.float32), split.train)
+    n_users, n_items = split.train.shape
+    # An inner product of width 1.
+    most = n_users + 2 * n_items
+    network, search = NeuMF(n_epochs=1, batch_size=512), Search(metric="H@50", n_trials=3)
+    model, row = architectures.searched(network, split, told, "RD", most, search)
+    assert isinstance(model, MF)
+    assert row["n_layers"] == 0
+    with pytest.raises(ValueError, match="allow more"):
+        architectures.searched(network, split, told, "RD", most - 1, search)
+    with pytest.raises(ValueError, match="metric"):
+        architectures.searched(network, split, told, "RD", most, Search(metric="HR@100", n_trials=3))
 
 
-def test_a_search_stays_within_its_parameters_and_goes_on(tmp_path):
+def test_a_search_stays_within_its_parameters_and_goes_on(tmp_path, monkeypatch):
+    """Of 3 trials after 2 one is trained, and the best again; of 3 after 3 the best alone."""
+    trained = []
+    monkeypatch.setattr(architectures, "Distilled", lambda *told: trained.append(told) or Distilled(*told))
     split = data.split("made")
     scores = np.random.default_rng(0).random(split.train.shape).astype(np.float32)
     knowledge = Knowledge(lambda users: scores[users], split.train)
     network = NeuMF(dropout=0.0, n_epochs=2, check_every=1, batch_size=512)
     place = {"metric": "H@50", "shared": str(tmp_path)}
-    found = [
-        architectures.searched(network, split, knowledge, "RD", 5000, Search(**place, n_trials=n)) for n in (2, 3, 3)
-    ]
+    found, counts = [], []
+    for n_trials in (2, 3, 3):
+        found.append(architectures.searched(network, split, knowledge, "RD", 5000, Search(**place, n_trials=n_trials)))
+        counts.append(len(trained))
+    assert counts[0] == 2
+    assert counts[1] in (3, 4)
+    assert counts[2] == counts[1] + 1
     for model, row in found:
         assert sum(part.numel() for part in model.module.parameters()) <= 5000
         assert row["H@50"] == value_on(split)(model)

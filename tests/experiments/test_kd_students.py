@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 import infae
 from experiments import distil_student
+from experiments.kd.names import LISTED
 from experiments.kd.protocol import by_history
 from experiments.kd.served import Served, export
 from experiments.kd.students import Student, StudentFileError, factorised, load, truncated_svd
@@ -169,7 +170,7 @@ def files(teacher, tmp_path):
     }
 
 
-@pytest.mark.parametrize("loss", [distil_student.FACTORISED, "RRD"])
+@pytest.mark.parametrize("loss", [distil_student.FACTORISED, "RRD", LISTED])
 def test_the_command_writes_a_student(files, tmp_path, loss):
     config = distil_student.Config(**files, loss=loss, dim=8, n_epochs=5, bits=8, export="torch")
     report = distil_student.run(config)
@@ -191,6 +192,7 @@ def test_what_the_command_refuses(files, tmp_path):
         ({"dim": 90}, "--dim"),
         ({"loss": "none"}, "--loss"),
         ({"bits": 4}, "--bits"),
+        ({"loss": LISTED, "weight": 1.0}, "--weight"),
         ({"export": "pickle"}, "--export"),
         ({"on": str(tmp_path / "others.csv")}, "other items"),
         ({"on": files["teacher"]}, "--on"),

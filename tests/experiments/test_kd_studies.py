@@ -22,7 +22,7 @@ from experiments.kd import (
 )  # fmt: skip
 from experiments.kd.gdrec import GDREC, N_NEGATIVE
 from experiments.kd.kd_methods import TEACHER
-from experiments.kd.names import ALONE, FACTORISED
+from experiments.kd.names import ALONE, FACTORISED, LISTED
 from experiments.kd.protocol import held_out
 from experiments.kd.several import learned_weights, several, standard
 from experiments.kd.teachers import Teacher
@@ -136,14 +136,14 @@ def test_every_transfer_set_has_users_over_the_same_items(tmp_path):
 
 def test_a_study_of_methods_has_every_student_that_a_teacher_can_have(tmp_path):
     config = kd_methods.Config(
-        teachers=("BPR", "EASE"), methods=("RRD", "FTD", FACTORISED), n_epochs=10, out=str(tmp_path / "a"),
+        teachers=("BPR", "EASE"), methods=("RRD", "FTD", LISTED, FACTORISED), n_epochs=10, out=str(tmp_path / "a"),
         shared=str(tmp_path / "shared"), plot=False,
     )  # fmt: skip
     record = kd_methods.run(config)
     models = [row[0] for row in record["tables"][0].rows]
     assert models == [
-        "BPR, the teacher", "EASE, the teacher", ALONE, "RRD of BPR", "FTD of BPR", f"{FACTORISED} of BPR",
-        "RRD of EASE", f"{FACTORISED} of EASE",
+        "BPR, the teacher", "EASE, the teacher", ALONE, "RRD of BPR", "FTD of BPR", f"{LISTED} of BPR",
+        f"{FACTORISED} of BPR", "RRD of EASE", f"{LISTED} of EASE", f"{FACTORISED} of EASE",
     ]  # fmt: skip
     assert len([*(tmp_path / "shared").glob("teacher_*.npz")]) == 1
     again = kd_methods.run(config)
@@ -154,7 +154,7 @@ def test_a_study_of_methods_has_every_student_that_a_teacher_can_have(tmp_path):
 
 def test_a_study_of_transfer_sets_compares_with_real_users(tmp_path):
     config = kd_transfer_sets.Config(
-        sources=(EVERYBODY, POPULAR), losses=(FACTORISED, "FTD"), n_epochs=2, out=str(tmp_path / "a"),
+        sources=(EVERYBODY, POPULAR), losses=(FACTORISED, LISTED, "FTD"), n_epochs=2, out=str(tmp_path / "a"),
         shared=str(tmp_path / "shared"), plot=False,
     )  # fmt: skip
     record = kd_transfer_sets.run(config)

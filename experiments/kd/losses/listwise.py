@@ -1,4 +1,4 @@
-"""The softmax over all items, against a list of few (ListNet: Cao et al. 2007, Eq. 6)."""
+"""Cross-entropy of a sparse target with the softmax over all items (ListNet: Cao et al. 2007, Eq. 6)."""
 
 import torch
 
