@@ -49,6 +49,8 @@ def searched(
     """
     checks.choice("method", method, METHODS)
     checks.choice("metric", search.metric, (METRIC,))
+    # As it is before a fit.
+    network = replace(network)
     shape, value = split.train.shape, value_on(split)
     widths = {n_layers: widest(n_layers, shape, most) for n_layers in LAYERS}
     tried = {**space(method), "n_layers": [n_layers for n_layers, width in widths.items() if width]}
